@@ -32,7 +32,8 @@ def of_kind(*kinds):
     paths = [path for path in sorted(GOLDEN_DIR.glob("*.npz")) if _kind(path) in kinds]
     if paths:
         return [pytest.param(path, id=path.stem) for path in paths]
-    return [pytest.param(None, marks=pytest.mark.skip(reason=f"no fixture of kind {'/'.join(kinds)} in the golden folder"))]
+    reason = f"no fixture of kind {'/'.join(kinds)} in the golden folder"
+    return [pytest.param(None, id="none", marks=pytest.mark.skip(reason=reason))]
 
 
 def named(filename):
