@@ -1,0 +1,71 @@
+"""Sets up the process before Paddle is imported: CPU threads, the BLAS code path, the allocator.
+
+Paddle reads these settings when it is imported and starts with one thread; MKL takes a slow path on processors of
+other makers; and glibc gives large buffers back to the system, so that every result page-faults again. What the user
+has set in the environment always wins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+import os
+import sys
+import warnings
+from typing import Any, Dict, Optional
+
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_MAX = -4
+_BIGGEST = 2**31 - 1
+
+
+def setup(num_threads: Optional[int] = None) -> Dict[str, str]:
+    """Prepares this process for Paddle; returns what was set, for the log.
+
+    Args:
+        num_threads: CPU threads of Paddle's products and loops; by default one per core this process may use,
+            divided by the processes that share the machine under `paddle.distributed.launch`.
+    """
+    if "paddle" in sys.modules:
+        return {"note": "paddle was imported before; threads, BLAS and allocator stay as they are"}
+    processes = int(os.environ.get("PADDLE_LOCAL_SIZE") or os.environ.get("PADDLE_TRAINERS_NUM") or 1)
+    threads = num_threads or max(1, available_cores() // processes)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    os.environ.setdefault("MKL_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
+    if _is_amd():
+        os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
+    chosen = {name: os.environ[name] for name in ("OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE") if name in os.environ}
+    return {**chosen, "malloc": "keeps freed memory" if _keep_freed_memory() else "as the system has it"}
+
+
+def import_paddle() -> Any:
+    """Imports Paddle without its notices about several threads and a missing compiler cache."""
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        import paddle
+    return paddle
+
+
+def available_cores() -> int:
+    """Cores this process may run on, which can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _is_amd() -> bool:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return any("AuthenticAMD" in line for line in lines)
+    except OSError:
+        return False
+
+
+def _keep_freed_memory() -> bool:
+    """Tells glibc to serve large buffers from its heap and never give them back."""
+    if "MALLOC_TRIM_THRESHOLD_" in os.environ or not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, _BIGGEST))

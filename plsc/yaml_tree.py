@@ -1,0 +1,223 @@
+"""YAML text as a tree of mappings, lists and scalars that remembers on which line each value was written.
+
+Only plain YAML data is read: no tags, no merge keys, no duplicate keys, bounded depth and size.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
+
+import yaml
+
+MAX_DEPTH = 64
+MAX_VALUES = 100_000
+
+
+class Origin(NamedTuple):
+    """Where a value was written: a file and its line, or a command-line override (no line)."""
+
+    source: str
+    line: Optional[int] = None
+
+    def __str__(self) -> str:
+        return self.source if self.line is None else f"{self.source}:{self.line}"
+
+
+class ConfigError(ValueError):
+    """What is wrong with a configuration: all problems found, one a line.
+
+    Args:
+        problems: One message or several, each naming its place.
+    """
+
+    def __init__(self, problems: Union[str, Iterable[str]]) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class ConfigMap(dict):
+    """A YAML mapping; `origins[key]` tells where the key was written, `origin` where the mapping was."""
+
+    def __init__(self, origin: Optional[Origin] = None) -> None:
+        super().__init__()
+        self.origin = origin
+        self.origins: Dict[str, Origin] = {}
+
+    def put(self, key: str, value: Any, origin: Origin) -> None:
+        """Sets `key` and remembers where that was said."""
+        self[key] = value
+        self.origins[key] = origin
+
+
+class ConfigList(list):
+    """A YAML list; `origins[i]` tells where item i was written."""
+
+    def __init__(self, origin: Optional[Origin] = None) -> None:
+        super().__init__()
+        self.origin = origin
+        self.origins: List[Origin] = []
+
+    def put(self, value: Any, origin: Origin) -> None:
+        """Appends `value` and remembers where that was said."""
+        self.append(value)
+        self.origins.append(origin)
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader with the scalars of YAML 1.2: `3e-3` is a float, `on` and `1:30` are strings."""
+
+    yaml_implicit_resolvers: Dict[str, list] = {}
+
+
+_EXPONENT = r"[eE][-+]?[0-9]+"
+_DECIMAL = r"(?:[0-9]+\.[0-9]*|\.[0-9]+)"
+_SCALARS: Tuple[Tuple[str, str, List[str]], ...] = (
+    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
+    ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
+    ("int", r"^[-+]?(?:0|[1-9][0-9_]*)$", list("-+0123456789")),
+    ("float", rf"^[-+]?(?:{_DECIMAL}(?:{_EXPONENT})?|[0-9]+{_EXPONENT})$", list("-+.0123456789")),
+    ("float", r"^(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$", list("-+.")),
+)
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader with the scalars of YAML 1.2: `3e-3` is a float, `on`, `010` and `1:30` are strings."""
+
+    yaml_implicit_resolvers: Dict[str, list] = {}
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes every string that either version of YAML would read as something else."""
+
+
+for _tag, _pattern, _first in _SCALARS:
+    for _yaml_class in (_Loader, _Dumper):
+        _yaml_class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
+
+
+def parse(text: str, source: str) -> Any:
+    """YAML text as ConfigMap, ConfigList and scalars.
+
+    Raises:
+        ConfigError: For anything that is not plain YAML data, with the line.
+    """
+    try:
+        loader = _Loader(text)
+    except yaml.YAMLError as error:
+        raise _syntax_error(error, source) from None
+    try:
+        node = loader.get_single_node()
+        return _Converter(loader, source).convert(node, 0) if node is not None else None
+    except yaml.YAMLError as error:
+        raise _syntax_error(error, source) from None
+    except RecursionError:
+        raise ConfigError(f"{source}: nested deeper than {MAX_DEPTH} levels") from None
+    finally:
+        loader.dispose()
+
+
+class _Converter:
+    """Turns YAML nodes into the tree, refusing what a config must not contain."""
+
+    def __init__(self, loader: _Loader, source: str) -> None:
+        self.loader = loader
+        self.source = source
+        self.values = 0
+
+    def convert(self, node: yaml.Node, depth: int) -> Any:
+        origin = self.origin(node)
+        self.values += 1
+        if depth > MAX_DEPTH:
+            raise ConfigError(f"{origin}: nested deeper than {MAX_DEPTH} levels")
+        if self.values > MAX_VALUES:
+            raise ConfigError(f"{origin}: more than {MAX_VALUES} values (aliases count each time they are used)")
+        if node.tag not in _PLAIN_TAGS:
+            raise ConfigError(f"{origin}: the tag {node.tag!r} is not allowed; a config is plain YAML data")
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, origin, depth)
+        if isinstance(node, yaml.SequenceNode):
+            items = ConfigList(origin)
+            for child in node.value:
+                items.put(self.convert(child, depth + 1), self.origin(child))
+            return items
+        try:
+            return self.loader.construct_object(node, deep=True)
+        except ValueError as error:
+            raise ConfigError(f"{origin}: {node.value!r} is no {node.tag.rsplit(':', 1)[-1]}: {error}") from None
+
+    def _mapping(self, node: yaml.MappingNode, origin: Origin, depth: int) -> ConfigMap:
+        mapping = ConfigMap(origin)
+        for key_node, value_node in node.value:
+            key_origin = self.origin(key_node)
+            if key_node.tag == "tag:yaml.org,2002:merge" or key_node.value == "<<":
+                raise ConfigError(f"{key_origin}: the merge key '<<' is not supported; use _base_")
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise ConfigError(f"{key_origin}: a key must be a name, not a list or mapping")
+            key = key_node.value
+            if key in mapping:
+                raise ConfigError(f"{key_origin}: duplicate key {key!r}; it was first given at {mapping.origins[key]}")
+            mapping.put(key, self.convert(value_node, depth + 1), key_origin)
+        return mapping
+
+    def origin(self, node: yaml.Node) -> Origin:
+        return Origin(self.source, node.start_mark.line + 1)
+
+
+_PLAIN_TAGS = {f"tag:yaml.org,2002:{tag}" for tag in ("map", "seq", "str", "int", "float", "bool", "null")}
+
+
+def _syntax_error(error: yaml.YAMLError, source: str) -> ConfigError:
+    mark = getattr(error, "problem_mark", None)
+    place = f"{source}:{mark.line + 1}" if mark else source
+    detail = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+    if "'\\t'" in str(detail):
+        detail = "a tab; YAML is indented with spaces"
+    context = getattr(error, "context", None)
+    return ConfigError(f"{place}: not valid YAML: {detail}" + (f" ({context})" if context else ""))
+
+
+def to_plain(value: Any) -> Any:
+    """The tree as ordinary dicts and lists."""
+    if isinstance(value, dict):
+        return {key: to_plain(child) for key, child in value.items()}
+    if isinstance(value, list):
+        return [to_plain(child) for child in value]
+    return value
+
+
+def dump(config: ConfigMap) -> str:
+    """The config as YAML text that `load` reads back to the same tree."""
+    return yaml.dump(to_plain(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def describe(config: ConfigMap) -> str:
+    """The config as YAML text with the origin of each value behind it."""
+    rows = list(_describe(config, 0))
+    width = min(max((len(text) for text, _ in rows), default=0), 80)
+    return "\n".join(f"{text:<{width}}  # {origin}" if origin else text for text, origin in rows)
+
+
+def _describe(node: Any, depth: int) -> Iterable[tuple]:
+    pairs = (
+        [(f"{key}:", node[key], node.origins[key]) for key in node]
+        if isinstance(node, ConfigMap)
+        else [("-", item, origin) for item, origin in zip(node, node.origins)]
+    )
+    for label, value, origin in pairs:
+        text = "  " * depth + label
+        nested = isinstance(value, ConfigMap) or (
+            isinstance(value, ConfigList) and any(isinstance(item, (ConfigMap, ConfigList)) for item in value)
+        )
+        if nested and value:
+            yield text, None
+            yield from _describe(value, depth + 1)
+        else:
+            flow = yaml.dump(to_plain(value), Dumper=_Dumper, default_flow_style=True, allow_unicode=True, width=10_000)
+            yield f"{text} {flow.replace('...', '').strip()}", origin
+
+
+def type_name(value: Any) -> str:
+    """What a YAML value is, in words."""
+    names = {ConfigMap: "a mapping", ConfigList: "a list", str: "text", bool: "true/false", type(None): "nothing"}
+    return names.get(type(value), type(value).__name__)
