@@ -1,0 +1,202 @@
+"""From a checked config to a trainer that is ready to run. Read this first: it is the whole assembly, in order.
+
+task -> initial weights -> loaders -> optimizer and schedule -> callbacks -> trainer -> resumed state.
+Nothing here knows a method: components come from the registries, what they need from each other from their signatures.
+"""
+
+import math
+from functools import partial
+from pathlib import Path
+from typing import Any, List, Mapping, Optional, Tuple
+
+import paddle
+
+from plsc import distributed, registry, settings
+from plsc.checkpoint import store, transfer
+from plsc.data.loader import DataLoader
+from plsc.engine.callbacks import Evaluation, ProgressLog, WeightAverage
+from plsc.engine.checkpointing import Checkpoints
+from plsc.engine.evaluate import evaluate
+from plsc.engine.logging import RunLog
+from plsc.engine.precision import Precision
+from plsc.engine.trainer import Callback, Plan, Trainer
+from plsc.optim.ema import WeightEMA
+from plsc.schema import TASK_ARGUMENTS, read_settings
+from plsc.tasks.base import Task
+from plsc.yaml_tree import ConfigError, dump
+
+Config = Mapping[str, Any]
+
+
+def build_trainer(config: Config, log: RunLog) -> Trainer:
+    """Assembles a training run.
+
+    Args:
+        config: A tree that plsc.schema.check has accepted.
+        log: The run's voice.
+
+    Raises:
+        ConfigError: If sections contradict each other.
+    """
+    run: settings.Global = read_settings(config, "Global")
+    task = build_task(config, run.seed)
+    initialise(task, config, log)
+    loader = build_loader(config, "Train", run)
+    plan = make_plan(run, loader)
+    optimizer = registry.OPTIMIZERS.build(config["Optimizer"], model=task)
+    schedule = registry.LR_SCHEDULERS.build(
+        config["LRScheduler"],
+        epochs=plan.epochs,
+        steps_per_epoch=plan.steps_per_epoch,
+        global_batch_size=plan.global_batch_size,
+    )
+    precision = Precision(read_settings(config, "AMP"), log.say)
+    distributed.broadcast_parameters(task)
+    callbacks, checkpoints = build_callbacks(config, run, task, precision)
+    trainer = Trainer(
+        task,
+        optimizer,
+        schedule,
+        loader,
+        build_list(registry.BATCH_TRANSFORMS, config["DataLoader"]["Train"].get("batch_transforms")),
+        precision,
+        plan,
+        callbacks,
+        log,
+        seed=run.seed,
+        save=checkpoints.save,
+    )
+    resume(trainer, checkpoints, run, log)
+    return trainer
+
+
+def build_task(config: Config, seed: int) -> Task:
+    """The task with its networks and losses, initialised from `seed`."""
+    paddle.seed(seed)
+    kinds = {"Model": registry.MODELS, "Tokenizer": registry.TOKENIZERS, "Loss": registry.LOSSES}
+    parts = {
+        TASK_ARGUMENTS[section]: kind.build(config[section])
+        for section, kind in kinds.items()
+        if config.get(section) is not None
+    }
+    return registry.TASKS.build(config["Task"], **parts)
+
+
+def initialise(task: Task, config: Config, log: RunLog) -> None:
+    """Takes weights from the checkpoint that the section Init names, and says what was taken and what was not."""
+    init: settings.Init = read_settings(config, "Init")
+    if init.checkpoint is not None:
+        log.say(str(transfer.initialise(task, init)))
+
+
+def build_list(kind: registry.Registry, nodes: Optional[List[Any]]) -> List[Any]:
+    """The components of a list of nodes; none for an absent section."""
+    return [kind.build(node) for node in nodes or []]
+
+
+def build_loader(config: Config, split: str, run: settings.Global) -> DataLoader:
+    """The loader of `DataLoader.<split>`; its masks come from the section MaskGenerator, if there is one."""
+    section = config["DataLoader"][split]
+    loader: settings.Loader = read_settings(config, f"DataLoader.{split}.loader")
+    masks = config.get("MaskGenerator")
+    return DataLoader(
+        registry.DATASETS.build(section["dataset"]),
+        build_list(registry.TRANSFORMS, section.get("transforms")),
+        mask_generator=registry.MASK_GENERATORS.build(masks) if masks is not None else None,
+        batch_size=loader.batch_size,
+        num_workers=loader.num_workers,
+        shuffle=loader.shuffle and split == "Train",
+        drop_last=loader.drop_last and split == "Train",
+        seed=run.seed,
+        rank=distributed.rank(),
+        world_size=distributed.world_size(),
+        accumulate=accumulation(run, loader) if split == "Train" else 1,
+    )
+
+
+def accumulation(run: settings.Global, loader: settings.Loader) -> int:
+    """Micro-batches per optimizer step: `accumulate_steps`, or what makes up `global_batch_size`.
+
+    Raises:
+        ConfigError: If the global batch is no multiple of what the devices take at once.
+    """
+    if run.global_batch_size is None:
+        return run.accumulate_steps
+    at_once = loader.batch_size * distributed.world_size()
+    if run.global_batch_size % at_once:
+        raise ConfigError(
+            f"Global.global_batch_size: {run.global_batch_size} is no multiple of {at_once} "
+            f"({loader.batch_size} images x {distributed.world_size()} processes); "
+            "change it or DataLoader.Train.loader.batch_size"
+        )
+    return run.global_batch_size // at_once
+
+
+def make_plan(run: settings.Global, loader: DataLoader) -> Plan:
+    """How many steps the run takes.
+
+    Raises:
+        ConfigError: If its length is given twice or not at all.
+    """
+    if (run.epochs is None) == (run.steps is None):
+        raise ConfigError("Global: give the length of the run as either epochs or steps")
+    total = run.steps or math.ceil(run.epochs * loader.steps_per_epoch)
+    return Plan(
+        steps_per_epoch=loader.steps_per_epoch,
+        total_steps=total,
+        stop_step=min(total, run.max_train_step or total),
+        accumulate=loader.accumulate,
+        global_batch_size=loader.global_batch_size,
+    )
+
+
+def build_callbacks(
+    config: Config, run: settings.Global, task: Task, precision: Precision
+) -> Tuple[List[Callback], Checkpoints]:
+    """The observers of the run, in the order in which they are called; checkpoints come last."""
+    average: settings.EMA = read_settings(config, "EMA")
+    ema = WeightEMA(task, average.decay, average.warmup) if average.decay is not None else None
+    callbacks: List[Callback] = [WeightAverage(ema)] if ema is not None else []
+    callbacks.append(ProgressLog(run.log_every_steps))
+    if config["DataLoader"].get("Eval") is not None:
+        callbacks.append(Evaluation(build_evaluation(config, run, task, precision), run.eval_every_epochs, ema))
+    callbacks += build_list(registry.CALLBACKS, config.get("Callbacks"))
+    checkpoints = Checkpoints(
+        Path(run.output_dir) / "checkpoints",
+        dump(config),
+        run.save_every_epochs,
+        run.save_every_steps,
+        run.keep_last,
+        run.monitor,
+        run.monitor_mode,
+        ema,
+    )
+    return [*callbacks, checkpoints], checkpoints
+
+
+def build_evaluation(config: Config, run: settings.Global, task: Task, precision: Precision) -> Any:
+    """A function that evaluates the task on `DataLoader.Eval`."""
+    return partial(
+        evaluate,
+        task,
+        build_loader(config, "Eval", run),
+        build_list(registry.BATCH_TRANSFORMS, config["DataLoader"]["Eval"].get("batch_transforms")),
+        build_list(registry.METRICS, config.get("Metric")),
+        precision,
+    )
+
+
+def resume(trainer: Trainer, checkpoints: Checkpoints, run: settings.Global, log: RunLog) -> None:
+    """Continues from the checkpoint that `Global.resume` means, if there is one."""
+    if run.resume is None:
+        return
+    if run.resume == "auto":
+        path = store.find_latest_whole(checkpoints.directory)
+        if path is None:
+            return
+    else:
+        path = store.resolve(run.resume)
+    checkpoints.restore(trainer, path)
+    log.say(f"resumed from {path} at step {trainer.step}")
+
+

@@ -1,0 +1,152 @@
+"""What watches a run: progress, evaluation, a moving average of the weights, pictures."""
+
+import time
+from typing import Any, Callable, Dict, Optional
+
+import numpy as np
+import paddle
+
+from plsc import distributed
+from plsc.engine.trainer import Callback, Trainer
+from plsc.registry import CALLBACKS
+
+
+class ProgressLog(Callback):
+    """Logs the mean of every metric since the last line, learning rate and speed; only then waits for the device.
+
+    Args:
+        every_steps: Steps between two lines.
+    """
+
+    def __init__(self, every_steps: int) -> None:
+        self.every_steps = every_steps
+        self._sums: Dict[str, paddle.Tensor] = {}
+        self._count = 0
+        self._since = time.perf_counter()
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        trainer.log.open_bar(trainer.plan.stop_step, trainer.step, "train")
+        self._since = time.perf_counter()
+
+    def on_step_end(self, trainer: Trainer, metrics: Dict[str, paddle.Tensor]) -> None:
+        for name, value in metrics.items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._count += 1
+        trainer.log.advance()
+        if trainer.step % self.every_steps == 0 or trainer.at_epoch_end or trainer.finished:
+            self._flush(trainer)
+
+    def on_train_end(self, trainer: Trainer) -> None:
+        trainer.log.close_bar()
+
+    def _flush(self, trainer: Trainer) -> None:
+        values = {name: float(total) / self._count for name, total in self._sums.items()}
+        means = distributed.sum_over_processes(np.array(list(values.values()))) / distributed.world_size()
+        shown = dict(zip(values, map(float, means)))
+        if not np.isfinite(shown["loss"]):
+            raise FloatingPointError(
+                f"the loss is {shown['loss']} at step {trainer.step}; the metrics since the last line: {shown}. "
+                "Lower the learning rate, lengthen the warm-up or set Optimizer.clip_norm"
+            )
+        seconds = time.perf_counter() - self._since
+        shown["lr"] = trainer.schedule(trainer.step - 1)
+        shown["images_per_second"] = self._count * trainer.plan.global_batch_size / max(seconds, 1e-9)
+        trainer.log.record("train", trainer.step, trainer.epoch, shown, _line(trainer, shown, seconds / self._count))
+        self._sums, self._count, self._since = {}, 0, time.perf_counter()
+
+    def restart_clock(self) -> None:
+        """Leaves the time since the last line out of the speed; for work that is not training."""
+        self._since = time.perf_counter()
+
+
+def _line(trainer: Trainer, shown: Dict[str, float], seconds_per_step: float) -> str:
+    plan = trainer.plan
+    left = (plan.stop_step - trainer.step) * seconds_per_step
+    named = [f"{name} {value:.4g}" for name, value in shown.items() if name not in ("lr", "images_per_second")]
+    return (
+        f"step {trainer.step}/{plan.stop_step} (epoch {trainer.epoch:.2f}/{plan.epochs:.4g})  {'  '.join(named)}  "
+        f"lr {shown['lr']:.3g}  {shown['images_per_second']:.0f} img/s  left {_duration(left)}"
+    )
+
+
+def _duration(seconds: float) -> str:
+    hours, rest = divmod(int(seconds), 3600)
+    minutes, seconds = divmod(rest, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{seconds:02d}s"
+
+
+class Evaluation(Callback):
+    """Evaluates every k epochs and at the end; the last result is `trainer.evaluation`.
+
+    Args:
+        run: Evaluates and returns metrics by name; takes a function to call after each batch.
+        every_epochs: None: only at the end.
+        ema: Moving average of the weights; evaluated as well if given, under the split `eval_ema`.
+    """
+
+    def __init__(self, run: Callable[..., Dict[str, float]], every_epochs: Optional[int], ema: Any = None) -> None:
+        self.run = run
+        self.every_epochs = every_epochs
+        self.ema = ema
+
+    def on_step_end(self, trainer: Trainer, metrics: Dict[str, paddle.Tensor]) -> None:
+        epoch_due = self.every_epochs and trainer.at_epoch_end and round(trainer.epoch) % self.every_epochs == 0
+        if not (epoch_due or trainer.finished):
+            return
+        trainer.evaluation = self._measure(trainer, "eval")
+        if self.ema is not None:
+            with self.ema.swap(trainer.task):
+                trainer.evaluation = self._measure(trainer, "eval_ema")
+        for callback in trainer.callbacks:
+            if isinstance(callback, ProgressLog):
+                callback.restart_clock()
+
+    def _measure(self, trainer: Trainer, split: str) -> Dict[str, float]:
+        results = self.run(on_batch=trainer.stop_if_asked)
+        text = "  ".join(f"{name} {value:.4g}" for name, value in results.items())
+        trainer.log.record(split, trainer.step, trainer.epoch, results, f"{split} at epoch {trainer.epoch:.2f}: {text}")
+        return results
+
+
+class WeightAverage(Callback):
+    """Moves the average of the weights after every optimizer step.
+
+    Args:
+        ema: A plsc.optim.ema.WeightEMA of the task.
+    """
+
+    def __init__(self, ema: Any) -> None:
+        self.ema = ema
+
+    def on_step_end(self, trainer: Trainer, metrics: Dict[str, paddle.Tensor]) -> None:
+        self.ema.update(trainer.task)
+
+
+@CALLBACKS.register()
+class Pictures(Callback):
+    """Shows the task's pictures of the first training images in VisualDL every k epochs.
+
+    Args:
+        every_epochs: Epochs between two pictures.
+        count: Images in a picture.
+    """
+
+    def __init__(self, every_epochs: int = 1, count: int = 8) -> None:
+        self.every_epochs = every_epochs
+        self.count = count
+
+    def on_step_end(self, trainer: Trainer, metrics: Dict[str, paddle.Tensor]) -> None:
+        due = trainer.at_epoch_end and round(trainer.epoch) % self.every_epochs == 0
+        if (due or trainer.finished) and distributed.is_main():
+            pictures = draw(trainer, self.count)
+            trainer.log.pictures(trainer.step, pictures)
+
+
+def draw(trainer: Trainer, count: int) -> Dict[str, np.ndarray]:
+    """The task's pictures of the first training images, as the next epoch would see them; uint8 (count, H, W, 3)."""
+    trainer.loader.set_position(0, 0)
+    batches = iter(trainer.loader)
+    batch = {key: value[:count] for key, value in next(batches).items()}
+    batches.close()
+    with paddle.no_grad():
+        return trainer.task.pictures(trainer.prepare(batch, np.random.default_rng(0)))

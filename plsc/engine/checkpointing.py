@@ -1,0 +1,109 @@
+"""When a run saves, what it saves, and how it continues from it."""
+
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+import paddle
+
+from plsc import distributed
+from plsc.checkpoint import store
+from plsc.engine.trainer import Callback, Trainer
+
+
+class Checkpoints(Callback):
+    """Saves every k epochs or steps and at the end, keeps the last few and the best.
+
+    Args:
+        directory: The run's `checkpoints` directory.
+        config_text: The resolved config, kept in every checkpoint.
+        every_epochs: None: only at the end.
+        every_steps: Saves at multiples of so many steps as well.
+        keep_last: Checkpoints kept besides `best`.
+        monitor: Evaluation metric that decides `best`; None: no best.
+        monitor_mode: `max` or `min`.
+        ema: Moving average of the weights, saved as well if given.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        config_text: str,
+        every_epochs: Optional[int] = 1,
+        every_steps: Optional[int] = None,
+        keep_last: int = 3,
+        monitor: Optional[str] = None,
+        monitor_mode: str = "max",
+        ema: Any = None,
+    ) -> None:
+        self.directory = Path(directory)
+        self.config_text = config_text
+        self.every_epochs = every_epochs
+        self.every_steps = every_steps
+        self.keep_last = keep_last
+        self.monitor = monitor
+        self.sign = 1.0 if monitor_mode == "max" else -1.0
+        self.ema = ema
+        self.best: Optional[float] = None
+        self._saved_step = -1
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        self._saved_step = trainer.step if trainer.step else -1
+
+    def on_step_end(self, trainer: Trainer, metrics: Dict[str, paddle.Tensor]) -> None:
+        epoch_due = self.every_epochs and trainer.at_epoch_end and round(trainer.epoch) % self.every_epochs == 0
+        step_due = self.every_steps and trainer.step % self.every_steps == 0
+        improved = self._improved(trainer)
+        if epoch_due or step_due or trainer.finished or improved:
+            self.save(trainer, improved)
+
+    def _improved(self, trainer: Trainer) -> bool:
+        value = (trainer.evaluation or {}).get(self.monitor) if self.monitor else None
+        trainer.evaluation = None
+        if value is None or (self.best is not None and self.sign * value <= self.sign * self.best):
+            return False
+        self.best = value
+        return True
+
+    def save(self, trainer: Trainer, is_best: bool = False) -> Optional[Path]:
+        """Writes a checkpoint of the current step, unless there is one; returns its directory."""
+        if trainer.step == self._saved_step and not is_best:
+            return None
+        self._saved_step = trainer.step
+        if not distributed.is_main():
+            return None
+        path = store.save(
+            self.directory,
+            trainer.step,
+            model=trainer.task.state_dict(),
+            optimizer=trainer.optimizer.state_dict(),
+            ema=self.ema.state_dict() if self.ema is not None else None,
+            state={**trainer.state_dict(), "best": self.best, "encoder": encoder_prefix(trainer.task)},
+            config_text=self.config_text,
+        )
+        if is_best:
+            store.point(self.directory, "best", path)
+        store.keep_last(self.directory, self.keep_last)
+        trainer.log.note(f"saved {path}")
+        return path
+
+    def restore(self, trainer: Trainer, path: Path) -> None:
+        """Puts a checkpoint of the same configuration into the trainer.
+
+        Raises:
+            CheckpointError: If the checkpoint is damaged or of another model; names are listed.
+        """
+        checkpoint = store.load(path)
+        store.restore_layer(trainer.task, checkpoint)
+        trainer.optimizer.set_state_dict(checkpoint.optimizer)
+        if self.ema is not None and checkpoint.ema is not None:
+            self.ema.set_state_dict(checkpoint.ema)
+        trainer.set_state_dict(checkpoint.state)
+        self.best = checkpoint.state.get("best")
+
+
+def encoder_prefix(task: Any) -> str:
+    """Where a task's encoder is among its names: `model.encoder`."""
+    for name, layer in task.named_sublayers():
+        if layer is task.encoder:
+            return name
+    raise ValueError(f"{type(task).__name__}.encoder is no sub-layer of the task")

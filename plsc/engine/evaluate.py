@@ -1,0 +1,87 @@
+"""Evaluation: metrics of a task over a whole data set, every image counted once."""
+
+from typing import Any, Callable, Dict, Optional, Sequence
+
+import numpy as np
+import paddle
+
+from plsc import distributed
+from plsc.engine.precision import Precision
+from plsc.nn.utils import set_training
+from plsc.tasks.base import Batch, Task
+
+
+def evaluate(
+    task: Task,
+    loader: Any,
+    batch_transforms: Sequence[Callable[[Batch, np.random.Generator], Batch]],
+    metrics: Sequence[Any],
+    precision: Precision,
+    on_batch: Optional[Callable[[], None]] = None,
+) -> Dict[str, float]:
+    """Runs `task` over `loader` in inference mode.
+
+    Args:
+        task: Its `predict` is measured; without metrics, its scalars from `forward` are averaged over the images.
+        loader: Yields each image of the set once, over all processes together.
+        batch_transforms: As in training, without augmentation.
+        metrics: Of plsc.engine.metrics; reset before and summed over the processes after.
+        precision: Autocast of the forward pass.
+        on_batch: Called after each batch; may raise to end the evaluation.
+
+    Returns:
+        Numbers by name.
+    """
+    tracked = list(metrics) or [_Scalars()]
+    rng = np.random.default_rng(0)
+    for metric in tracked:
+        metric.reset()
+    set_training(task, False)
+    try:
+        with paddle.no_grad():
+            paddle.seed(0)
+            for batch in loader:
+                for transform in batch_transforms:
+                    batch = transform(batch, rng)
+                if not metrics:
+                    batch = task.prepare(batch)
+                with precision.autocast():
+                    prediction = task.predict(batch) if metrics else task(batch)
+                for metric in tracked:
+                    metric.update(prediction, batch)
+                if on_batch is not None:
+                    on_batch()
+    finally:
+        set_training(task, True)
+    return {name: value for metric in tracked for name, value in _reduced(metric).items()}
+
+
+def _reduced(metric: Any) -> Dict[str, float]:
+    metric.load_sums(distributed.sum_over_processes(metric.sums()))
+    return metric.compute()
+
+
+class _Scalars:
+    """The task's own scalars, averaged over images."""
+
+    def reset(self) -> None:
+        self.names: Sequence[str] = ()
+        self.totals: Any = None
+        self.count = 0
+
+    def update(self, outputs: Dict[str, paddle.Tensor], batch: Batch) -> None:
+        size = batch["image"].shape[0]
+        self.names = list(outputs)
+        values = paddle.stack([outputs[name].astype("float32").reshape([]) for name in self.names]) * float(size)
+        self.totals = values if self.totals is None else self.totals + values
+        self.count += size
+
+    def sums(self) -> np.ndarray:
+        totals = self.totals.numpy().astype("float64") if self.totals is not None else np.zeros(0)
+        return np.append(totals, float(self.count))
+
+    def load_sums(self, sums: np.ndarray) -> None:
+        self._mean = sums[:-1] / max(sums[-1], 1.0)
+
+    def compute(self) -> Dict[str, float]:
+        return dict(zip(self.names, map(float, self._mean)))

@@ -1,0 +1,157 @@
+"""What a run says and writes down: terminal, train.log, metrics.jsonl, VisualDL, env.json."""
+
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Dict, Mapping, Optional
+
+import numpy as np
+import paddle
+from tqdm import tqdm
+
+import plsc
+
+
+class RunLog:
+    """The voice of one run. Only the main process speaks; in others every method does nothing.
+
+    Args:
+        directory: The run's output directory.
+        main: Whether this process is the one that writes.
+        progress: `auto` (a bar on a terminal, lines elsewhere), `bar`, `lines` or `none`.
+    """
+
+    def __init__(self, directory: Path, main: bool = True, progress: str = "auto") -> None:
+        self.directory = Path(directory)
+        self.main = main
+        if progress == "auto":
+            progress = "bar" if sys.stderr.isatty() else "lines"
+        self.progress = progress
+        self._bar: Optional[tqdm] = None
+        self._metrics = None
+        self._board = None
+        self._logger = logging.Logger("plsc")
+        if main:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            handler = logging.FileHandler(self.directory / "train.log", encoding="utf-8")
+            handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+            self._logger.addHandler(handler)
+            self._metrics = open(self.directory / "metrics.jsonl", "a", encoding="utf-8")  # noqa: SIM115
+
+    def say(self, text: str) -> None:
+        """Prints text and adds it to train.log."""
+        if self.main:
+            self._logger.info(text)
+            tqdm.write(text, file=sys.stderr)
+
+    def note(self, text: str) -> None:
+        """Adds text to train.log only."""
+        if self.main:
+            self._logger.info(text)
+
+    def open_bar(self, total: int, initial: int, description: str) -> None:
+        """Starts the progress bar of a loop, if this run shows bars."""
+        if self.main and self.progress == "bar":
+            self._bar = tqdm(total=total, initial=initial, desc=description, unit="step", dynamic_ncols=True)
+
+    def advance(self) -> None:
+        """Moves the bar by one step."""
+        if self._bar is not None:
+            self._bar.update()
+
+    def close_bar(self) -> None:
+        """Ends the bar and leaves it on the screen."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def record(self, split: str, step: int, epoch: float, metrics: Mapping[str, float], line: str = "") -> None:
+        """Writes metrics of one step to metrics.jsonl and VisualDL, and shows them in the bar or as a line.
+
+        Args:
+            split: `train` or `eval`.
+            step: Optimizer steps taken.
+            epoch: The same in epochs.
+            metrics: Numbers by name.
+            line: What a plain terminal and train.log show; none if empty.
+        """
+        if not self.main:
+            return
+        row = {"step": step, "epoch": round(epoch, 4), "split": split, "time": round(time.time(), 2), **metrics}
+        self._metrics.write(json.dumps(row) + "\n")
+        self._metrics.flush()
+        board = self._visualdl()
+        for name, value in metrics.items():
+            if board is not None and np.isfinite(value):
+                board.add_scalar(tag=f"{split}/{name}", step=step, value=float(value))
+        if self._bar is not None and split == "train":
+            self._bar.set_postfix(_short(metrics), refresh=False)
+            self.note(line)
+        elif line and self.progress == "none":
+            self.note(line)
+        elif line:
+            self.say(line)
+
+    def pictures(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
+        """Adds uint8 pictures (B, H, W, 3) to VisualDL by name."""
+        board = self._visualdl() if self.main else None
+        for name, images in pictures.items():
+            if board is not None:
+                board.add_image(tag=name, img=np.concatenate(list(images), axis=1), step=step)
+
+    def _visualdl(self) -> Optional[Any]:
+        if self._board is None:
+            try:
+                from visualdl import LogWriter
+            except ImportError as error:
+                self.say(f"VisualDL cannot be imported ({error}); metrics are in metrics.jsonl only")
+                self._board = False
+            else:
+                self._board = LogWriter(logdir=str(self.directory / "vdl"), display_name=self.directory.name)
+        return self._board or None
+
+    def close(self) -> None:
+        """Ends the bar and closes the files."""
+        self.close_bar()
+        if self._metrics is not None:
+            self._metrics.close()
+        if self._board:
+            self._board.close()
+        for handler in list(self._logger.handlers):
+            handler.close()
+            self._logger.removeHandler(handler)
+
+
+def _short(metrics: Mapping[str, float]) -> Dict[str, str]:
+    return {name: f"{metrics[name]:.4g}" for name in ("loss", "lr", "images_per_second") if name in metrics}
+
+
+def write_environment(path: Path, runtime: Mapping[str, str]) -> None:
+    """Writes env.json: versions, device, threads and the git commit the run was started from."""
+    facts = {
+        "plsc": plsc.__version__,
+        "paddle": paddle.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "device": paddle.device.get_device(),
+        "cpu_count": os.cpu_count(),
+        "git_commit": _git_commit(),
+        "command": sys.argv,
+        "runtime": dict(runtime),
+    }
+    path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+def _git_commit() -> Optional[str]:
+    command = ["git", "-C", str(Path(plsc.__file__).parent), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,210 @@
+"""The training loop, for every method: what happens in one step, and in which order, is `Trainer.train_step`."""
+
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
+
+import numpy as np
+import paddle
+
+from plsc import distributed
+from plsc.engine.interrupt import Interrupted, StopRequest
+from plsc.engine.logging import RunLog
+from plsc.engine.precision import Precision
+from plsc.tasks.base import Batch, Task
+
+BATCH_SALT = 7919  # tells the random numbers of batch transforms from those of samples
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long a run is and how its batches are made; counted in optimizer steps.
+
+    Args:
+        steps_per_epoch: Optimizer steps in one pass over the training set.
+        total_steps: Length of the run and of its schedules.
+        stop_step: Where the run ends; before `total_steps` if `Global.max_train_step` says so.
+        accumulate: Micro-batches per optimizer step.
+        global_batch_size: Images per optimizer step over all processes.
+    """
+
+    steps_per_epoch: int
+    total_steps: int
+    stop_step: int
+    accumulate: int
+    global_batch_size: int
+
+    @property
+    def epochs(self) -> float:
+        """Length of the run in epochs."""
+        return self.total_steps / self.steps_per_epoch
+
+
+class Callback:
+    """Observes a run: logging, evaluation, checkpoints. What changes the numbers of a step is not a callback."""
+
+    def on_train_begin(self, trainer: "Trainer") -> None:
+        """Called once, before the first step, after a resumed state is in place."""
+
+    def on_step_end(self, trainer: "Trainer", metrics: Dict[str, paddle.Tensor]) -> None:
+        """Called after every optimizer step with the step's metrics, still on the device."""
+
+    def on_train_end(self, trainer: "Trainer") -> None:
+        """Called once after the last step; not when the run is interrupted or fails."""
+
+
+class Trainer:
+    """Runs a task to the end of its plan.
+
+    Args:
+        task: What is trained.
+        optimizer: One of plsc.optim over the task's parameters.
+        schedule: Learning rate by optimizer steps taken.
+        loader: Yields micro-batches of an epoch; `set_position(epoch, step)` chooses where.
+        batch_transforms: `(batch, rng) -> batch`, applied in order on the device.
+        precision: Autocast and loss scaling.
+        plan: How long.
+        callbacks: Called in this order.
+        log: The run's voice.
+        seed: All random numbers of a step are functions of it and of the step.
+        save: Called with the trainer when the run is asked to stop.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        optimizer: Any,
+        schedule: Callable[[int], float],
+        loader: Any,
+        batch_transforms: Sequence[Callable[[Batch, np.random.Generator], Batch]],
+        precision: Precision,
+        plan: Plan,
+        callbacks: Sequence[Callback],
+        log: RunLog,
+        seed: int = 0,
+        save: Optional[Callable[["Trainer"], Any]] = None,
+    ) -> None:
+        self.task = task
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.loader = loader
+        self.batch_transforms = list(batch_transforms)
+        self.precision = precision
+        self.plan = plan
+        self.callbacks = list(callbacks)
+        self.log = log
+        self.seed = seed
+        self.save = save
+        self.step = 0
+        self.evaluation: Optional[Dict[str, float]] = None  # of the step just taken, if one was due
+        self.stop_request = StopRequest()
+        self.parameters = [p for p in task.parameters() if not p.stop_gradient]
+
+    @property
+    def epoch(self) -> float:
+        """Epochs trained so far."""
+        return self.step / self.plan.steps_per_epoch
+
+    @property
+    def at_epoch_end(self) -> bool:
+        """Whether the step just taken was the last of an epoch."""
+        return self.step % self.plan.steps_per_epoch == 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has reached its end."""
+        return self.step >= self.plan.stop_step
+
+    def fit(self) -> None:
+        """Trains from the current step to the end of the plan.
+
+        Raises:
+            Interrupted: If the run was asked to stop; everything is saved by then.
+            FloatingPointError: If the loss is not finite.
+        """
+        self.task.train()
+        with self.stop_request:
+            for callback in self.callbacks:
+                callback.on_train_begin(self)
+            while not self.finished:
+                self._train_epoch()
+            for callback in self.callbacks:
+                callback.on_train_end(self)
+
+    def _train_epoch(self) -> None:
+        epoch, step_in_epoch = divmod(self.step, self.plan.steps_per_epoch)
+        self.loader.set_position(epoch, step_in_epoch)
+        for micro_batches in _groups(self.loader, self.plan.accumulate):
+            metrics = self.train_step(micro_batches)
+            for callback in self.callbacks:
+                callback.on_step_end(self, metrics)
+            self.stop_if_asked()
+            if self.finished:
+                return
+
+    def train_step(self, micro_batches: Sequence[Batch]) -> Dict[str, paddle.Tensor]:
+        """Takes one optimizer step.
+
+        Args:
+            micro_batches: `plan.accumulate` batches of equal size.
+
+        Returns:
+            The task's scalars averaged over the micro-batches, with `grad_norm` (before clipping); on the device.
+        """
+        self.optimizer.set_lr(self.schedule(self.step))
+        paddle.seed(self._step_seed())
+        rng = np.random.default_rng([self.seed, self.step, distributed.rank(), BATCH_SALT])
+        metrics: Dict[str, paddle.Tensor] = {}
+        for batch in micro_batches:
+            batch = self.prepare(batch, rng)
+            with self.precision.autocast():
+                outputs = self.task(batch)
+            self.precision.backward(outputs["loss"] / len(micro_batches))
+            for name, value in outputs.items():
+                share = value.detach() / len(micro_batches)
+                metrics[name] = metrics[name] + share if name in metrics else share
+        distributed.sync_gradients(self.parameters)
+        self.precision.unscale(self.optimizer)
+        metrics["grad_norm"] = self.optimizer.clip_gradients()
+        self.task.before_step(self.step / self.plan.total_steps)
+        self.precision.step(self.optimizer)
+        self.optimizer.clear_grad()
+        self.step += 1
+        self.task.on_step_end(self.step / self.plan.total_steps)
+        return metrics
+
+    def prepare(self, batch: Batch, rng: np.random.Generator) -> Batch:
+        """A batch as the task takes it: augmented, normalised, with targets."""
+        with paddle.no_grad():
+            for transform in self.batch_transforms:
+                batch = transform(batch, rng)
+            return self.task.prepare(batch)
+
+    def _step_seed(self) -> int:
+        """Drop path and noise of a step depend on (seed, step, rank) alone, so a resumed run repeats them."""
+        return int(np.random.SeedSequence([self.seed, self.step, distributed.rank()]).generate_state(1)[0])
+
+    def stop_if_asked(self) -> None:
+        """Saves and raises `Interrupted` if the run was asked to stop; called wherever a run spends time."""
+        if self.stop_request.pending():
+            if self.save is not None:
+                self.save(self)
+            raise Interrupted(self.step, self.stop_request.signal_number or 15)
+
+    def state_dict(self) -> Dict[str, Any]:
+        """Everything besides weights and optimizer state that a resumed run needs; plain data."""
+        return {"step": self.step, "seed": self.seed, "scaler": self.precision.state_dict()}
+
+    def set_state_dict(self, state: Dict[str, Any]) -> None:
+        """Restores `state_dict()`."""
+        self.step = int(state["step"])
+        self.precision.set_state_dict(state.get("scaler", {}))
+
+
+def _groups(loader: Any, size: int) -> Iterator[List[Batch]]:
+    """Micro-batches in groups of one optimizer step; an incomplete last group is left out."""
+    group: List[Batch] = []
+    for batch in loader:
+        group.append(batch)
+        if len(group) == size:
+            yield group
+            group = []
