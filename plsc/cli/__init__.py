@@ -1,0 +1,41 @@
+"""The command line: `plsc <verb>`; each verb is one file of this package, imported only when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import List, Optional
+
+VERBS = {
+    "train": "train from a config: pre-training, fine-tuning, probing, tokenizer training",
+    "eval": "evaluate a checkpoint with the config it was trained with",
+}
+_MODULES = {"eval": "evaluation"}
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Runs `plsc <verb> ...`; returns the exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage())
+        return 0
+    verb, rest = arguments[0], arguments[1:]
+    if verb not in VERBS:
+        print(f"plsc: there is no verb {verb!r}\n\n{_usage()}", file=sys.stderr)
+        return 2
+    return importlib.import_module(f"plsc.cli.{_MODULES.get(verb, verb)}").main(rest)
+
+
+def _usage() -> str:
+    rows = "\n".join(f"  {verb:<10} {text}" for verb, text in VERBS.items())
+    return f"usage: plsc <verb> [options]\n\n{rows}\n\n`plsc <verb> --help` tells more."
+
+
+def train() -> int:
+    """The console script `plsc-train`."""
+    return main(["train", *sys.argv[1:]])
+
+
+def evaluate() -> int:
+    """The console script `plsc-eval`."""
+    return main(["eval", *sys.argv[1:]])

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, TextIO
 
 import numpy as np
 import paddle
@@ -20,38 +20,50 @@ import plsc
 class RunLog:
     """The voice of one run. Only the main process speaks; in others every method does nothing.
 
+    What is said before `open` is kept and written to train.log then, so a run that cannot be built leaves no files.
+
     Args:
-        directory: The run's output directory.
         main: Whether this process is the one that writes.
         progress: `auto` (a bar on a terminal, lines elsewhere), `bar`, `lines` or `none`.
     """
 
-    def __init__(self, directory: Path, main: bool = True, progress: str = "auto") -> None:
-        self.directory = Path(directory)
+    def __init__(self, main: bool = True, progress: str = "auto") -> None:
         self.main = main
         if progress == "auto":
             progress = "bar" if sys.stderr.isatty() else "lines"
         self.progress = progress
-        self._bar: Optional[tqdm] = None
-        self._metrics = None
-        self._board = None
+        self.directory: Optional[Path] = None
+        self._early: List[str] = []
         self._logger = logging.Logger("plsc")
-        if main:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            handler = logging.FileHandler(self.directory / "train.log", encoding="utf-8")
-            handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-            self._logger.addHandler(handler)
-            self._metrics = open(self.directory / "metrics.jsonl", "a", encoding="utf-8")  # noqa: SIM115
+        self._bar: Optional[tqdm] = None
+        self._metrics: Optional[TextIO] = None
+        self._board: Any = None
+
+    def open(self, directory: Path) -> None:
+        """Creates the run's directory, if need be, and the log files in it."""
+        if not self.main:
+            return
+        self.directory = Path(directory)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(self.directory / "train.log", encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        self._logger.addHandler(handler)
+        self._metrics = open(self.directory / "metrics.jsonl", "a", encoding="utf-8")  # noqa: SIM115
+        for text in self._early:
+            self._logger.info(text)
+        self._early.clear()
 
     def say(self, text: str) -> None:
         """Prints text and adds it to train.log."""
         if self.main:
-            self._logger.info(text)
+            self.note(text)
             tqdm.write(text, file=sys.stderr)
 
     def note(self, text: str) -> None:
         """Adds text to train.log only."""
-        if self.main:
+        if self.main and self.directory is None:
+            self._early.append(text)
+        elif self.main:
             self._logger.info(text)
 
     def open_bar(self, total: int, initial: int, description: str) -> None:
@@ -80,7 +92,7 @@ class RunLog:
             metrics: Numbers by name.
             line: What a plain terminal and train.log show; none if empty.
         """
-        if not self.main:
+        if self._metrics is None:
             return
         row = {"step": step, "epoch": round(epoch, 4), "split": split, "time": round(time.time(), 2), **metrics}
         self._metrics.write(json.dumps(row) + "\n")

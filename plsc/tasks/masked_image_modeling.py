@@ -80,7 +80,8 @@ def _check_vocabulary(model: nn.Layer, tokenizer: Any) -> None:
     width, wanted = getattr(model, "vocab_size", None), getattr(tokenizer, "vocab_size", None)
     if width and wanted and width != wanted:
         raise ValueError(
-            f"the tokenizer has {wanted} tokens, but the model's head predicts {width}; set Model.vocab_size to {wanted}"
+            f"the tokenizer has {wanted} tokens, but the model's head predicts {width}; "
+            f"set Model.vocab_size to {wanted}"
         )
 
 

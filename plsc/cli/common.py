@@ -1,0 +1,91 @@
+"""What every verb shares: config arguments, process set-up, and errors that a user can act on."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import traceback
+from typing import Any, Callable, Dict, List, Optional
+
+from plsc import config as config_files
+from plsc import plugins, runtime
+from plsc.yaml_tree import ConfigError, ConfigMap
+
+USER_ERROR = 2
+FAILURE = 1
+
+
+def parser(verb: str, description: str) -> argparse.ArgumentParser:
+    """An argument parser with the options that every verb has."""
+    result = argparse.ArgumentParser(prog=f"plsc {verb}", description=description)
+    result.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return result
+
+
+def add_config_options(target: argparse.ArgumentParser, required: bool = True) -> None:
+    """Adds `-c` and `-o`."""
+    target.add_argument("-c", "--config", required=required, metavar="FILE", help="YAML config")
+    target.add_argument(
+        "-o",
+        "--override",
+        action="append",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="set (a.b=1), append to a list (a.b+=1) or delete (~a.b); repeatable, the value is YAML",
+    )
+
+
+def overrides(arguments: argparse.Namespace) -> List[str]:
+    """All `-o` values in order."""
+    return [text for group in arguments.override for text in group]
+
+
+def load_config(arguments: argparse.Namespace) -> ConfigMap:
+    """The config that `-c` and `-o` describe, not yet checked."""
+    return config_files.load(arguments.config, overrides(arguments))
+
+
+def prepare(config: ConfigMap) -> Dict[str, str]:
+    """Sets up the process, makes the components known and checks the whole config; returns what the set-up chose.
+
+    Raises:
+        ConfigError: With every problem of the config.
+    """
+    run = config.get("Global")
+    threads = run.get("num_threads") if isinstance(run, ConfigMap) else None
+    chosen = runtime.setup(threads if isinstance(threads, int) and threads > 0 else None)
+    runtime.import_paddle()
+    from plsc import schema
+
+    plugins.load(config)
+    schema.check(config)
+    return chosen
+
+
+def guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Namespace, log: Optional[Any] = None) -> int:
+    """Calls a verb and turns what a user can cause into a message and an exit code.
+
+    Returns:
+        What `run` returns; 2 for a mistake in the config or its files; 128 + signal if asked to stop.
+    """
+    try:
+        return run(arguments)
+    except ConfigError as error:
+        return _report(error, arguments.debug, "\n".join(error.problems))
+    except (ValueError, OSError, FloatingPointError) as error:
+        code = FAILURE if isinstance(error, FloatingPointError) else USER_ERROR
+        return _report(error, arguments.debug, str(error), code)
+    except KeyboardInterrupt:
+        print("stopped without saving", file=sys.stderr)
+        return 130
+
+
+def _report(error: Exception, debug: bool, text: str, code: int = USER_ERROR) -> int:
+    if debug:
+        traceback.print_exception(type(error), error, error.__traceback__)
+    hint = "" if debug or isinstance(error, ConfigError) else "\n(--debug shows where in the code)"
+    with contextlib.suppress(BrokenPipeError):
+        print(f"error: {text}{hint}", file=sys.stderr)
+    return code

@@ -1,0 +1,32 @@
+"""`plsc eval --checkpoint PATH`: the metrics of a checkpoint on its evaluation set."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import List, Optional
+
+from plsc import config as config_files
+from plsc.cli import common
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Runs the verb; returns the exit code."""
+    parser = common.parser("eval", "Evaluate a checkpoint; prints one JSON object.")
+    common.add_config_options(parser, required=False)
+    parser.add_argument("--checkpoint", required=True, metavar="PATH", help="run directory, checkpoint, latest or best")
+    parser.add_argument("--ema", action="store_true", help="evaluate the moving average of the weights")
+    return common.guarded(_run, parser.parse_args(argv))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from plsc.checkpoint.layout import resolve
+
+    checkpoint = resolve(arguments.checkpoint)
+    arguments.config = arguments.config or str(checkpoint / "config.yaml")
+    config = config_files.load(arguments.config, common.overrides(arguments))
+    common.prepare(config)
+    from plsc.engine.run import evaluate_checkpoint
+
+    print(json.dumps(evaluate_checkpoint(config, checkpoint, arguments.ema)))
+    return 0

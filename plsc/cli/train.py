@@ -1,0 +1,54 @@
+"""`plsc train -c CONFIG -o KEY=VALUE`: every kind of training there is."""
+
+from __future__ import annotations
+
+import argparse
+from typing import List, Optional
+
+from plsc.cli import common
+from plsc.yaml_tree import ConfigMap, describe
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Runs the verb; returns the exit code."""
+    parser = common.parser("train", "Train from a YAML config: pre-training, fine-tuning, probing, tokenizers.")
+    common.add_config_options(parser, required=False)
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument("--print-config", action="store_true", help="print the resolved config with origins and stop")
+    action.add_argument("--dry-run", action="store_true", help="build everything, print sizes and costs, and stop")
+    action.add_argument("--list", metavar="KIND", help="print the registered components of a kind (or `all`) and stop")
+    arguments = parser.parse_args(argv)
+    if arguments.config is None and arguments.list is None:
+        parser.error("-c FILE is needed")
+    return common.guarded(_run, arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if arguments.list is not None:
+        return _list(arguments)
+    config = common.load_config(arguments)
+    chosen = common.prepare(config)
+    if arguments.print_config:
+        print(describe(config))
+        return 0
+    from plsc.engine.run import dry_run, train
+
+    if arguments.dry_run:
+        print(dry_run(config))
+        return 0
+    return train(config, chosen)
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from plsc import plugins, runtime
+
+    runtime.setup()
+    runtime.import_paddle()
+    config = common.load_config(arguments) if arguments.config else ConfigMap()
+    plugins.load(config)
+    from plsc.cli.listing import listing
+
+    print(listing(arguments.list))
+    return 0
+
+

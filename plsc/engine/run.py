@@ -1,0 +1,110 @@
+"""A whole run from a checked config: device, output directory, training, and what is said at the end."""
+
+from pathlib import Path
+from typing import Any, Dict, Mapping
+
+import paddle
+
+from plsc import distributed
+from plsc.engine.build import build_trainer
+from plsc.engine.interrupt import Interrupted
+from plsc.engine.logging import RunLog, write_environment
+from plsc.schema import read_settings
+from plsc.yaml_tree import ConfigError, dump
+
+Config = Mapping[str, Any]
+
+
+def train(config: Config, runtime: Mapping[str, str]) -> int:
+    """Trains to the end of the plan.
+
+    Args:
+        config: Checked by plsc.schema.
+        runtime: What plsc.runtime chose, for the log.
+
+    Returns:
+        Exit code: 0, or 128 + signal if the run was asked to stop (everything is saved then).
+    """
+    run = read_settings(config, "Global")
+    set_device(run.device)
+    distributed.setup()
+    log = RunLog(distributed.is_main(), run.progress)
+    trainer = build_trainer(config, log)
+    directory = Path(run.output_dir)
+    log.open(directory)
+    try:
+        if distributed.is_main():
+            (directory / "config.yaml").write_text(dump(config), encoding="utf-8")
+            write_environment(directory / "env.json", runtime)
+        log.say(_opening(trainer, runtime, directory))
+        trainer.fit()
+        log.say(f"done: {trainer.step} steps; everything is in {directory}")
+        return 0
+    except Interrupted as stop:
+        log.close_bar()
+        log.say(f"{stop}; saved in {directory / 'checkpoints'}. The same command goes on from there.")
+        return 128 + stop.signal_number
+    except Exception as error:
+        log.close_bar()
+        log.note(f"{type(error).__name__}: {error}")
+        raise
+    finally:
+        log.close()
+
+
+def _opening(trainer: Any, runtime: Mapping[str, str], directory: Path) -> str:
+    plan = trainer.plan
+    if trainer.finished:
+        return (
+            f"this run is complete: {trainer.step} of {plan.stop_step} steps are in {directory}; "
+            "set Global.output_dir to start another, or Global.epochs to go on"
+        )
+    chosen = "  ".join(f"{key}={value}" for key, value in runtime.items())
+    trained = sum(p.size for p in trainer.parameters)
+    return (
+        f"{trained:,} trained parameters on {paddle.device.get_device()}; {plan.stop_step} steps of "
+        f"{plan.global_batch_size} images ({plan.epochs:.4g} epochs of {plan.steps_per_epoch} steps); {chosen}"
+    )
+
+
+def set_device(device: str) -> None:
+    """Chooses the device of this process.
+
+    Raises:
+        ConfigError: If a GPU is asked for and there is none.
+    """
+    gpus = paddle.device.cuda.device_count() if paddle.device.is_compiled_with_cuda() else 0
+    if device == "gpu" and gpus == 0:
+        build = "sees no GPU" if paddle.device.is_compiled_with_cuda() else "is the CPU build; install paddlepaddle-gpu"
+        raise ConfigError(f"Global.device: gpu was asked for, but this Paddle {build}; set it to auto or cpu")
+    paddle.device.set_device("gpu" if gpus and device != "cpu" else "cpu")
+
+
+def dry_run(config: Config) -> str:
+    """Builds the whole run without starting it and tells its sizes and costs."""
+    run = read_settings(config, "Global")
+    set_device(run.device)
+    distributed.setup()
+    trainer = build_trainer(config, RunLog(distributed.is_main(), "none"))
+    facts = summary(trainer)
+    width = max(map(len, facts))
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in facts.items())
+
+
+def summary(trainer: Any) -> Dict[str, str]:
+    """The facts of a run worth knowing before it starts, as text by name."""
+    plan, task = trainer.plan, trainer.task
+    frozen = sum(p.size for p in task.parameters() if p.stop_gradient)
+    buffers = sum(b.size for b in task.buffers())
+    rates = [trainer.schedule(step) for step in range(0, plan.total_steps, max(1, plan.total_steps // 200))]
+    facts = {
+        "parameters": f"{sum(p.size for p in trainer.parameters):,} trained, {frozen:,} frozen, {buffers:,} in buffers",
+        "effective batch": f"{plan.global_batch_size} images = {trainer.loader.batch_size} a device x "
+        f"{distributed.world_size()} process(es) x {plan.accumulate} micro-batch(es)",
+        "learning rate": f"starts at {rates[0]:.4g}, highest {max(rates):.4g}, ends at {rates[-1]:.4g}",
+        "steps": f"{plan.stop_step} ({plan.epochs:.4g} epochs of {plan.steps_per_epoch} steps)",
+    }
+    for group in trainer.optimizer.groups:
+        text = f"{len(group['parameters'])} tensors, decay {group['weight_decay']:.4g}, lr x {group['lr_scale']:.4g}"
+        facts[f"group {group['name']}"] = text
+    return facts

@@ -1,0 +1,38 @@
+"""Packaging of plsc. The configs of the repository are installed with the package, as `plsc/configs`."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "plsc" / "__init__.py").read_text(encoding="utf-8"))[1]
+
+setup(
+    name="plsc",
+    version=VERSION,
+    description="Self-supervised vision on PaddlePaddle, driven by YAML: CAE pre-training, fine-tuning and probing",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.9",
+    packages=[*find_packages(include=["plsc", "plsc.*"]), "plsc.configs"],
+    package_dir={"plsc.configs": "configs"},
+    package_data={"plsc.configs": ["**/*.yaml", "*/*.yaml", "*/*/*.yaml"]},
+    install_requires=["numpy", "pyyaml>=6", "pillow>=9.1", "safetensors>=0.4", "tqdm", "visualdl>=2.5"],
+    extras_require={
+        "cpu": ["paddlepaddle>=2.6.2,<3.4"],
+        # The newest GPU build on the public index; it predates NumPy 2 and protobuf 5.
+        "gpu": ["paddlepaddle-gpu>=2.6.2,<3.4", "numpy<2", "protobuf<5"],
+        "quickstart": ["mlxtend>=0.22", "scikit-learn", "matplotlib"],
+        "test": ["pytest>=7", "pytest-xdist>=3", "ruff>=0.6", "hypothesis>=6"],
+    },
+    entry_points={
+        "console_scripts": [
+            "plsc = plsc.cli:main",
+            "plsc-train = plsc.cli:train",
+            "plsc-eval = plsc.cli:evaluate",
+        ]
+    },
+    classifiers=["Programming Language :: Python :: 3", "Topic :: Scientific/Engineering :: Artificial Intelligence"],
+)
