@@ -12,6 +12,7 @@ from typing import Any, Dict, List, Mapping, Optional, TextIO
 
 import numpy as np
 import paddle
+from PIL import Image
 from tqdm import tqdm
 
 import plsc
@@ -110,11 +111,17 @@ class RunLog:
             self.say(line)
 
     def pictures(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
-        """Adds uint8 pictures (B, H, W, 3) to VisualDL by name."""
-        board = self._visualdl() if self.main else None
-        for name, images in pictures.items():
+        """Writes uint8 pictures (B, H, W, 3) to `pictures/step_<step>.png`, a row each, and to VisualDL by name."""
+        if self.directory is None or not pictures:
+            return
+        rows = [np.concatenate(list(images), axis=1) for images in pictures.values()]
+        folder = self.directory / "pictures"
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(np.concatenate(rows)).save(folder / f"step_{step:08d}.png")
+        board = self._visualdl()
+        for name, row in zip(pictures, rows):
             if board is not None:
-                board.add_image(tag=name, img=np.concatenate(list(images), axis=1), step=step)
+                board.add_image(tag=name, img=row, step=step)
 
     def _visualdl(self) -> Optional[Any]:
         if self._board is None:
