@@ -6,9 +6,11 @@ from typing import Any, Dict, Mapping
 import paddle
 
 from plsc import distributed
-from plsc.engine.build import build_trainer
+from plsc.checkpoint import store
+from plsc.engine.build import build_evaluation, build_task, build_trainer
 from plsc.engine.interrupt import Interrupted
 from plsc.engine.logging import RunLog, write_environment
+from plsc.engine.precision import Precision
 from plsc.schema import read_settings
 from plsc.yaml_tree import ConfigError, dump
 
@@ -108,3 +110,27 @@ def summary(trainer: Any) -> Dict[str, str]:
         text = f"{len(group['parameters'])} tensors, decay {group['weight_decay']:.4g}, lr x {group['lr_scale']:.4g}"
         facts[f"group {group['name']}"] = text
     return facts
+
+
+def evaluate_checkpoint(config: Config, checkpoint: Path, ema: bool = False) -> Dict[str, float]:
+    """The metrics of a saved task on `DataLoader.Eval`.
+
+    Args:
+        config: Checked by plsc.schema; the one the checkpoint was trained with.
+        checkpoint: A checkpoint directory of plsc.checkpoint.store.
+        ema: Evaluate the moving average of the weights.
+
+    Raises:
+        ConfigError: If the config has no evaluation set, or the checkpoint no moving average.
+    """
+    if config["DataLoader"].get("Eval") is None:
+        raise ConfigError("DataLoader.Eval: the config has no evaluation set; give one with -o DataLoader.Eval=...")
+    run = read_settings(config, "Global")
+    set_device(run.device)
+    distributed.setup()
+    task = build_task(config, run.seed)
+    saved = store.load(checkpoint)
+    if ema and not saved.ema:
+        raise ConfigError(f"{checkpoint} holds no moving average of the weights; leave --ema out")
+    store.restore_layer(task, saved, ema)
+    return build_evaluation(config, run, task, Precision(read_settings(config, "AMP")))()
