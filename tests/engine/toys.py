@@ -1,0 +1,85 @@
+"""A task, an optimizer and a loader small enough to follow by hand."""
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from plsc.engine.logging import RunLog
+from plsc.engine.precision import Precision
+from plsc.engine.trainer import Plan, Trainer
+from plsc.settings import AMP
+from plsc.tasks.base import Task
+
+
+class ToyTask(Task):
+    """Regresses the mean of an image; writes down every call of the engine."""
+
+    def __init__(self, dropout=0.0):
+        super().__init__(nn.Sequential(nn.Linear(4, 8), nn.Dropout(dropout), nn.Linear(8, 1)))
+        self.calls = []
+
+    def prepare(self, batch):
+        self.calls.append("prepare")
+        return {**batch, "target": batch["image"].mean(axis=1, keepdim=True)}
+
+    def forward(self, batch):
+        self.calls.append("forward")
+        return {"loss": ((self.model(batch["image"]) - batch["target"]) ** 2).mean()}
+
+    def before_step(self, progress):
+        self.calls.append("before_step")
+
+    def on_step_end(self, progress):
+        self.calls.append("on_step_end")
+
+
+class ToyOptimizer:
+    """Momentum SGD with the interface of plsc.optim."""
+
+    def __init__(self, task):
+        self.task = task
+        self.parameters = [p for p in task.parameters() if not p.stop_gradient]
+        self.inner = paddle.optimizer.Momentum(0.1, parameters=self.parameters)
+
+    def set_lr(self, lr):
+        self.inner.set_lr(lr)
+
+    def clip_gradients(self):
+        self.task.calls.append("clip")
+        return paddle.add_n([(p.grad**2).sum() for p in self.parameters]).sqrt()
+
+    def step(self):
+        self.task.calls.append("step")
+        self.inner.step()
+
+    def clear_grad(self):
+        self.inner.clear_grad()
+
+
+class ToyLoader:
+    """Images that are a function of (epoch, step)."""
+
+    def __init__(self, steps=4, batch_size=2, accumulate=1):
+        self.steps_per_epoch, self.batch_size, self.accumulate = steps, batch_size, accumulate
+        self.position = (0, 0)
+
+    def set_position(self, epoch, step):
+        self.position = (epoch, step)
+
+    def __iter__(self):
+        epoch, first = self.position
+        for step in range(first, self.steps_per_epoch):
+            rng = np.random.default_rng([epoch, step])
+            images = rng.normal(size=(self.accumulate, self.batch_size, 4)).astype("float32")
+            yield from ({"image": paddle.to_tensor(micro)} for micro in images)
+
+
+def toy_trainer(tmp_path, *, steps=8, dropout=0.0, callbacks=(), accumulate=1, batch_size=2, transforms=(), save=None):
+    paddle.seed(3)
+    task = ToyTask(dropout)
+    loader = ToyLoader(batch_size=batch_size, accumulate=accumulate)
+    log = RunLog(progress="none")
+    log.open(tmp_path)
+    plan = Plan(loader.steps_per_epoch, steps, steps, accumulate, batch_size * accumulate)
+    optimizer, schedule = ToyOptimizer(task), lambda step: 0.1 / (1 + step)
+    return Trainer(task, optimizer, schedule, loader, transforms, Precision(AMP()), plan, callbacks, log, 0, save)
