@@ -1,0 +1,70 @@
+"""Transforms of a batch on its device, `(batch, rng) -> batch`."""
+
+from typing import Dict, Sequence
+
+import numpy as np
+import paddle
+
+from plsc.registry import BATCH_TRANSFORMS
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+Batch = Dict[str, paddle.Tensor]
+
+
+@BATCH_TRANSFORMS.register()
+class ToFloat:
+    """Brings pixels from 0..255 to [0, 1].
+
+    Args:
+        key: Which images: uint8 (B, 3, H, W) -> float32.
+    """
+
+    def __init__(self, key: str = "target_image") -> None:
+        self.key = key
+
+    def __call__(self, batch: Batch, rng: np.random.Generator) -> Batch:
+        return {**batch, self.key: pixels(batch, self.key, "ToFloat").astype("float32") / 255.0}
+
+
+@BATCH_TRANSFORMS.register()
+class Normalize:
+    """Brings pixels from 0..255 to zero mean and unit deviation, by channel.
+
+    Args:
+        mean: Of each channel, for pixels in [0, 1]; ImageNet's by default.
+        std: Deviation of each channel.
+        key: Which images: uint8 (B, 3, H, W) -> float32.
+
+    Raises:
+        ValueError: If a deviation is not positive.
+    """
+
+    def __init__(
+        self, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD, key: str = "image"
+    ) -> None:
+        if min(std) <= 0 or len(mean) != len(std):
+            raise ValueError(
+                f"Normalize: needs as many positive deviations as means, got mean {list(mean)}, std {list(std)}"
+            )
+        self.mean, self.std, self.key = tuple(mean), tuple(std), key
+
+    def __call__(self, batch: Batch, rng: np.random.Generator) -> Batch:
+        unit = pixels(batch, self.key, "Normalize").astype("float32") / 255.0
+        mean, std = (paddle.to_tensor(values, dtype="float32").reshape([-1, 1, 1]) for values in (self.mean, self.std))
+        return {**batch, self.key: (unit - mean) / std}
+
+
+def pixels(batch: Batch, key: str, component: str) -> paddle.Tensor:
+    """The uint8 images of a batch.
+
+    Raises:
+        ValueError: If there are none under that key, or they are no longer uint8.
+    """
+    if key not in batch:
+        raise ValueError(f"{component}: the batch has no {key!r}; it has {', '.join(sorted(batch))}")
+    images = batch[key]
+    if images.dtype != paddle.uint8:
+        raise ValueError(f"{component}: {key!r} is {images.dtype}, not uint8; convert it only once, by one transform")
+    return images

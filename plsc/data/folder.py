@@ -1,0 +1,208 @@
+"""Datasets that are folders of images."""
+
+import os
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Literal, Optional, Sequence, Tuple, Union
+
+import numpy as np
+
+from plsc.data.images import load_image
+from plsc.registry import DATASETS
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
+_SPLITS = {"train", "training", "val", "valid", "validation", "test"}
+
+
+class ImageFiles:
+    """Images in files, by position.
+
+    Args:
+        root: Folder that the paths are relative to.
+        paths: Relative paths.
+        labels: Class of each image; none without classes.
+        classes: Names of the classes.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        paths: Sequence[str],
+        labels: Optional[Sequence[int]] = None,
+        classes: Optional[Sequence[str]] = None,
+    ) -> None:
+        self.root = root
+        # Arrays, not lists: reading a million Python objects would copy their memory into every worker.
+        self._paths = np.array([os.fsencode(path) for path in paths])
+        self.labels = None if labels is None else np.asarray(labels, dtype=np.int64)
+        self.classes = None if classes is None else list(classes)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def path(self, index: int) -> str:
+        """Where the image at `index` is."""
+        return os.path.join(str(self.root), os.fsdecode(self._paths[index].item()))
+
+    def __getitem__(self, index: int) -> Dict[str, Any]:
+        """A sample: `image` (PIL, RGB), `path`, and `label` (int) if there are classes.
+
+        Raises:
+            ImageError: If the file cannot be decoded.
+        """
+        path = self.path(index)
+        sample = {"image": load_image(path), "path": path}
+        if self.labels is not None:
+            sample["label"] = int(self.labels[index])
+        return sample
+
+
+@DATASETS.register()
+class ImageFolder(ImageFiles):
+    """A folder of images; its sub-folders, if that is what holds them, are the classes.
+
+    Sub-folders are searched to any depth, hidden files and folders are skipped, the order is alphabetical.
+
+    Args:
+        root: The folder.
+        with_classes: `auto`: labels if every image lies in a sub-folder; true: an error if one does not; false: never.
+        class_list: A file with one sub-folder a line: only these are used, and their order gives the labels.
+        extensions: Endings of image files, in lower case.
+
+    Raises:
+        ValueError: If there is no image, a class without images, or an image without a class.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        with_classes: Union[bool, Literal["auto"]] = "auto",
+        class_list: Optional[str] = None,
+        extensions: Sequence[str] = EXTENSIONS,
+    ) -> None:
+        folder = _existing_folder(root)
+        endings = tuple(ending.lower() for ending in extensions)
+        if class_list is not None and with_classes is False:
+            raise ValueError(f"{root}: class_list chooses classes, but with_classes is false; give one of the two")
+        names = _sub_folders(folder) if class_list is None else _listed_folders(folder, class_list)
+        loose = next(_images(folder, endings, depth=0), None) if class_list is None else None
+        if with_classes is True and loose is not None:
+            raise ValueError(f"{root}: {loose} lies in no class folder; move it, or set with_classes: false")
+        if with_classes is False or loose is not None or not names:
+            paths = list(_images(folder, endings))
+            _check_found(folder, paths, endings)
+            super().__init__(folder, paths)
+            return
+        if with_classes == "auto" and class_list is None:
+            _check_no_splits(folder, names)
+        by_class = {name: [f"{name}/{path}" for path in _images(folder / name, endings)] for name in names}
+        _check_found(folder, [path for paths in by_class.values() for path in paths], endings)
+        _check_no_empty_class(folder, by_class)
+        paths, labels = _flatten(by_class)
+        super().__init__(folder, paths, labels, names)
+
+
+@DATASETS.register()
+class ImageNet(ImageFolder):
+    """ImageNet as it is usually unpacked: `root/train/<class>/*.JPEG` and `root/val/<class>/*.JPEG`.
+
+    Args:
+        root: The folder that holds `train` and `val`.
+        split: Which of the two.
+        class_list: A file with one class folder a line, such as the hundred of ImageNet-100; all if not given.
+    """
+
+    def __init__(self, root: str, split: Literal["train", "val"] = "train", class_list: Optional[str] = None) -> None:
+        folder = _existing_folder(root)
+        if not (folder / split).is_dir():
+            raise ValueError(
+                f"{root}: there is no folder {split!r} in it; expected {root}/{split}/<class>/<image>, "
+                f"found {_listing(folder)}"
+            )
+        if not _sub_folders(folder / split):
+            raise ValueError(
+                f"{folder / split}: there are no class folders in it; sort the images into one folder a class"
+            )
+        super().__init__(str(folder / split), True, class_list)
+
+
+def _existing_folder(root: str) -> Path:
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        what = "is a file, not a folder" if folder.exists() else "there is no such folder"
+        raise ValueError(f"{root}: {what}; set the dataset's root to a folder of images (now in {Path.cwd()})")
+    return folder
+
+
+def _sub_folders(folder: Path) -> List[str]:
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _images(folder: Path, endings: Tuple[str, ...], depth: Optional[int] = None) -> Iterator[str]:
+    """Paths of images below `folder`, relative to it, in alphabetical order; `depth` 0 looks into no sub-folder."""
+    entries = sorted((e for e in os.scandir(folder) if not e.name.startswith(".")), key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.is_dir():
+            if depth != 0:
+                yield from (f"{entry.name}/{path}" for path in _images(Path(entry.path), endings))
+        elif entry.name.lower().endswith(endings):
+            yield entry.name
+
+
+def _listed_folders(folder: Path, class_list: str) -> List[str]:
+    try:
+        lines = Path(class_list).expanduser().read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise ValueError(f"class_list: {class_list} cannot be read: {error.strerror}") from error
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise ValueError(f"class_list: {class_list} is empty; it needs one class folder a line")
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"class_list: {class_list} names {_some(repeated)} more than once")
+    missing = [name for name in names if not (folder / name).is_dir()]
+    if missing:
+        raise ValueError(
+            f"{folder}: {len(missing)} of {len(names)} classes of {class_list} have no folder: {_some(missing)}"
+        )
+    return names
+
+
+def _flatten(by_class: Dict[str, List[str]]) -> Tuple[List[str], List[int]]:
+    paths = [path for items in by_class.values() for path in items]
+    labels = [label for label, items in enumerate(by_class.values()) for _ in items]
+    return paths, labels
+
+
+def _check_found(folder: Path, paths: List[str], endings: Tuple[str, ...]) -> None:
+    if not paths:
+        raise ValueError(
+            f"{folder}: there are no images in it or below; looked for files ending in {', '.join(endings)}, "
+            f"found {_listing(folder)}; check the dataset's root or its extensions"
+        )
+
+
+def _check_no_splits(folder: Path, names: List[str]) -> None:
+    if {name.lower() for name in names} <= _SPLITS:
+        raise ValueError(
+            f"{folder}: its sub-folders {_some(names)} look like parts of a data set, not classes; set root to one "
+            "of them, or with_classes: false to use all images without labels, or true if they are classes"
+        )
+
+
+def _check_no_empty_class(folder: Path, by_class: Dict[str, List[str]]) -> None:
+    empty = [name for name, paths in by_class.items() if not paths]
+    if empty:
+        raise ValueError(
+            f"{folder}: there are no images in {_some(empty)}; remove these folders, name the classes in a "
+            "class_list, or set with_classes: false to use the images without labels"
+        )
+
+
+def _listing(folder: Path) -> str:
+    names = sorted(entry.name for entry in os.scandir(folder))
+    return _some(names) if names else "nothing"
+
+
+def _some(names: Sequence[str], limit: int = 5) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

@@ -1,0 +1,75 @@
+"""Image files as RGB pixels. The only place that decodes, so another decoder replaces one function."""
+
+from pathlib import Path
+from typing import Union
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+_SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+_ALPHA = ("RGBA", "RGBa", "LA", "La", "PA")
+
+
+class ImageError(ValueError):
+    """A file that is damaged, no image, or of a kind that has no RGB meaning."""
+
+
+def load_image(path: Union[str, Path]) -> Image.Image:
+    """Decodes a file into an RGB image; the first frame if there are several.
+
+    Transparency is composed over white, 16 bits are scaled to 8, and EXIF orientation is left alone, as in the
+    reference (torchvision's default loader).
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ImageError: If it cannot be decoded, naming the file and the reason.
+    """
+    try:
+        with open(path, "rb") as file, Image.open(file) as image:
+            _check_size(image)
+            image.load()
+            return to_rgb(image)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: there is no such file") from None
+    except UnidentifiedImageError:
+        raise ImageError(f"{path}: is no image of a known format, or damaged; replace or remove it") from None
+    except Exception as error:  # noqa: BLE001 - decoders of damaged files raise anything from OSError to struct.error
+        raise ImageError(
+            f"{path}: cannot be read as an image: {error}; if it is damaged, replace or remove it"
+        ) from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A decoded image of any mode as RGB.
+
+    Args:
+        image: Palette, grey, 1-bit, 16-bit, CMYK or colour, with or without transparency.
+
+    Raises:
+        ValueError: If the pixels are floats, or whole numbers beyond 16 bits.
+    """
+    if image.mode in _SIXTEEN_BIT:
+        image = _to_eight_bits(image)
+    elif image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers, whose range is unknown; convert it to 8 bits")
+    if image.mode in _ALPHA or (image.mode in ("1", "L", "P", "RGB") and "transparency" in image.info):
+        return _over_white(image.convert("RGBA"))
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _check_size(image: Image.Image) -> None:
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        raise ValueError(f"it has {image.width} x {image.height} pixels, more than the limit of {limit} in all")
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    pixels = np.asarray(image).astype(np.int64)
+    if pixels.min() < 0 or pixels.max() > 65535:
+        raise ValueError(f"its pixels range from {pixels.min()} to {pixels.max()}, beyond 16 bits; convert it to 8")
+    return Image.fromarray(((pixels + 128) // 257).astype(np.uint8))  # 65535 = 255 * 257
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, image).convert("RGB")

@@ -1,0 +1,123 @@
+"""From a dataset's samples to batches of arrays: transforms, masks, collation."""
+
+from typing import Any, Callable, Dict, List, Optional, Sequence
+
+import numpy as np
+from PIL import Image
+
+from plsc.data.sampler import Position
+
+Sample = Dict[str, Any]
+Arrays = Dict[str, np.ndarray]
+Transform = Callable[[Sample, np.random.Generator], Sample]
+
+# Tell the random numbers of an image's transforms from those of its mask.
+_TRANSFORM_SALT, _MASK_SALT = 1, 2
+
+
+class SampleDataset:
+    """A dataset with its transforms and masks, as arrays.
+
+    Everything random about a sample is a function of (seed, epoch, index): the same whatever reads it, in any order.
+
+    Args:
+        dataset: `dataset[index]` is a dict with `image` (PIL, RGB), `path`, and maybe `label`.
+        transforms: Called in order with the sample and its random generator.
+        mask_generator: Called with a random generator; gives bool (H, W), True = masked.
+        seed: At least 0.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        transforms: Sequence[Transform] = (),
+        mask_generator: Optional[Callable[[np.random.Generator], np.ndarray]] = None,
+        seed: int = 0,
+    ) -> None:
+        self.dataset = dataset
+        self.transforms = list(transforms)
+        self.mask_generator = mask_generator
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, position: Position) -> Sample:
+        """The sample `index` as it is in `epoch`.
+
+        Returns:
+            Every image as uint8 (3, H, W); `label` and `index` int64 (); `mask` bool (N,), row-major, if there is a
+            mask generator; `path`, for messages.
+
+        Raises:
+            RuntimeError: If a transform fails; the message names the image.
+        """
+        epoch, index = position
+        sample = self.dataset[index]
+        rng = np.random.default_rng([self.seed, epoch, index, _TRANSFORM_SALT])
+        for transform in self.transforms:
+            try:
+                sample = transform(sample, rng)
+            except Exception as error:
+                name, path = type(transform).__name__, sample.get("path", f"sample {index}")
+                failure = ValueError if isinstance(error, ValueError) else RuntimeError
+                raise failure(f"{path}: {name} failed: {error}") from error
+        arrays = {key: _to_array(value) for key, value in sample.items()}
+        arrays["index"] = np.int64(index)
+        if self.mask_generator is not None:
+            mask_rng = np.random.default_rng([self.seed, epoch, index, _MASK_SALT])
+            arrays["mask"] = np.asarray(self.mask_generator(mask_rng), dtype=bool).reshape(-1)
+        return arrays
+
+
+def collate(samples: Sequence[Sample]) -> Arrays:
+    """Samples as one batch; `mask` also as the positions it names.
+
+    Returns:
+        Each entry stacked along a new first axis. With `mask` (B, N) also `visible_index` int64 (B, V) and
+        `masked_index` int64 (B, M), ascending. Text is left out.
+
+    Raises:
+        ValueError: If shapes differ, naming the samples, or the masks hide different numbers of patches.
+    """
+    keys = [key for key, value in samples[0].items() if not isinstance(value, str)]
+    batch = {key: _stack(key, samples) for key in keys}
+    if "mask" in batch:
+        batch["visible_index"] = _positions(~batch["mask"])
+        batch["masked_index"] = _positions(batch["mask"])
+    return batch
+
+
+def _to_array(value: Any) -> Any:
+    if isinstance(value, Image.Image):
+        return np.ascontiguousarray(np.asarray(value).transpose(2, 0, 1))  # (H, W, 3) -> (3, H, W)
+    if isinstance(value, int):
+        return np.int64(value)
+    return value
+
+
+def _stack(key: str, samples: Sequence[Sample]) -> np.ndarray:
+    shapes: List[tuple] = [np.shape(sample[key]) for sample in samples]
+    odd = next((place for place, shape in enumerate(shapes) if shape != shapes[0]), None)
+    if odd is not None:
+        first, other = _name(samples[0]), _name(samples[odd])
+        raise ValueError(
+            f"{key!r} has the shape {shapes[0]} in {first} and {shapes[odd]} in {other}; a batch needs one size, "
+            "add a transform that gives it, such as RandomResizedCrop, or Resize and CenterCrop"
+        )
+    return np.stack([sample[key] for sample in samples])
+
+
+def _name(sample: Sample) -> str:
+    return f"sample {int(sample['index'])} ({sample.get('path', 'no file')})"
+
+
+def _positions(mask: np.ndarray) -> np.ndarray:
+    """bool (B, N) with M True in every row -> int64 (B, M)."""
+    counts = mask.sum(axis=1)
+    if (counts != counts[0]).any():
+        raise ValueError(
+            f"the masks of a batch hide between {counts.min()} and {counts.max()} patches; "
+            "a mask generator must hide the same number every time"
+        )
+    return np.nonzero(mask)[1].reshape(len(mask), -1).astype(np.int64)

@@ -1,0 +1,260 @@
+"""Transforms of one sample, `(sample, rng) -> sample`: crops, flips, sizes.
+
+A sample's images are PIL images; all random numbers come from `rng`. What a transform does, it does to every image of
+the sample alike, except for those that take `image` and make something of it: the crops.
+"""
+
+import math
+from typing import Any, Callable, Dict, Literal, Optional, Tuple, Union
+
+import numpy as np
+from PIL import Image
+
+from plsc.registry import TRANSFORMS
+
+Sample = Dict[str, Any]
+Size = Union[int, Tuple[int, int]]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+Region = Tuple[int, int, int, int]  # left, top, width, height
+
+_ATTEMPTS = 10
+
+
+def map_images(sample: Sample, change: Callable[[Image.Image], Image.Image]) -> Sample:
+    """The sample with `change` applied to each of its images."""
+    return {key: change(value) if isinstance(value, Image.Image) else value for key, value in sample.items()}
+
+
+@TRANSFORMS.register()
+class RandomHorizontalFlip:
+    """Mirrors left and right.
+
+    Args:
+        probability: How often.
+    """
+
+    def __init__(self, probability: float = 0.5) -> None:
+        check_range("RandomHorizontalFlip", "probability", probability, 0.0, 1.0)
+        self.probability = probability
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        if rng.random() >= self.probability:
+            return sample
+        return map_images(sample, lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+
+
+class RandomRegion:
+    """Draws a region by its share of the image's area and its aspect ratio.
+
+    Args:
+        scale: Least and greatest share of the area, in (0, 1].
+        ratio: Least and greatest width / height; uniform in the logarithm.
+        fit: What to do with a region that is larger than the image. `retry`: draw again, up to ten times, then take
+            the largest central one (timm, torchvision). `clamp`: cut it to the image (the linear probe's crop).
+
+    Raises:
+        ValueError: If `scale` or `ratio` is out of order or range.
+    """
+
+    def __init__(
+        self, scale: Tuple[float, float], ratio: Tuple[float, float], fit: Literal["retry", "clamp"] = "retry"
+    ) -> None:
+        if not 0 < scale[0] <= scale[1] <= 1:
+            raise ValueError(f"scale must be two shares of the area, 0 < least <= greatest <= 1, got {list(scale)}")
+        if not 0 < ratio[0] <= ratio[1]:
+            raise ValueError(f"ratio must be two values of width / height, 0 < least <= greatest, got {list(ratio)}")
+        self.scale, self.ratio, self.fit = tuple(scale), tuple(ratio), fit
+
+    def __call__(self, width: int, height: int, rng: np.random.Generator) -> Region:
+        """A region of a `width` x `height` image."""
+        for _ in range(_ATTEMPTS):
+            wide, high = self._draw(width * height, rng)
+            if self.fit == "clamp":
+                wide, high = min(wide, width), min(high, height)
+            if 0 < wide <= width and 0 < high <= height:
+                left = int(rng.integers(0, width - wide, endpoint=True))
+                return left, int(rng.integers(0, height - high, endpoint=True)), wide, high
+        return self._central(width, height)
+
+    def _draw(self, area: int, rng: np.random.Generator) -> Tuple[int, int]:
+        target = area * rng.uniform(*self.scale)
+        aspect = math.exp(rng.uniform(math.log(self.ratio[0]), math.log(self.ratio[1])))
+        return round(math.sqrt(target * aspect)), round(math.sqrt(target / aspect))
+
+    def _central(self, width: int, height: int) -> Region:
+        wide, high = width, height
+        if width / height < self.ratio[0]:
+            high = round(width / self.ratio[0])
+        elif width / height > self.ratio[1]:
+            wide = round(height * self.ratio[1])
+        return (width - wide) // 2, (height - high) // 2, wide, high
+
+
+@TRANSFORMS.register()
+class RandomResizedCrop:
+    """Crops a random region and resizes it.
+
+    Args:
+        size: Of the result: one number for a square, or [height, width].
+        scale: Least and greatest share of the image's area.
+        ratio: Least and greatest width / height of the region.
+        interpolation: Of the resizing.
+        fit: Regions larger than the image: `retry` as in fine-tuning, or `clamp` as in the reference's linear probe.
+    """
+
+    def __init__(
+        self,
+        size: Size = 224,
+        scale: Tuple[float, float] = (0.08, 1.0),
+        ratio: Tuple[float, float] = (3 / 4, 4 / 3),
+        interpolation: Interpolation = "bicubic",
+        fit: Literal["retry", "clamp"] = "retry",
+    ) -> None:
+        self.size = _width_height("RandomResizedCrop", size)
+        self.region = RandomRegion(scale, ratio, fit)
+        self.interpolation = interpolation
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        image = sample["image"]
+        region = self.region(*image.size, rng)
+        return {**sample, "image": crop_and_resize(image, region, self.size, self.interpolation)}
+
+
+@TRANSFORMS.register()
+class TwoSizeCrop:
+    """Crops one random region and resizes it twice: `image` for the encoder, `target_image` for the tokenizer.
+
+    CAE, arXiv 2202.03026, section 4.1; reference: RandomResizedCropAndInterpolationWithTwoPic.
+
+    Args:
+        size: Of `image`: one number for a square, or [height, width].
+        second_size: Of `target_image`.
+        scale: Least and greatest share of the image's area.
+        ratio: Least and greatest width / height of the region.
+        interpolation: Of `image`.
+        second_interpolation: Of `target_image`.
+    """
+
+    def __init__(
+        self,
+        size: Size = 224,
+        second_size: Size = 112,
+        scale: Tuple[float, float] = (0.08, 1.0),
+        ratio: Tuple[float, float] = (3 / 4, 4 / 3),
+        interpolation: Interpolation = "bicubic",
+        second_interpolation: Interpolation = "lanczos",
+    ) -> None:
+        self.size = _width_height("TwoSizeCrop", size)
+        self.second_size = _width_height("TwoSizeCrop", second_size)
+        self.region = RandomRegion(scale, ratio)
+        self.interpolation = interpolation
+        self.second_interpolation = second_interpolation
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        image = sample["image"]
+        region = self.region(*image.size, rng)
+        return {
+            **sample,
+            "image": crop_and_resize(image, region, self.size, self.interpolation),
+            "target_image": crop_and_resize(image, region, self.second_size, self.second_interpolation),
+        }
+
+
+@TRANSFORMS.register()
+class Resize:
+    """Resizes the image.
+
+    Args:
+        size: [height, width]; or one number, to which the shorter side is brought while the aspect stays.
+        interpolation: Of the resizing.
+    """
+
+    def __init__(self, size: Size, interpolation: Interpolation = "bicubic") -> None:
+        _width_height("Resize", size)
+        self.size = size
+        self.interpolation = interpolation
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        def resize(image: Image.Image) -> Image.Image:
+            size = _shorter_side(image, self.size) if isinstance(self.size, int) else tuple(reversed(self.size))
+            return image if image.size == size else image.resize(size, _filter(self.interpolation))
+
+        return map_images(sample, resize)
+
+
+@TRANSFORMS.register()
+class CenterCrop:
+    """Resizes so that the crop is a given share of the shorter side, then crops the centre.
+
+    Args:
+        size: Of the result: one number for a square, or [height, width].
+        crop_ratio: Crop size / shorter side after resizing; 224 / 256 is usual at 224 px and 1.0 from 384 px on.
+            null: crops without resizing.
+        interpolation: Of the resizing.
+
+    Raises:
+        ValueError: When called, if the image is smaller than the crop.
+    """
+
+    def __init__(
+        self, size: Size = 224, crop_ratio: Optional[float] = 0.875, interpolation: Interpolation = "bicubic"
+    ) -> None:
+        self.width, self.height = _width_height("CenterCrop", size)
+        if crop_ratio is not None:
+            check_range("CenterCrop", "crop_ratio", crop_ratio, 0.01, 1.0)
+        self.crop_ratio = crop_ratio
+        self.interpolation = interpolation
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        return map_images(sample, self._crop)
+
+    def _crop(self, image: Image.Image) -> Image.Image:
+        if self.crop_ratio is not None:
+            size = _shorter_side(image, int(max(self.width, self.height) / self.crop_ratio))
+            image = image.resize(size, _filter(self.interpolation))
+        if image.width < self.width or image.height < self.height:
+            raise ValueError(
+                f"the image has {image.width} x {image.height} pixels, less than the crop of {self.width} x "
+                f"{self.height}; set crop_ratio, or put a Resize before it"
+            )
+        left, top = round((image.width - self.width) / 2), round((image.height - self.height) / 2)
+        return image.crop((left, top, left + self.width, top + self.height))
+
+
+def crop_and_resize(image: Image.Image, region: Region, size: Tuple[int, int], interpolation: str) -> Image.Image:
+    """A region of an image at another size.
+
+    The region is cut out first: resizing with a box would let the filter see pixels outside, unlike the reference.
+
+    Args:
+        image: Any size.
+        region: (left, top, width, height).
+        size: (width, height) of the result.
+        interpolation: A filter's name.
+    """
+    left, top, width, height = region
+    return image.crop((left, top, left + width, top + height)).resize(size, _filter(interpolation))
+
+
+def check_range(component: str, argument: str, value: float, least: float, greatest: float) -> None:
+    """Raises ValueError unless least <= value <= greatest."""
+    if not least <= value <= greatest:
+        raise ValueError(f"{component}: {argument} must be in [{least}, {greatest}], got {value}")
+
+
+def _filter(name: str) -> Image.Resampling:
+    return Image.Resampling[name.upper()]
+
+
+def _width_height(component: str, size: Size) -> Tuple[int, int]:
+    height, width = (size, size) if isinstance(size, int) else size
+    if height < 1 or width < 1:
+        raise ValueError(f"{component}: a size must be at least 1 pixel, got {size}")
+    return width, height
+
+
+def _shorter_side(image: Image.Image, length: int) -> Tuple[int, int]:
+    """(width, height) with the shorter side at `length`; the longer one is rounded down, as in torchvision."""
+    if image.width <= image.height:
+        return length, int(length * image.height / image.width)
+    return int(length * image.width / image.height), length
