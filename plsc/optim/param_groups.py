@@ -1,0 +1,75 @@
+"""Which parameters are decayed, and which learn more slowly: pure functions over names, shapes and depths."""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from typing import Callable, Dict, Iterable, List, Optional, Sequence, Tuple
+
+
+@dataclass
+class ParameterGroup:
+    """Parameters that are updated alike.
+
+    Args:
+        name: For logs: `decay`, `no_decay`, `layer_3_decay`.
+        weight_decay: Decay coefficient.
+        lr_scale: Factor of the learning rate.
+        parameters: Their names.
+    """
+
+    name: str
+    weight_decay: float
+    lr_scale: float
+    parameters: List[str] = field(default_factory=list)
+
+
+def is_decayed(name: str, shape: Sequence[int], no_weight_decay: Sequence[str] = ()) -> bool:
+    """Whether weight decay applies: not to biases, to vectors, and to what the patterns name.
+
+    CAE, `optim_factory.get_parameter_groups`.
+    """
+    return len(shape) > 1 and not name.endswith("bias") and not any(fnmatch(name, p) for p in no_weight_decay)
+
+
+def layer_scale(index: int, num_layers: int, layer_decay: float) -> float:
+    """Factor of the learning rate at depth `index`; the last depth learns at 1 (CAE, `LayerDecayValueAssigner`)."""
+    return layer_decay ** (num_layers - 1 - index)
+
+
+def group_parameters(
+    parameters: Iterable[Tuple[str, Sequence[int]]],
+    weight_decay: float,
+    no_weight_decay: Sequence[str] = (),
+    layer_decay: Optional[float] = None,
+    layer_index: Optional[Callable[[str], int]] = None,
+    num_layers: Optional[int] = None,
+) -> List[ParameterGroup]:
+    """Divides parameters into groups.
+
+    Args:
+        parameters: Names and shapes, in order.
+        weight_decay: Of the decayed ones.
+        no_weight_decay: Patterns of names that are not decayed besides biases and vectors.
+        layer_decay: Factor of the learning rate from one depth to the one before it; None: the same rate everywhere.
+        layer_index: Depth of a name; needed with `layer_decay`.
+        num_layers: Number of depths; needed with `layer_decay`.
+
+    Raises:
+        ValueError: If `layer_decay` is given for a model that does not order its parameters, or is not in (0, 1].
+    """
+    if layer_decay is not None:
+        if not 0 < layer_decay <= 1:
+            raise ValueError(f"layer_decay must be in (0, 1], got {layer_decay}")
+        if layer_index is None or num_layers is None:
+            raise ValueError("layer_decay needs a model with layer_index(name) and num_layers; set layer_decay to null")
+    groups: Dict[Tuple[int, bool], ParameterGroup] = OrderedDict()
+    for name, shape in parameters:
+        depth = layer_index(name) if layer_decay is not None else -1
+        decayed = is_decayed(name, shape, no_weight_decay)
+        if (depth, decayed) not in groups:
+            scale = 1.0 if layer_decay is None else layer_scale(depth, num_layers, layer_decay)
+            kind = "decay" if decayed else "no_decay"
+            label = kind if layer_decay is None else f"layer_{depth}_{kind}"
+            groups[depth, decayed] = ParameterGroup(label, weight_decay if decayed else 0.0, scale)
+        groups[depth, decayed].parameters.append(name)
+    return list(groups.values())

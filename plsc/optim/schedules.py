@@ -1,0 +1,162 @@
+"""Learning rates as functions of the optimizer steps taken.
+
+The arithmetic is in pure functions; the registered classes give them the lengths of a run.
+"""
+
+import math
+from typing import Literal, Sequence
+
+from plsc.registry import LR_SCHEDULERS
+
+Scale = Literal["absolute", "per_256"]
+
+
+def warmup(step: int, base: float, steps: int, start: float = 0.0, both_ends: bool = True) -> float:
+    """Linear rise from `start` to `base` over `steps` steps.
+
+    Args:
+        step: Steps taken, in [0, steps).
+        base: The value after the warm-up.
+        steps: Length of the warm-up.
+        start: The value of step 0.
+        both_ends: The last warm-up step already has `base`, so that it occurs twice (CAE's official code, which
+            spaces the values as linspace does). False: `base` comes one step later, once (PLSC, timm, MAE).
+    """
+    intervals = max(steps - 1, 1) if both_ends else steps
+    return start + (base - start) * step / intervals
+
+
+def cosine(step: int, base: float, final: float, steps: int) -> float:
+    """Half a cosine, from `base` at step 0 towards `final` at step `steps`, where it stays."""
+    return final + 0.5 * (base - final) * (1 + math.cos(math.pi * min(step, steps) / max(steps, 1)))
+
+
+def absolute_rate(learning_rate: float, scale: str, global_batch_size: int) -> float:
+    """The learning rate as given, or, given for 256 images, scaled to the global batch."""
+    return learning_rate * global_batch_size / 256 if scale == "per_256" else learning_rate
+
+
+class Schedule:
+    """What the schedules share: the base rate, and a linear warm-up before what `after_warmup` says.
+
+    Args:
+        learning_rate: The rate after the warm-up; at least 0.
+        scale: `absolute`, or `per_256`: multiplied by global batch / 256.
+        warmup_epochs: Length of the warm-up.
+        warmup_start: Rate of the first step, in units of the absolute rate.
+        warmup_both_ends: See `warmup`.
+        epochs: Length of the run.
+        steps_per_epoch: Optimizer steps in an epoch.
+        global_batch_size: Images per optimizer step.
+
+    Raises:
+        ValueError: If a rate is negative, or the warm-up is longer than the run.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float,
+        scale: Scale = "absolute",
+        warmup_epochs: float = 0,
+        warmup_start: float = 0.0,
+        warmup_both_ends: bool = True,
+        epochs: float = 1,
+        steps_per_epoch: int = 1,
+        global_batch_size: int = 256,
+    ) -> None:
+        if learning_rate < 0 or warmup_start < 0:
+            raise ValueError(f"a learning rate cannot be negative, got {learning_rate} (warm-up from {warmup_start})")
+        if not 0 <= warmup_epochs <= epochs:
+            raise ValueError(
+                f"warmup_epochs is {warmup_epochs}, but the run has {epochs:g} epochs; shorten the warm-up"
+            )
+        self.base = absolute_rate(learning_rate, scale, global_batch_size)
+        self.warmup_start = warmup_start
+        self.warmup_both_ends = warmup_both_ends
+        self.steps_per_epoch = steps_per_epoch
+        self.warmup_steps = round(warmup_epochs * steps_per_epoch)
+        self.total_steps = round(epochs * steps_per_epoch)
+
+    def __call__(self, step: int) -> float:
+        """The learning rate of the optimizer step that follows `step` steps."""
+        if step < self.warmup_steps:
+            return warmup(step, self.base, self.warmup_steps, self.warmup_start, self.warmup_both_ends)
+        return self.after_warmup(step)
+
+    def after_warmup(self, step: int) -> float:
+        """The learning rate after the warm-up; `step` counts from the start of the run."""
+        raise NotImplementedError
+
+
+@LR_SCHEDULERS.register()
+class WarmupCosine(Schedule):
+    """Linear warm-up, then half a cosine to `min_lr` (CAE, `utils.cosine_scheduler`).
+
+    Args:
+        min_lr: The rate at the end; absolute.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float,
+        warmup_epochs: float = 0,
+        min_lr: float = 0.0,
+        scale: Scale = "absolute",
+        warmup_start: float = 0.0,
+        warmup_both_ends: bool = True,
+        epochs: float = 1,
+        steps_per_epoch: int = 1,
+        global_batch_size: int = 256,
+    ) -> None:
+        super().__init__(
+            learning_rate, scale, warmup_epochs, warmup_start, warmup_both_ends, epochs, steps_per_epoch,
+            global_batch_size,
+        )
+        self.min_lr = min_lr
+
+    def after_warmup(self, step: int) -> float:
+        return cosine(step - self.warmup_steps, self.base, self.min_lr, self.total_steps - self.warmup_steps)
+
+
+@LR_SCHEDULERS.register()
+class WarmupStep(Schedule):
+    """Linear warm-up, then the rate multiplied by `gamma` at each milestone.
+
+    Args:
+        milestones: Epochs at which the rate falls, ascending.
+        gamma: Its factor at each.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float,
+        milestones: Sequence[float],
+        gamma: float = 0.1,
+        warmup_epochs: float = 0,
+        scale: Scale = "absolute",
+        warmup_start: float = 0.0,
+        warmup_both_ends: bool = True,
+        epochs: float = 1,
+        steps_per_epoch: int = 1,
+        global_batch_size: int = 256,
+    ) -> None:
+        super().__init__(
+            learning_rate, scale, warmup_epochs, warmup_start, warmup_both_ends, epochs, steps_per_epoch,
+            global_batch_size,
+        )
+        if sorted(milestones) != list(milestones):
+            raise ValueError(f"milestones must ascend, got {list(milestones)}")
+        self.milestones = list(milestones)
+        self.gamma = gamma
+
+    def after_warmup(self, step: int) -> float:
+        passed = sum(step >= milestone * self.steps_per_epoch for milestone in self.milestones)
+        return self.base * self.gamma**passed
+
+
+@LR_SCHEDULERS.register()
+class Constant(Schedule):
+    """Linear warm-up, then one rate."""
+
+    def after_warmup(self, step: int) -> float:
+        return self.base

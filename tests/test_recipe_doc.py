@@ -1,0 +1,54 @@
+"""docs/recipe_cae.md says what the configs say."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from plsc import config, plugins, schema
+from plsc.registry import is_node
+from plsc.yaml_tree import parse
+
+ROOT = Path(__file__).parent.parent
+DOC = ROOT / "docs" / "recipe_cae.md"
+
+
+def rows():
+    path = None
+    for line in DOC.read_text(encoding="utf-8").splitlines():
+        found = re.match(r"## .*`(configs/.*\.yaml)`", line)
+        path = found[1] if found else (None if line.startswith("## ") else path)
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if path and len(cells) == 4 and cells[1].startswith("`"):
+            key, value = cells[1].strip("`"), cells[2].strip("`")
+            yield pytest.param(path, key, value, id=f"{Path(path).stem}:{key}")
+
+
+def look_up(tree, key):
+    """The value at a key path, or the default of the component or settings that the path leads into."""
+    node, kind = tree, schema.SECTIONS
+    for part in key.split("."):
+        parent, parent_kind = node, kind
+        if isinstance(kind, dict):
+            kind = kind.get(part)
+        elif isinstance(kind, list):
+            kind = kind[0]
+        node = node[int(part)] if isinstance(node, list) else (node or {}).get(part)
+    if node is not None:
+        return node
+    component = parent_kind.get(parent["name"]) if is_node(parent) else parent_kind
+    default = inspect.signature(component).parameters[part].default
+    assert default is not inspect.Parameter.empty
+    return f"({'null' if default is None else default})"
+
+
+@pytest.mark.parametrize(("path", "key", "value"), rows())
+def test_a_row_of_the_recipe_is_what_the_config_says(path, key, value):
+    plugins.load_built_in()
+    found = look_up(config.load(ROOT / path), key)
+    assert found == (value if value.startswith("(") else parse(value, "doc"))
+
+
+def test_the_tables_are_read():
+    assert len(list(rows())) > 70
