@@ -1,0 +1,8 @@
+"""Networks. Importing this package registers the built-in ones."""
+
+from plsc.models.cae import CAE
+from plsc.models.classifier import Classifier
+from plsc.models.heads import AttentiveHead, LinearHead
+from plsc.models.vit import ViT
+
+__all__ = ["CAE", "AttentiveHead", "Classifier", "LinearHead", "ViT"]

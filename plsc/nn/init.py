@@ -1,55 +1,59 @@
-"""Initial weights, drawn from Paddle's global generator."""
+"""Initial values of parameters."""
 
 import math
+from typing import Iterable, Optional
 
 import paddle
 from paddle import nn
 
+_MAX_PROBABILITY = 1 - 1e-6  # the inverse error function is infinite at 1
 
-def truncated_normal_(parameter: paddle.Tensor, std: float = 0.02, cut: float = 1.0) -> None:
-    """Fills a parameter from N(0, std^2) without what lies beyond `cut` standard deviations.
 
-    CAE clips its 0.02 at +-0.02, so the real deviation is about 0.54 * 0.02.
+@paddle.no_grad()
+def truncated_normal_(parameter: paddle.Tensor, std: float, limit: Optional[float] = None) -> None:
+    """Draws a parameter from a normal distribution of mean 0 that is cut at +-`limit`.
+
+    CAE cuts at one `std`, its default here, so that the real deviation is 0.54 `std`.
+
+    Args:
+        parameter: Filled in place; draws come from Paddle's global generator.
+        std: Deviation of the distribution before it is cut.
+        limit: Largest absolute value; by default `std`.
     """
-    inside = math.erf(cut / math.sqrt(2))
-    uniform = paddle.uniform(parameter.shape, dtype="float64", min=-inside, max=inside)
-    parameter.set_value((paddle.erfinv(uniform) * (std * math.sqrt(2))).astype(parameter.dtype))
+    limit = std if limit is None else limit
+    edge = min(math.erf(limit / std / math.sqrt(2.0)), _MAX_PROBABILITY)
+    uniform = paddle.uniform(parameter.shape, dtype=parameter.dtype, min=-edge, max=edge)
+    parameter.set_value(paddle.erfinv(uniform) * (math.sqrt(2.0) * std))
 
 
-def xavier_uniform_(parameter: paddle.Tensor, fan_in: int = 0, fan_out: int = 0) -> None:
-    """Fills a Linear weight (in, out) from U(-a, a), a = sqrt(6 / (fan_in + fan_out)); the fans are its shape's."""
-    bound = math.sqrt(6 / ((fan_in or parameter.shape[0]) + (fan_out or parameter.shape[1])))
-    parameter.set_value(paddle.uniform(parameter.shape, dtype="float64", min=-bound, max=bound).astype(parameter.dtype))
+@paddle.no_grad()
+def xavier_uniform_(linear: nn.Linear) -> None:
+    """Draws a weight uniformly from +-sqrt(6 / (inputs + outputs)) and sets the bias to zero."""
+    bound = math.sqrt(6.0 / sum(linear.weight.shape))
+    linear.weight.set_value(paddle.uniform(linear.weight.shape, dtype=linear.weight.dtype, min=-bound, max=bound))
+    zero_bias_(linear)
 
 
-def zero_(parameter: paddle.Tensor) -> None:
-    """Fills a parameter with zeros."""
-    parameter.set_value(paddle.zeros_like(parameter))
+def truncated_normal_linear_(linear: nn.Linear, std: float) -> None:
+    """Draws a weight with `truncated_normal_` and sets the bias to zero."""
+    truncated_normal_(linear.weight, std)
+    zero_bias_(linear)
 
 
-def truncated_normal_linears(layer: nn.Layer, std: float = 0.02) -> None:
-    """Truncated normal weights and zero biases for every Linear in `layer`."""
-    for part in layer.sublayers(include_self=True):
-        if isinstance(part, nn.Linear):
-            truncated_normal_(part.weight, std)
-            if part.bias is not None:
-                zero_(part.bias)
+@paddle.no_grad()
+def zero_bias_(layer: nn.Layer) -> None:
+    """Sets the bias to zero, if there is one."""
+    if layer.bias is not None:
+        layer.bias.set_value(paddle.zeros_like(layer.bias))
 
 
-def xavier_linears(layer: nn.Layer) -> None:
-    """Xavier weights and zero biases for every Linear in `layer`.
+@paddle.no_grad()
+def rescale_by_depth_(outputs: Iterable[Iterable[nn.Linear]]) -> None:
+    """Divides the weights that end the residual branches of block i by sqrt(2 (i + 1)), as BEiT and CAE do.
 
-    The three products of a self-attention are one (D, 3D) matrix in the reference, so they count as that.
+    Args:
+        outputs: For each block, from the first, the linear layers that write to its residual stream.
     """
-    from plsc.nn.attention import SelfAttention
-
-    joint = set()
-    for part in layer.sublayers(include_self=True):
-        if isinstance(part, SelfAttention):
-            joint.update(id(product) for product in (part.q, part.k, part.v))
-    for part in layer.sublayers(include_self=True):
-        if isinstance(part, nn.Linear):
-            wide = 3 * part.weight.shape[1] if id(part) in joint else 0
-            xavier_uniform_(part.weight, fan_out=wide)
-            if part.bias is not None:
-                zero_(part.bias)
+    for index, linears in enumerate(outputs):
+        for linear in linears:
+            linear.weight.set_value(linear.weight / math.sqrt(2.0 * (index + 1)))

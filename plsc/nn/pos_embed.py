@@ -1,146 +1,195 @@
-"""Position tables: fixed sin-cos ones, relative ones, and how both are carried over to another grid. Pure numpy."""
+"""Position tables: two-dimensional sin-cos, relative positions, and both resampled to another grid. Pure numpy."""
 
 from typing import Tuple
 
 import numpy as np
 
-Grid = Tuple[int, int]
+_TEMPERATURE = 10000.0
+_CLS_ROWS = 3  # of a relative position table: class token to patch, patch to class token, class token to itself
 
 
-def sincos_2d(grid: Grid, dim: int, cls_rows: int = 1, official_order: bool = False) -> np.ndarray:
-    """Two-dimensional sin-cos positions: the first half of the channels encodes the row, the second the column.
+def sincos_2d(
+    grid: Tuple[int, int], dim: int, cls_rows: int = 1, official_order: bool = False
+) -> np.ndarray:
+    """Fixed position embedding: the first half of the channels encodes the row, the second half the column.
 
-    CAE, `build_2d_sincos_position_embedding`; the halves are the other way round than in MAE.
+    Each half holds sines, then cosines (MAE has the halves the other way round). CAE,
+    `modeling_cae_helper.build_2d_sincos_position_embedding`.
 
     Args:
-        grid: (H, W) patches.
-        dim: Width D, divisible by 4.
-        cls_rows: Rows of zeros before the patches, for cls tokens.
-        official_order: On grids that are not square, number the patches as the official code does, which is not
-            row-major there. For checkpoints trained that way.
+        grid: Rows and columns.
+        dim: Channels D, a multiple of 4.
+        cls_rows: Rows of zeros before the grid, for class tokens.
+        official_order: Number the positions of a grid that is not square as the authors' code does, column by
+            column; on square grids it makes no difference.
 
     Returns:
-        float32 (cls_rows + H * W, D).
+        float32 (1, cls_rows + rows * columns, D), as the reference even in a double model.
 
     Raises:
-        ValueError: If `dim` is not divisible by 4.
+        ValueError: If D is not a multiple of 4.
     """
-    if dim % 4:
-        raise ValueError(f"a sin-cos table needs a width divisible by 4, got {dim}")
-    height, width = grid
-    row, column = np.divmod(np.arange(height * width, dtype=np.int64), height if official_order else width)
-    omega = 1.0 / 10000 ** (np.arange(dim // 4, dtype=np.float32) / np.float32(dim / 4))
-    halves = []
-    for position in (row, column):
-        angle = position.astype(np.float32)[:, None] * omega.astype(np.float32)
-        halves += [np.sin(angle), np.cos(angle)]
-    table = np.concatenate(halves, axis=1).astype(np.float32)
-    return np.concatenate([np.zeros((cls_rows, dim), np.float32), table])
+    if dim < 4 or dim % 4:
+        raise ValueError(f"sin-cos positions need a width that is a multiple of 4, got {dim}; use pos_embed: learned")
+    rows, columns = grid
+    frequency = np.arange(dim // 4, dtype=np.float32) / np.float32(dim // 4)
+    frequency = np.float32(1.0) / np.power(np.float32(_TEMPERATURE), frequency)
+    first, second = np.divmod(np.arange(rows * columns), rows if official_order else columns)
+    angles = [position.astype(np.float32)[:, None] * frequency for position in (first, second)]  # (N, D / 4)
+    table = np.concatenate([wave(angle) for angle in angles for wave in (np.sin, np.cos)], axis=1)
+    return np.concatenate([np.zeros((cls_rows, dim), np.float32), table])[None]
 
 
-def relative_position_index(grid: Grid) -> np.ndarray:
-    """Which row of a relative-position table each pair of tokens (cls first) reads.
-
-    The table has (2H - 1)(2W - 1) rows for offsets between patches, then three: cls to patch, patch to cls, cls to
-    cls (BEiT, CAE: `gen_relative_position_index`).
+def relative_position_index(grid: Tuple[int, int]) -> np.ndarray:
+    """Which row of a relative position table belongs to each pair of tokens; the class token comes first (BEiT).
 
     Returns:
-        int64 (1 + H * W, 1 + H * W).
+        int64 (1 + N, 1 + N), values in [0, (2 rows - 1) (2 columns - 1) + 3).
     """
-    height, width = grid
-    rows, columns = np.divmod(np.arange(height * width), width)
-    offset = (rows[:, None] - rows[None] + height - 1) * (2 * width - 1) + columns[:, None] - columns[None] + width - 1
-    count = (2 * height - 1) * (2 * width - 1)
-    index = np.zeros((height * width + 1,) * 2, dtype=np.int64)
-    index[1:, 1:] = offset
-    index[0, :], index[:, 0], index[0, 0] = count, count + 1, count + 2
+    rows, columns = grid
+    row, column = np.divmod(np.arange(rows * columns), columns)
+    row_offset = row[:, None] - row + rows - 1
+    column_offset = column[:, None] - column + columns - 1
+    patch_rows = (2 * rows - 1) * (2 * columns - 1)
+    index = np.empty((rows * columns + 1,) * 2, dtype=np.int64)
+    index[1:, 1:] = row_offset * (2 * columns - 1) + column_offset
+    index[0, :] = patch_rows
+    index[:, 0] = patch_rows + 1
+    index[0, 0] = patch_rows + 2
     return index
 
 
-def relative_position_rows(grid: Grid) -> int:
-    """Rows of a relative-position table with its three for cls."""
-    return (2 * grid[0] - 1) * (2 * grid[1] - 1) + 3
+def resample_pos_embed(
+    table: np.ndarray, source: Tuple[int, int], target: Tuple[int, int], cls_rows: int = 1
+) -> np.ndarray:
+    """Resamples a position embedding to another grid by cubic convolution; class rows are copied.
 
-
-def resample_pos_embed(table: np.ndarray, old: Grid, new: Grid, cls_rows: int = 1) -> np.ndarray:
-    """Carries learned positions over to another grid by bicubic interpolation, as torch does it (a = -0.75).
+    The same as PyTorch's bicubic interpolation (a = -0.75, pixel centres, no antialiasing), which CAE uses.
 
     Args:
-        table: (cls_rows + H * W, D) of the old grid.
+        table: (1, cls_rows + rows * columns, D).
+        source: Grid of `table`.
+        target: Grid wanted.
+        cls_rows: Rows of the table that belong to class tokens.
 
     Returns:
-        The same dtype, (cls_rows + H' * W', D).
+        (1, cls_rows + target rows * target columns, D), in the dtype of `table`.
+
+    Raises:
+        ValueError: If the table has not the rows of the source grid.
     """
-    special, patches = table[:cls_rows], table[cls_rows:].reshape(*old, -1).astype(np.float64)
-    patches = np.einsum("ih,hwd->iwd", _cubic_matrix(old[0], new[0]), patches)
-    patches = np.einsum("jw,iwd->ijd", _cubic_matrix(old[1], new[1]), patches)
-    return np.concatenate([special, patches.reshape(-1, table.shape[1]).astype(table.dtype)])
+    if table.ndim != 3 or table.shape[1] != cls_rows + source[0] * source[1]:
+        raise ValueError(
+            f"a position table of grid {source} with {cls_rows} class rows has shape "
+            f"(1, {cls_rows + source[0] * source[1]}, D), got {table.shape}"
+        )
+    patches = table[0, cls_rows:].reshape(source[0], source[1], -1).astype(np.float64)
+    by_row, by_column = (_bicubic_matrix(*sizes) for sizes in zip(source, target))
+    patches = np.einsum("ih,hwd,jw->ijd", by_row, patches, by_column).reshape(1, -1, table.shape[2])
+    return np.concatenate([table[:, :cls_rows], patches.astype(table.dtype)], axis=1)
 
 
-def _cubic_matrix(old: int, new: int, a: float = -0.75) -> np.ndarray:
-    """Weights (new, old) of cubic convolution between pixel centres; borders are repeated."""
-    matrix = np.zeros((new, old))
-    for target in range(new):
-        centre = (target + 0.5) * old / new - 0.5
-        first = int(np.floor(centre)) - 1
-        for source in range(first, first + 4):
-            x = abs(centre - source)
-            if x <= 1:
-                weight = (a + 2) * x**3 - (a + 3) * x**2 + 1
-            else:
-                weight = a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a
-            matrix[target, min(max(source, 0), old - 1)] += weight
+def resample_relative_position_table(
+    table: np.ndarray, source: Tuple[int, int], target: Tuple[int, int]
+) -> np.ndarray:
+    """Resamples a relative position table to another grid; the three rows of the class token are copied.
+
+    BEiT's rule, which CAE uses: offsets of the source grid are laid out in geometric progression over those of the
+    target, dense in the middle, and a cubic spline through them is read at the target's whole offsets.
+
+    Args:
+        table: ((2 rows - 1) (2 columns - 1) + 3, heads).
+        source: Grid of `table`.
+        target: Grid wanted.
+
+    Returns:
+        The table of the target grid, in the dtype of `table`.
+
+    Raises:
+        ValueError: If the table has not the rows of the source grid.
+    """
+    sizes, wanted = ([2 * length - 1 for length in grid] for grid in (source, target))
+    if table.ndim != 2 or table.shape[0] != sizes[0] * sizes[1] + _CLS_ROWS:
+        raise ValueError(
+            f"a relative position table of grid {source} has {sizes[0] * sizes[1] + _CLS_ROWS} rows, got {table.shape}"
+        )
+    patches = table[:-_CLS_ROWS].reshape(sizes[0], sizes[1], -1).astype(np.float64)
+    by_row, by_column = (_offset_matrix(*pair) for pair in zip(sizes, wanted))
+    patches = np.einsum("ih,hwd,jw->ijd", by_row, patches, by_column).reshape(-1, table.shape[1])
+    return np.concatenate([patches.astype(table.dtype), table[-_CLS_ROWS:]])
+
+
+def _bicubic_matrix(source: int, target: int) -> np.ndarray:
+    """(target, source) weights of cubic convolution along one axis."""
+    if source == target:
+        return np.eye(source)
+    centre = (np.arange(target) + 0.5) * source / target - 0.5
+    left = np.floor(centre).astype(int)
+    matrix = np.zeros((target, source))
+    for tap in range(-1, 3):
+        weight = _cubic_kernel(np.abs(centre - left - tap))
+        np.add.at(matrix, (np.arange(target), np.clip(left + tap, 0, source - 1)), weight)
     return matrix
 
 
-def resample_relative_positions(table: np.ndarray, old: Grid, new: Grid) -> np.ndarray:
-    """Carries a relative-position table over to another grid, as BEiT and CAE do.
-
-    The offsets of the old grid are spread geometrically over the range of the new one, denser near zero, and a
-    bicubic spline through them is read at the new offsets. The three rows for cls are kept.
-
-    Args:
-        table: (rows of the old grid, heads).
-
-    Returns:
-        The same dtype, (rows of the new grid, heads).
-    """
-    if old == new:
-        return table
-    sizes, targets = [2 * side - 1 for side in old], [2 * side - 1 for side in new]
-    rows, columns = (_spline_matrix(_spread(s, t), _offsets(t)) for s, t in zip(sizes, targets))
-    values = table[:-3].reshape(*sizes, -1).astype(np.float64)
-    values = np.einsum("ih,jw,hwd->ijd", rows, columns, values)
-    return np.concatenate([values.reshape(-1, table.shape[1]).astype(table.dtype), table[-3:]])
+def _cubic_kernel(distance: np.ndarray, a: float = -0.75) -> np.ndarray:
+    near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
+    far = a * (((distance - 5) * distance + 8) * distance - 4)
+    return np.where(distance <= 1, near, far)
 
 
-def _offsets(size: int) -> np.ndarray:
-    return np.arange(size) - size // 2.0
+def _offset_matrix(source: int, target: int) -> np.ndarray:
+    """(target, source) weights that take a table of `source` offsets along one axis to `target` offsets."""
+    if source == target:
+        return np.eye(source)
+    reach = target // 2
+    positions = _geometric_offsets(source // 2, reach)
+    return _spline_matrix(positions, np.arange(-reach, reach + 1, dtype=np.float64))
 
 
-def _spread(size: int, target: int) -> np.ndarray:
-    """Where `size` old offsets lie among `target` new ones: a geometric progression outwards whose ends match."""
-    if size == target:
-        return _offsets(size)
+def _geometric_offsets(count: int, reach: int) -> np.ndarray:
+    """`2 count + 1` positions around 0 whose gaps grow by a ratio so chosen that the last one is about `reach`."""
     low, high = 1.01, 1.5
     while high - low > 1e-6:
         ratio = (low + high) / 2.0
-        reach = (1.0 - ratio ** (size // 2)) / (1.0 - ratio)
-        low, high = (low, ratio) if reach > target // 2 else (ratio, high)
-    steps = np.cumsum([ratio**power for power in range(size // 2)])
-    return np.concatenate([-steps[::-1], [0.0], steps])
+        if (1 - ratio**count) / (1 - ratio) > reach:
+            high = ratio
+        else:
+            low = ratio
+    right = np.cumsum(ratio ** np.arange(count))
+    return np.concatenate([-right[::-1], [0.0], right])
 
 
 def _spline_matrix(knots: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Weights (points, knots) of the cubic spline with not-a-knot ends through values at `knots`; constant beyond."""
-    if len(knots) < 4:
-        raise ValueError(f"a relative-position table of {len(knots)} offsets a side is too small to resample")
-    powers = _truncated_powers(knots, knots)
-    return _truncated_powers(knots, points.clip(knots[0], knots[-1])) @ np.linalg.inv(powers)
+    """(points, knots) weights of the interpolating cubic spline, constant beyond the outer knots.
+
+    With the "not-a-knot" end conditions it equals scipy's `RectBivariateSpline(kx=3, ky=3, s=0)` along one axis;
+    through fewer than five knots that is a single polynomial.
+    """
+    points = np.clip(points, knots[0], knots[-1])
+    count = len(knots)
+    if count < 5:
+        others = [np.delete(knots, i) for i in range(count)]
+        return np.stack([np.prod((points[:, None] - o) / (knots[i] - o), axis=1) for i, o in enumerate(others)], axis=1)
+    gaps = np.diff(knots)
+    curvature = np.linalg.solve(*_spline_equations(gaps))  # (knots, knots): second derivatives per unit value
+    segment = np.clip(np.searchsorted(knots, points, side="right") - 1, 0, count - 2)
+    gap = gaps[segment][:, None]
+    right = (points - knots[segment])[:, None] / gap  # position within the segment, in [0, 1]
+    left = 1.0 - right
+    values = np.eye(count)
+    bend = (left**3 - left) * curvature[segment] + (right**3 - right) * curvature[segment + 1]
+    return left * values[segment] + right * values[segment + 1] + bend * gap**2 / 6.0
 
 
-def _truncated_powers(knots: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """A basis of those splines: cubics, and one cubic that begins at each inner knot but the second and last but one."""
-    scale = np.abs(knots).max()
-    x, inner = points[:, None] / scale, knots[2:-2][None] / scale
-    return np.concatenate([x ** np.arange(4), np.maximum(x - inner, 0) ** 3], axis=1)
+def _spline_equations(gaps: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+    """Equations for the second derivatives at the knots: continuous slopes inside, "not-a-knot" at both ends."""
+    count = len(gaps) + 1
+    system, values = np.zeros((count, count)), np.zeros((count, count))
+    for i in range(1, count - 1):
+        before, after = gaps[i - 1], gaps[i]
+        system[i, i - 1 : i + 2] = before, 2 * (before + after), after
+        values[i, i - 1 : i + 2] = 6 / before, -6 / before - 6 / after, 6 / after
+    system[0, :3] = gaps[1], -gaps[0] - gaps[1], gaps[0]
+    system[-1, -3:] = gaps[-1], -gaps[-2] - gaps[-1], gaps[-2]
+    return system, values

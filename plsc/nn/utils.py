@@ -1,26 +1,42 @@
-"""Small helpers over layers."""
+"""Small helpers that several networks share."""
 
-from typing import Tuple, Union
+from typing import Dict, Tuple, Union
 
-import paddle
+import numpy as np
 from paddle import nn
 
 
+def to_pair(value: Union[int, Tuple[int, int]], name: str) -> Tuple[int, int]:
+    """A height and width from one number or two.
+
+    Raises:
+        ValueError: If `value` is neither a positive whole number nor two of them.
+    """
+    pair = tuple(value) if isinstance(value, (list, tuple)) else (value, value)
+    if len(pair) != 2 or any(not isinstance(v, (int, np.integer)) or isinstance(v, bool) or v < 1 for v in pair):
+        raise ValueError(f"{name} must be a positive whole number or two of them [height, width], got {value!r}")
+    return int(pair[0]), int(pair[1])
+
+
 def set_training(layer: nn.Layer, training: bool) -> None:
-    """Puts a layer and everything in it into training or inference mode."""
+    """Puts a layer and everything in it into training mode (True) or inference mode (False)."""
     for part in layer.sublayers(include_self=True):
         part.training = training
 
 
-def pair(value: Union[int, Tuple[int, int]]) -> Tuple[int, int]:
-    """One number for both sides, or (height, width)."""
-    height, width = (value, value) if isinstance(value, int) else value
-    return int(height), int(width)
+def freeze(layer: nn.Layer) -> None:
+    """Takes all parameters of a layer out of training."""
+    for parameter in layer.parameters():
+        parameter.stop_gradient = True
 
 
-def take_tokens(tokens: paddle.Tensor, index: paddle.Tensor) -> paddle.Tensor:
-    """Rows of each sample: (B, N, D) at int64 (B, M) -> (B, M, D)."""
-    batch, count, width = tokens.shape
-    offsets = paddle.arange(batch, dtype=index.dtype).unsqueeze(1) * count  # (B, 1)
-    rows = paddle.gather(tokens.reshape([batch * count, width]), (index + offsets).flatten())
-    return rows.reshape([batch, index.shape[1], width])
+def count_parameters(layer: nn.Layer) -> Dict[str, int]:
+    """How many numbers a layer holds: `trained`, `frozen` (parameters without gradient) and `buffers`."""
+    counts = {"trained": 0, "frozen": 0, "buffers": sum(_size(buffer) for buffer in layer.buffers())}
+    for parameter in layer.parameters():
+        counts["frozen" if parameter.stop_gradient else "trained"] += _size(parameter)
+    return counts
+
+
+def _size(tensor) -> int:
+    return int(np.prod(tensor.shape, dtype=np.int64))

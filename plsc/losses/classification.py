@@ -1,0 +1,53 @@
+"""Cross-entropy for classification."""
+
+import paddle
+from paddle import nn
+from paddle.nn import functional as F
+
+from plsc.losses.precision import at_least_float32
+from plsc.registry import LOSSES
+
+
+@LOSSES.register()
+class CrossEntropy(nn.Layer):
+    """Cross-entropy with hard or soft labels, averaged over the batch.
+
+    Args:
+        label_smoothing: Share of the label spread evenly over all classes, in [0, 1); also of soft labels.
+
+    Raises:
+        ValueError: If `label_smoothing` is outside [0, 1).
+    """
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        super().__init__()
+        if not 0.0 <= label_smoothing < 1.0:
+            raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
+        self.label_smoothing = label_smoothing
+
+    def forward(self, logits: paddle.Tensor, label: paddle.Tensor) -> paddle.Tensor:
+        """Computes the loss.
+
+        Args:
+            logits: (B, C).
+            label: Classes, int64 (B,), or probabilities, float (B, C).
+
+        Returns:
+            Scalar, float32 under every AMP level.
+
+        Raises:
+            ValueError: If the shapes do not fit.
+        """
+        soft = label.ndim == 2
+        if list(label.shape) != (list(logits.shape) if soft else list(logits.shape[:1])):
+            raise ValueError(
+                f"labels of shape {list(label.shape)} do not fit logits of shape {list(logits.shape)}; "
+                "expected classes (B,) or probabilities (B, C)"
+            )
+        logits = at_least_float32(logits)
+        label = label.astype(logits.dtype) if soft else label
+        loss = F.cross_entropy(logits, label, soft_label=soft)
+        if self.label_smoothing:
+            to_even = (paddle.logsumexp(logits, axis=-1) - logits.mean(axis=-1)).mean()
+            loss = (1.0 - self.label_smoothing) * loss + self.label_smoothing * to_even
+        return loss

@@ -1,0 +1,190 @@
+"""Classification heads on top of an encoder."""
+
+from typing import Optional
+
+import paddle
+from paddle import nn
+
+from plsc.nn.attention import CrossAttention, attend, check_heads, split_heads
+from plsc.nn.batch_norm import FeatureBatchNorm
+from plsc.nn.init import truncated_normal_, zero_bias_
+from plsc.registry import MODELS
+
+_WIDE = 2.0  # the reference cuts the heads' distribution at +-2, far from their deviation
+
+
+@MODELS.register()
+class LinearHead(nn.Layer):
+    """Linear classifier, with batch normalisation before it for linear probes.
+
+    CAE, `run_class_finetuning` and `run_linear`; MAE, arXiv 2111.06377, appendix A.1.
+
+    Args:
+        in_features: Width D of the features.
+        num_classes: Number of classes C.
+        init_std: Deviation of the first weights.
+        init_scale: Factor of the first weights.
+        batch_norm: Whether to normalise the features, without learned scale and shift.
+        batch_norm_eps: Added to the variance by that normalisation.
+
+    Raises:
+        ValueError: If a size is not positive.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        init_std: float = 0.02,
+        init_scale: float = 1.0,
+        batch_norm: bool = False,
+        batch_norm_eps: float = 1e-6,
+    ) -> None:
+        super().__init__()
+        _check_sizes(in_features=in_features, num_classes=num_classes)
+        self.in_features = in_features
+        self.num_classes = num_classes
+        self.batch_norm = FeatureBatchNorm(in_features, batch_norm_eps) if batch_norm else None
+        self.linear = nn.Linear(in_features, num_classes)
+        _initialize(self.linear, init_std, init_scale)
+
+    def forward(self, features: paddle.Tensor) -> paddle.Tensor:
+        """(B, D) -> logits (B, C)."""
+        if self.batch_norm is not None:
+            features = self.batch_norm(features)
+        return self.linear(features)
+
+
+class AttentiveBlock(nn.Layer):
+    """Normalised cross-attention without residual connection or perceptron.
+
+    Args:
+        dim: Width D.
+        num_heads: Attention heads.
+        qkv_bias: Whether queries and values have a bias.
+        qk_scale: Factor of the queries; by default (D / heads) ** -0.5.
+        norm_eps: Added to the variance by the normalisations.
+        parameter_free: Attend without projections, and normalise without learned scale and shift.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        qkv_bias: bool = True,
+        qk_scale: Optional[float] = None,
+        norm_eps: float = 1e-6,
+        parameter_free: bool = False,
+    ) -> None:
+        super().__init__()
+        affine = False if parameter_free else None  # False: no parameter; None: Paddle's default
+        self.norm1_q, self.norm1_k, self.norm1_v = (
+            nn.LayerNorm(dim, epsilon=norm_eps, weight_attr=affine, bias_attr=affine) for _ in range(3)
+        )
+        attention = ProjectionFreeAttention if parameter_free else CrossAttention
+        self.cross_attn = attention(dim, num_heads, qkv_bias, qk_scale)
+
+    def forward(self, query: paddle.Tensor, tokens: paddle.Tensor) -> paddle.Tensor:
+        """Queries (B, 1, D) and tokens (B, N, D) -> (B, 1, D)."""
+        return self.cross_attn(self.norm1_q(query), self.norm1_k(tokens), self.norm1_v(tokens))
+
+
+class ProjectionFreeAttention(nn.Layer):
+    """Multi-head cross-attention on queries, keys and values as they come; takes the arguments of `CrossAttention`."""
+
+    def __init__(self, dim: int, num_heads: int, qkv_bias: bool = True, qk_scale: Optional[float] = None) -> None:
+        super().__init__()
+        check_heads(dim, num_heads)
+        self.num_heads = num_heads
+        self.scale = qk_scale or (dim // num_heads) ** -0.5
+
+    def forward(self, q: paddle.Tensor, k: paddle.Tensor, v: paddle.Tensor) -> paddle.Tensor:
+        """Queries (B, N, D), keys and values (B, M, D) -> (B, N, D)."""
+        return attend(*(split_heads(x, self.num_heads) for x in (q * self.scale, k, v)))
+
+
+@MODELS.register()
+class AttentiveHead(nn.Layer):
+    """Classifier that attends to all tokens with a learned query, for attentive probes.
+
+    CAE, section 4.2 and `modeling_finetune.VisionTransformer(linear_type="attentive")`. The reference evaluates with
+    the statistics of the batch, PLSC keeps query and attention frozen; here they are trained, and evaluation uses
+    the running statistics.
+
+    Args:
+        in_features: Width D of the tokens.
+        num_classes: Number of classes C.
+        num_heads: Attention heads; D must be a multiple.
+        depth: Blocks of cross-attention that the query passes through.
+        qkv_bias: Whether queries and values have a bias.
+        qk_scale: Factor of the queries; by default (D / heads) ** -0.5.
+        norm_eps: Added to the variance by the layer normalisations.
+        batch_norm_eps: Added to the variance by the batch normalisation; PLSC uses 1e-6.
+        parameter_free: Attend from a query of zeros without projections and learned normalisation (PLSC's
+            `attentive_no_parameter`).
+        init_std: Deviation of the first weights.
+        init_scale: Factor of the first weights of the linear layer.
+
+    Raises:
+        ValueError: If a size is not positive, or the heads do not divide D.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        num_heads: int = 12,
+        depth: int = 1,
+        qkv_bias: bool = True,
+        qk_scale: Optional[float] = None,
+        norm_eps: float = 1e-6,
+        batch_norm_eps: float = 1e-5,
+        parameter_free: bool = False,
+        init_std: float = 0.02,
+        init_scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        _check_sizes(in_features=in_features, num_classes=num_classes, depth=depth)
+        self.in_features = in_features
+        self.num_classes = num_classes
+        self.query_token = None
+        if not parameter_free:
+            zeros = nn.initializer.Constant(0.0)
+            self.query_token = self.create_parameter([1, 1, in_features], default_initializer=zeros)
+        self.blocks = nn.LayerList(
+            [
+                AttentiveBlock(in_features, num_heads, qkv_bias, qk_scale, norm_eps, parameter_free)
+                for _ in range(depth)
+            ]
+        )
+        self.batch_norm = FeatureBatchNorm(in_features, batch_norm_eps)
+        self.linear = nn.Linear(in_features, num_classes)
+        for layer in self.sublayers():
+            if isinstance(layer, nn.Linear):
+                _initialize(layer, init_std, init_scale if layer is self.linear else 1.0)
+
+    def forward(self, tokens: paddle.Tensor) -> paddle.Tensor:
+        """(B, N, D) -> logits (B, C)."""
+        return self.linear(self.batch_norm(self.forward_features(tokens)))
+
+    def forward_features(self, tokens: paddle.Tensor) -> paddle.Tensor:
+        """(B, N, D) -> what the query gathers, (B, D)."""
+        shape = [tokens.shape[0], 1, self.in_features]
+        if self.query_token is None:
+            query = paddle.zeros(shape, dtype=tokens.dtype)
+        else:
+            query = self.query_token.expand(shape)
+        for block in self.blocks:
+            query = block(query, tokens)
+        return query.squeeze(1)
+
+
+def _initialize(linear: nn.Linear, std: float, scale: float) -> None:
+    truncated_normal_(linear.weight, std * scale, limit=_WIDE * scale)
+    zero_bias_(linear)
+
+
+def _check_sizes(**sizes: int) -> None:
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, got {size}")

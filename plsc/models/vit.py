@@ -1,0 +1,213 @@
+"""Vision transformer: the encoder of every method here."""
+
+from typing import Any, Dict, Literal, Optional, Tuple, Union
+
+import paddle
+from paddle import nn
+
+from plsc.nn.attention import RelativePositionBias
+from plsc.nn.block import Block
+from plsc.nn.drop_path import drop_path_ramp
+from plsc.nn.init import rescale_by_depth_, truncated_normal_, truncated_normal_linear_, zero_bias_
+from plsc.nn.patch_embed import PatchEmbed
+from plsc.nn.pos_embed import sincos_2d
+from plsc.nn.utils import to_pair
+from plsc.registry import MODELS
+
+INIT_STD = 0.02
+
+
+def sincos_table(grid: Tuple[int, int], dim: int, cls_rows: int = 1, official_order: bool = False) -> paddle.Tensor:
+    """`sincos_2d` as a tensor of the default floating-point type, (1, cls_rows + N, D)."""
+    table = sincos_2d(grid, dim, cls_rows, official_order)
+    return paddle.to_tensor(table).astype(paddle.get_default_dtype())
+
+
+@MODELS.register()
+class ViT(nn.Layer):
+    """Vision transformer with a class token, BEiT's attention biases and layer scale.
+
+    Dosovitskiy et al., arXiv 2010.11929; CAE, `modeling_cae_helper.VisionTransformerEncoder` and
+    `modeling_finetune.VisionTransformer`. Matrices start from a truncated normal distribution, scaled down with
+    depth.
+
+    Args:
+        image_size: Height and width in pixels.
+        patch_size: Height and width of a patch in pixels.
+        in_channels: Channels of the image.
+        embed_dim: Width D.
+        depth: Number of blocks.
+        num_heads: Attention heads; D must be a multiple.
+        mlp_ratio: Hidden width of the perceptrons, in multiples of D.
+        qkv_bias: Whether queries and values have a bias; keys never have one.
+        qk_scale: Factor of the queries; by default (D / heads) ** -0.5.
+        drop_rate: Dropout probability of tokens and residual branches.
+        attn_drop_rate: Dropout probability of attention weights.
+        drop_path_rate: Probability that the last block leaves out a branch; it rises linearly from 0 in the first.
+        layer_scale: First value of the learned scales of the residual branches; None or <= 0: no scales.
+        norm_eps: Added to the variance by the normalisations.
+        pos_embed: `sincos`: fixed table; `sincos_official`: the same, numbered as in the authors' code, which
+            differs on grids that are not square; `learned`; `none`.
+        relative_position_bias: Of the attention logits: `per_block`, one `shared` by all blocks, or `none`.
+
+    Raises:
+        ValueError: If image, patch, width and heads do not fit together, or a rate is outside [0, 1).
+    """
+
+    def __init__(
+        self,
+        image_size: Union[int, Tuple[int, int]] = 224,
+        patch_size: Union[int, Tuple[int, int]] = 16,
+        in_channels: int = 3,
+        embed_dim: int = 768,
+        depth: int = 12,
+        num_heads: int = 12,
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = True,
+        qk_scale: Optional[float] = None,
+        drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        layer_scale: Optional[float] = 0.1,
+        norm_eps: float = 1e-6,
+        pos_embed: Literal["sincos", "sincos_official", "learned", "none"] = "sincos",
+        relative_position_bias: Literal["none", "per_block", "shared"] = "none",
+    ) -> None:
+        super().__init__()
+        _check(depth=depth, drop_rate=drop_rate, attn_drop_rate=attn_drop_rate)
+        image_size, patch_size = to_pair(image_size, "image_size"), to_pair(patch_size, "patch_size")
+        self.embed_dim = embed_dim
+        self.depth = depth
+        self.num_heads = num_heads
+        self.drop_rate = drop_rate
+        self.position_kind = pos_embed
+        self.bias_kind = relative_position_bias
+        self.block_options: Dict[str, Any] = {  # what the other networks of a method inherit
+            "mlp_ratio": mlp_ratio,
+            "qkv_bias": qkv_bias,
+            "qk_scale": qk_scale,
+            "drop_rate": drop_rate,
+            "attn_drop_rate": attn_drop_rate,
+            "norm_eps": norm_eps,
+        }
+        self.patch_embed = PatchEmbed(image_size, patch_size, in_channels, embed_dim)
+        self.cls_token = self.create_parameter([1, 1, embed_dim])
+        self._add_positions(pos_embed)
+        grid = self.patch_embed.grid_size
+        self.relative_position_bias = RelativePositionBias(grid, num_heads) if self.bias_kind == "shared" else None
+        self.blocks = nn.LayerList(
+            [
+                Block(
+                    embed_dim,
+                    num_heads,
+                    drop_path_rate=rate,
+                    layer_scale=layer_scale,
+                    bias_grid=grid if self.bias_kind == "per_block" else None,
+                    **self.block_options,
+                )
+                for rate in drop_path_ramp(drop_path_rate, depth)
+            ]
+        )
+        self.norm = nn.LayerNorm(embed_dim, epsilon=norm_eps)
+        self._initialize()
+
+    @property
+    def image_size(self) -> Tuple[int, int]:
+        """Height and width in pixels of the images that the model takes."""
+        return self.patch_embed.image_size
+
+    @property
+    def patch_size(self) -> Tuple[int, int]:
+        """Height and width of a patch in pixels."""
+        return self.patch_embed.patch_size
+
+    @property
+    def grid_size(self) -> Tuple[int, int]:
+        """Rows and columns of patches."""
+        return self.patch_embed.grid_size
+
+    @property
+    def num_layers(self) -> int:
+        """How many depths `layer_index` tells apart: the embeddings, each block, and the rest."""
+        return self.depth + 2
+
+    def layer_index(self, name: str) -> int:
+        """The depth of a parameter, for layer-wise learning rates: 0 embeddings, i + 1 block i, depth + 1 the rest.
+
+        CAE, `optim_factory.get_num_layer_for_vit`.
+        """
+        if name.startswith(("cls_token", "pos_embed", "patch_embed.")):
+            return 0
+        if name.startswith("blocks."):
+            return int(name.split(".")[1]) + 1
+        return self.depth + 1
+
+    def forward(self, image: paddle.Tensor, visible_index: Optional[paddle.Tensor] = None) -> paddle.Tensor:
+        """Encodes images, or only some of their patches.
+
+        Args:
+            image: Float (B, C, H, W), normalised.
+            visible_index: Row-major positions of the patches to encode, int64 (B, V); by default all N.
+
+        Returns:
+            Normalised tokens, the class token first: (B, 1 + N, D) or (B, 1 + V, D).
+
+        Raises:
+            ValueError: If the image has another size than the model, or part of it is to be encoded with relative
+                position bias.
+        """
+        return self.norm(self.forward_features(image, visible_index))
+
+    def forward_features(self, image: paddle.Tensor, visible_index: Optional[paddle.Tensor] = None) -> paddle.Tensor:
+        """What `forward` returns, before the final normalisation."""
+        if visible_index is not None and self.bias_kind != "none":
+            raise ValueError(
+                "a part of the patches cannot be encoded with relative position bias; "
+                "set relative_position_bias: none for pre-training"
+            )
+        tokens = self.patch_embed(image, visible_index)
+        cls_token = self.cls_token.expand([tokens.shape[0], 1, self.embed_dim])
+        x = paddle.concat([cls_token, tokens], axis=1)  # (B, 1 + V, D)
+        if self.pos_embed is not None:
+            x = x + self._positions(visible_index)
+        if self.drop_rate:
+            x = nn.functional.dropout(x, self.drop_rate, training=self.training)
+        bias = None if self.relative_position_bias is None else self.relative_position_bias()
+        for block in self.blocks:
+            x = block(x, bias)
+        return x
+
+    def _positions(self, visible_index: Optional[paddle.Tensor]) -> paddle.Tensor:
+        """The rows of the position table that belong to the tokens, (1, 1 + N, D) or (B, 1 + V, D)."""
+        if visible_index is None:
+            return self.pos_embed
+        rows = nn.functional.pad(visible_index + 1, [0, 0, 1, 0])  # row 0 is the class token's
+        return paddle.gather(self.pos_embed[0], rows.flatten()).reshape([*rows.shape, self.embed_dim])
+
+    def _add_positions(self, kind: str) -> None:
+        if kind == "learned":
+            self.pos_embed = self.create_parameter([1, 1 + self.patch_embed.num_patches, self.embed_dim])
+        elif kind == "none":
+            self.pos_embed = None
+        else:
+            table = sincos_table(self.grid_size, self.embed_dim, official_order=kind == "sincos_official")
+            self.register_buffer("pos_embed", table, persistable=False)
+
+    def _initialize(self) -> None:
+        for parameter in (self.cls_token, self.patch_embed.proj.weight):
+            truncated_normal_(parameter, INIT_STD)
+        zero_bias_(self.patch_embed.proj)
+        if self.position_kind == "learned":
+            truncated_normal_(self.pos_embed, INIT_STD)
+        for layer in self.sublayers():
+            if isinstance(layer, nn.Linear):
+                truncated_normal_linear_(layer, INIT_STD)
+        rescale_by_depth_((block.attn.proj, block.mlp.fc2) for block in self.blocks)
+
+
+def _check(depth: int, **rates: float) -> None:
+    if depth < 1:
+        raise ValueError(f"depth must be at least 1, got {depth}")
+    for name, rate in rates.items():
+        if not 0.0 <= rate < 1.0:
+            raise ValueError(f"{name} must be in [0, 1), got {rate}")

@@ -1,0 +1,188 @@
+"""Multi-head attention with BEiT's biases: on queries and values, none on keys."""
+
+from typing import Optional, Tuple
+
+import paddle
+from paddle import nn
+from paddle.nn import functional as F
+
+from plsc.nn.pos_embed import relative_position_index
+
+
+class RelativePositionBias(nn.Layer):
+    """A learned bias for each offset between two patches and each head, plus three for the class token.
+
+    Args:
+        grid_size: Patches per column and row.
+        num_heads: Attention heads.
+    """
+
+    def __init__(self, grid_size: Tuple[int, int], num_heads: int) -> None:
+        super().__init__()
+        index = relative_position_index(grid_size)
+        self.tokens = len(index)
+        self.table = self.create_parameter(
+            [int(index.max()) + 1, num_heads], default_initializer=nn.initializer.Constant(0.0)
+        )
+        self.register_buffer("index", paddle.to_tensor(index.reshape(-1)), persistable=False)
+
+    def forward(self) -> paddle.Tensor:
+        """The bias of every pair of tokens, (heads, 1+N, 1+N)."""
+        bias = paddle.gather(self.table, self.index).reshape([self.tokens, self.tokens, -1])
+        return bias.transpose([2, 0, 1])
+
+
+def check_heads(dim: int, num_heads: int) -> None:
+    """Raises ValueError if a width does not divide into heads."""
+    if num_heads < 1 or dim % num_heads:
+        raise ValueError(f"num_heads must divide the width: {dim} does not divide into {num_heads} heads")
+
+
+def split_heads(x: paddle.Tensor, num_heads: int) -> paddle.Tensor:
+    """(B, N, D) -> (B, heads, N, D / heads)."""
+    return x.reshape([x.shape[0], x.shape[1], num_heads, -1]).transpose([0, 2, 1, 3])
+
+
+def attend(
+    q: paddle.Tensor,
+    k: paddle.Tensor,
+    v: paddle.Tensor,
+    bias: Optional[paddle.Tensor] = None,
+    drop_rate: float = 0.0,
+) -> paddle.Tensor:
+    """Averages values by the softmax of query-key products.
+
+    Args:
+        q: Queries, already scaled, (B, heads, N, d).
+        k: Keys (B, heads, M, d).
+        v: Values (B, heads, M, d).
+        bias: Added to the products, (heads, N, M).
+        drop_rate: Dropout probability of the weights.
+
+    Returns:
+        (B, N, heads * d).
+    """
+    weights = paddle.matmul(q, k, transpose_y=True)
+    if bias is not None:
+        weights = weights + bias
+    weights = F.softmax(weights, axis=-1)
+    if drop_rate:
+        weights = F.dropout(weights, drop_rate)
+    return paddle.matmul(weights, v).transpose([0, 2, 1, 3]).flatten(2)
+
+
+class _MultiHead(nn.Layer):
+    """What self- and cross-attention share: heads, biases, the output projection."""
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        qkv_bias: bool = True,
+        qk_scale: Optional[float] = None,
+        drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        check_heads(dim, num_heads)
+        self.num_heads = num_heads
+        self.scale = qk_scale or (dim // num_heads) ** -0.5
+        self.drop_rate = drop_rate
+        self.attn_drop_rate = attn_drop_rate
+        zeros = nn.initializer.Constant(0.0)
+        self.q_bias = self.create_parameter([dim], default_initializer=zeros) if qkv_bias else None
+        self.v_bias = self.create_parameter([dim], default_initializer=zeros) if qkv_bias else None
+        self.proj = nn.Linear(dim, dim)
+
+    def _project(
+        self, x: paddle.Tensor, weight: paddle.Tensor, bias: Optional[paddle.Tensor], scale: float = 1.0
+    ) -> paddle.Tensor:
+        """(B, N, D) -> (B, heads, N, D / heads)."""
+        if scale != 1.0:  # on the weights, which are smaller than the activations
+            weight, bias = weight * scale, bias if bias is None else bias * scale
+        return split_heads(F.linear(x, weight, bias), self.num_heads)
+
+    def _output(
+        self, q: paddle.Tensor, k: paddle.Tensor, v: paddle.Tensor, bias: Optional[paddle.Tensor] = None
+    ) -> paddle.Tensor:
+        """Queries (B, heads, N, d), already scaled, keys and values (B, heads, M, d) -> (B, N, D)."""
+        x = self.proj(attend(q, k, v, bias, self.attn_drop_rate if self.training else 0.0))
+        return F.dropout(x, self.drop_rate, training=self.training) if self.drop_rate else x
+
+
+class Attention(_MultiHead):
+    """Self-attention.
+
+    Args:
+        dim: Width D.
+        num_heads: Heads; D must be a multiple.
+        qkv_bias: Whether queries and values have a bias; keys never have one.
+        qk_scale: Factor of the queries; by default (D / heads) ** -0.5.
+        drop_rate: Dropout probability of the output.
+        attn_drop_rate: Dropout probability of the attention weights.
+        bias_grid: If given, the grid (rows, columns) of a relative position bias of this layer's own.
+
+    Raises:
+        ValueError: If the heads do not divide the width.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        qkv_bias: bool = True,
+        qk_scale: Optional[float] = None,
+        drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        bias_grid: Optional[Tuple[int, int]] = None,
+    ) -> None:
+        super().__init__(dim, num_heads, qkv_bias, qk_scale, drop_rate, attn_drop_rate)
+        self.qkv = nn.Linear(dim, 3 * dim, bias_attr=False)
+        self.relative_position_bias = RelativePositionBias(bias_grid, num_heads) if bias_grid else None
+
+    def forward(self, x: paddle.Tensor, bias: Optional[paddle.Tensor] = None) -> paddle.Tensor:
+        """(B, N, D) -> (B, N, D); `bias` (heads, N, N) is added to the attention logits."""
+        if self.relative_position_bias is not None:
+            own = self.relative_position_bias()
+            bias = own if bias is None else bias + own
+        w_q, w_k, w_v = paddle.split(self.qkv.weight, 3, axis=1)
+        q = self._project(x, w_q, self.q_bias, self.scale)
+        return self._output(q, self._project(x, w_k, None), self._project(x, w_v, self.v_bias), bias)
+
+
+class CrossAttention(_MultiHead):
+    """Attention of queries to keys and values that come from elsewhere.
+
+    Args:
+        dim: Width D of everything.
+        num_heads: Heads; D must be a multiple.
+        qkv_bias: Whether queries and values have a bias; keys never have one.
+        qk_scale: Factor of the queries; by default (D / heads) ** -0.5.
+        drop_rate: Dropout probability of the output.
+        attn_drop_rate: Dropout probability of the attention weights.
+
+    Raises:
+        ValueError: If the heads do not divide the width.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        qkv_bias: bool = True,
+        qk_scale: Optional[float] = None,
+        drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+    ) -> None:
+        super().__init__(dim, num_heads, qkv_bias, qk_scale, drop_rate, attn_drop_rate)
+        self.q = nn.Linear(dim, dim, bias_attr=False)
+        self.k = nn.Linear(dim, dim, bias_attr=False)
+        self.v = nn.Linear(dim, dim, bias_attr=False)
+
+    def forward(self, q: paddle.Tensor, k: paddle.Tensor, v: paddle.Tensor) -> paddle.Tensor:
+        """Queries (B, N, D), keys and values (B, M, D) -> (B, N, D)."""
+        return self._output(
+            self._project(q, self.q.weight, self.q_bias, self.scale),
+            self._project(k, self.k.weight, None),
+            self._project(v, self.v.weight, self.v_bias),
+        )

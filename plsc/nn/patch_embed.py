@@ -1,0 +1,81 @@
+"""From an image to one vector per patch."""
+
+from typing import Optional, Tuple
+
+import paddle
+from paddle import nn
+from paddle.nn import functional as F
+
+
+def gather_tokens(tokens: paddle.Tensor, index: paddle.Tensor) -> paddle.Tensor:
+    """The tokens at `index`, row by row: (B, N, D) at int64 (B, M) -> (B, M, D)."""
+    batch, count, width = tokens.shape
+    rows = index + paddle.arange(batch, dtype=index.dtype).unsqueeze(1) * count
+    return paddle.gather(tokens.reshape([batch * count, width]), rows.flatten()).reshape([batch, -1, width])
+
+
+class PatchEmbed(nn.Layer):
+    """Cuts an image into patches and maps each one linearly to a token.
+
+    The weights are those of a convolution whose stride is its kernel. It is computed as a matrix product, so that
+    only the patches asked for cost anything.
+
+    Args:
+        image_size: Height and width in pixels.
+        patch_size: Height and width of a patch in pixels.
+        in_channels: Channels of the image.
+        embed_dim: Width of a token.
+
+    Raises:
+        ValueError: If the image does not divide into whole patches.
+    """
+
+    def __init__(
+        self, image_size: Tuple[int, int], patch_size: Tuple[int, int], in_channels: int, embed_dim: int
+    ) -> None:
+        super().__init__()
+        if image_size[0] % patch_size[0] or image_size[1] % patch_size[1]:
+            raise ValueError(
+                f"image_size {image_size} does not divide into patches of {patch_size}; "
+                "height and width must be multiples of the patch's"
+            )
+        self.image_size = image_size
+        self.patch_size = patch_size
+        self.grid_size = (image_size[0] // patch_size[0], image_size[1] // patch_size[1])
+        self.proj = nn.Conv2D(in_channels, embed_dim, kernel_size=patch_size, stride=patch_size)
+
+    @property
+    def num_patches(self) -> int:
+        """Patches of an image."""
+        return self.grid_size[0] * self.grid_size[1]
+
+    def forward(self, image: paddle.Tensor, index: Optional[paddle.Tensor] = None) -> paddle.Tensor:
+        """Embeds patches.
+
+        Args:
+            image: Float (B, C, H, W).
+            index: Which patches, row-major positions, int64 (B, M); by default all N.
+
+        Returns:
+            Tokens (B, N, D) or (B, M, D).
+
+        Raises:
+            ValueError: If the image is not of the size given at construction.
+        """
+        if tuple(image.shape[2:]) != self.image_size:
+            raise ValueError(
+                f"the model was built for images of {self.image_size} (height, width), got {tuple(image.shape[2:])}; "
+                "change the crop size of the transforms or Model's image_size"
+            )
+        patches = self._patches(image)
+        if index is not None:
+            patches = gather_tokens(patches, index)
+        weight = self.proj.weight.flatten(1).t()  # (D, C, p, p) -> (C p p, D)
+        return F.linear(patches, weight, self.proj.bias)
+
+    def _patches(self, image: paddle.Tensor) -> paddle.Tensor:
+        """(B, C, H, W) -> (B, N, C p p), the values of a patch in the order of the convolution's weights."""
+        batch, channels = image.shape[:2]
+        (rows, columns), (height, width) = self.grid_size, self.patch_size
+        image = image.reshape([batch, channels, rows, height, columns, width])
+        return image.transpose([0, 2, 4, 1, 3, 5]).reshape([batch, rows * columns, channels * height * width])
