@@ -10,9 +10,11 @@ lists and scalars replace, `_delete_: true` in a mapping drops what its base sai
 
 from __future__ import annotations
 
+import difflib
+import os
 import re
 from pathlib import Path
-from typing import Any, List, Sequence, Union
+from typing import Any, List, Optional, Sequence, Union
 
 from plsc.yaml_tree import ConfigError, ConfigList, ConfigMap, Origin, parse, type_name
 
@@ -51,46 +53,61 @@ def find(path: Union[str, Path]) -> Path:
         ConfigError: If there is no such file.
     """
     path = Path(path)
-    if path.is_file():
-        return path
     if path.is_dir():
         raise ConfigError(f"{path}: is a directory, not a config file")
-    relative = Path(*path.parts[1:]) if path.parts[:1] == ("configs",) else path
-    shipped = [root / relative for root in config_roots() if not path.is_absolute()]
-    for candidate in shipped:
-        if candidate.is_file():
-            return candidate
-    raise ConfigError(f"{path}: no such config file, neither here nor among the configs shipped with plsc")
+    found = path if path.is_file() else _shipped(path)
+    if found is None:
+        raise ConfigError(f"{path}: no such config file, neither here nor among those shipped with plsc{_near(path)}")
+    return found
 
 
-def config_roots() -> List[Path]:
-    """The folders with the configs that come with plsc: in the package, or in the checkout beside it."""
+def config_root() -> Path:
+    """The folder of the configs that come with plsc: in the installed package, or in the checkout beside it."""
     package = Path(__file__).parent
-    return [root for root in (package / "configs", package.parent / "configs") if root.is_dir()]
+    return next((root for root in (package / "configs", package.parent / "configs") if root.is_dir()), package)
+
+
+def _shipped(path: Path) -> Optional[Path]:
+    candidate = config_root() / (Path(*path.parts[1:]) if path.parts[:1] == ("configs",) else path)
+    return candidate if candidate.is_file() and not path.is_absolute() else None
+
+
+def _near(path: Path) -> str:
+    known = [str(file) for file in path.parent.glob("*.yaml")]
+    known += [str(Path("configs") / file.relative_to(config_root())) for file in config_root().rglob("*.yaml")]
+    near = difflib.get_close_matches(str(path), known, 1, 0.7)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _load_file(path: Path, chain: Sequence[Path]) -> ConfigMap:
-    resolved = path.resolve()
-    if resolved in [parent.resolve() for parent in chain]:
+    if path.resolve() in [parent.resolve() for parent in chain]:
         raise ConfigError("a cycle of _base_ files: " + " -> ".join(str(item) for item in (*chain, path)))
     tree = parse(_read(path), str(path))
     if tree is None:
         tree = ConfigMap(Origin(str(path), 1))
     if not isinstance(tree, ConfigMap):
         raise ConfigError(f"{path}: a config is a mapping of sections, got {type_name(tree)}")
-    bases = tree.pop(BASE_KEY, [])
-    origin = tree.origins.pop(BASE_KEY, tree.origin)
-    if isinstance(bases, str):
-        bases = [bases]
-    if not isinstance(bases, list) or not all(isinstance(item, str) for item in bases):
-        raise ConfigError(f"{origin}: {BASE_KEY} is a file name or a list of file names, got {bases!r}")
     merged = ConfigMap(tree.origin)
-    for base in bases:
-        base_path = path.parent / base
-        if not base_path.is_file():
-            raise ConfigError(f"{origin}: {BASE_KEY}: there is no file {base_path}")
-        merge(merged, _load_file(base_path, (*chain, path)))
+    for base in _take_bases(tree, path):
+        merge(merged, _load_file(base, (*chain, path)))
     return merge(merged, tree)
+
+
+def _take_bases(tree: ConfigMap, path: Path) -> List[Path]:
+    """Removes `_base_` from the tree and returns the files it names: beside `path`, or shipped with the package."""
+    origin = tree.origins.pop(BASE_KEY, None)
+    names = tree.pop(BASE_KEY, [])
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{origin}: {BASE_KEY} is a file name or a list of file names, got {type_name(names)}")
+    files = []
+    for name in names:
+        beside = Path(os.path.normpath(path.parent / name))
+        found = beside if beside.is_file() else _shipped(Path(name))
+        if found is None:
+            raise ConfigError(f"{origin}: {BASE_KEY}: there is no file {beside}{_near(beside)}")
+        files.append(found)
+    return files
 
 
 def _read(path: Path) -> str:
@@ -108,16 +125,15 @@ def merge(base: ConfigMap, layer: ConfigMap) -> ConfigMap:
     Raises:
         ConfigError: If `_delete_` is given anything but true.
     """
-    for key, value in layer.items():
-        origin = layer.origins[key]
+    for key in sorted(layer, key=lambda key: key != "name"):  # `name` first: what is older was for another component
+        value = layer[key]
         if isinstance(value, ConfigMap):
             replaces = _takes_delete(value)
             old = base.get(key)
-            if isinstance(old, ConfigMap) and not replaces:
-                merge(old, value)
+            value = merge(old if isinstance(old, ConfigMap) and not replaces else ConfigMap(value.origin), value)
+            if value is old:
                 continue
-            value = merge(ConfigMap(value.origin), value)
-        base.put(key, value, origin)
+        base.put(key, value, layer.origins[key])
     return base
 
 
@@ -138,7 +154,7 @@ def apply_override(config: ConfigMap, text: str) -> None:
         ConfigError: If the text is no override, a list index is out of range, or there is nothing to append to or
             delete. Whether the keys mean anything is checked later, with everything else.
     """
-    origin = Origin(f"-o {text}")
+    origin = Origin("-o " + " ".join(text.split()))
     if text.startswith("~"):
         _delete(config, _split_path(text[1:], origin), origin)
         return
@@ -146,19 +162,21 @@ def apply_override(config: ConfigMap, text: str) -> None:
     if not match:
         raise ConfigError(f"{origin}: an override is key=value, key+=value or ~key")
     path = _split_path(match["path"], origin)
-    value = parse(match["value"], str(origin))
-    _relabel(value, origin)
+    value = parse(match["value"], str(origin), inline=True)
     parent = _descend(config, path[:-1], origin)
-    key = path[-1]
     if match["append"]:
         _append(parent, path, value, origin)
-    elif isinstance(parent, ConfigList):
-        index = _index(parent, path, origin)
-        parent[index], parent.origins[index] = value, origin
-    elif isinstance(value, ConfigMap) and isinstance(parent.get(key), ConfigMap) and not _takes_delete(value):
-        merge(parent[key], value)
-    else:
-        parent.put(key, value, origin)
+        return
+    layer = ConfigMap(origin)
+    layer.put(path[-1], value, origin)
+    if isinstance(parent, ConfigMap):
+        merge(parent, layer)
+        return
+    index = _index(parent, path, origin)
+    item = ConfigMap(origin)
+    item.put(path[-1], parent[index], parent.origins[index])
+    parent[index] = merge(item, layer)[path[-1]]
+    parent.origins[index] = item.origins[path[-1]]
 
 
 def _split_path(text: str, origin: Origin) -> List[str]:
@@ -179,7 +197,7 @@ def _descend(config: ConfigMap, path: Sequence[str], origin: Origin) -> Union[Co
             node = node[key]
         if not isinstance(node, (ConfigMap, ConfigList)):
             here = ".".join(path[: position + 1])
-            raise ConfigError(f"{origin}: {here} is the value {node!r}, so nothing can be set below it")
+            raise ConfigError(f"{origin}: {here} is {type_name(node)}, so nothing can be set below it")
     return node
 
 
@@ -200,7 +218,7 @@ def _append(parent: Union[ConfigMap, ConfigList], path: Sequence[str], value: An
             parent.put(path[-1], ConfigList(origin), origin)
         target = parent[path[-1]]
     if not isinstance(target, ConfigList):
-        raise ConfigError(f"{origin}: {'.'.join(path)} is no list, so += cannot append to it")
+        raise ConfigError(f"{origin}: {'.'.join(path)} is {type_name(target)}, so += cannot append to it")
     for item in value if isinstance(value, ConfigList) else [value]:
         target.put(item, origin)
 
@@ -218,19 +236,6 @@ def _delete(config: ConfigMap, path: Sequence[str], origin: Origin) -> None:
     elif isinstance(node, ConfigMap) and path[-1] in node:
         del node[path[-1]], node.origins[path[-1]]
     else:
-        raise ConfigError(f"{origin}: there is no {'.'.join(path)} to delete")
-
-
-def _relabel(value: Any, origin: Origin) -> None:
-    if isinstance(value, ConfigMap):
-        value.origin = origin
-        value.origins = dict.fromkeys(value, origin)
-        for child in value.values():
-            _relabel(child, origin)
-    elif isinstance(value, ConfigList):
-        value.origin = origin
-        value.origins = [origin] * len(value)
-        for child in value:
-            _relabel(child, origin)
-
-
+        near = difflib.get_close_matches(path[-1], node, 1) if isinstance(node, ConfigMap) else []
+        hint = f"; did you mean {'.'.join((*path[:-1], near[0]))}?" if near else ""
+        raise ConfigError(f"{origin}: there is no {'.'.join(path)} to delete{hint}")

@@ -8,6 +8,7 @@ An installed package joins by an entry point; importing the module it names must
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from importlib import metadata
 from typing import Any, Iterable, List
@@ -42,7 +43,10 @@ def _load_entry_points() -> List[str]:
         try:
             entry.load()
         except Exception as error:  # noqa: BLE001 - whatever a foreign module raises is reported by name
-            problems.append(f"plug-in {entry.name} ({entry.value}) cannot be imported: {error!r}")
+            problems.append(
+                f"the installed plug-in {entry.name!r} ({entry.value}) cannot be imported: {error!r}; "
+                "repair or uninstall its package"
+            )
     return problems
 
 
@@ -53,13 +57,19 @@ def _entry_points() -> Iterable[Any]:
 
 
 def _load_imports(config: ConfigMap) -> List[str]:
-    modules = config.get("imports") or []
+    modules = config.get("imports")
+    if not isinstance(modules, list):
+        return []
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # console scripts do not search the folder they are started in
     problems = []
-    for index, module in enumerate(modules if isinstance(modules, list) else []):
+    for index, module in enumerate(modules):
         if not isinstance(module, str):
             continue  # the schema check reports it with its place
         try:
             importlib.import_module(module)
         except Exception as error:  # noqa: BLE001 - whatever a foreign module raises is reported by name
-            problems.append(f"{modules.origins[index]}: imports: {module!r} cannot be imported: {error!r}")
+            missing = isinstance(error, ModuleNotFoundError)
+            hint = "; install it, or run where it is, or add its folder to PYTHONPATH" if missing else ""
+            problems.append(f"{modules.origins[index]}: imports: {module!r} cannot be imported: {error!r}{hint}")
     return problems

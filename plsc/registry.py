@@ -42,6 +42,8 @@ class Registry:
         Raises:
             RegistryError: If the name is taken by another component; both modules are named.
         """
+        if callable(name):
+            raise RegistryError(f"{_origin(name)}: write @register(), with parentheses")
 
         def decorate(component: T) -> T:
             key = name or component.__name__

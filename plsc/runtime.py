@@ -2,7 +2,7 @@
 
 Paddle reads these settings when it is imported and starts with one thread; MKL takes a slow path on processors of
 other makers; and glibc gives large buffers back to the system, so that every result page-faults again. What the user
-has set in the environment always wins.
+has set in the environment wins over what is chosen here, and `Global.num_threads` over both.
 """
 
 from __future__ import annotations
@@ -24,14 +24,16 @@ def setup(num_threads: Optional[int] = None) -> Dict[str, str]:
     """Prepares this process for Paddle; returns what was set, for the log.
 
     Args:
-        num_threads: CPU threads of Paddle's products and loops; by default one per core this process may use,
-            divided by the processes that share the machine under `paddle.distributed.launch`.
+        num_threads: CPU threads of Paddle's products and loops. None: OMP_NUM_THREADS of the environment, or one per
+            core this process may use, divided by the processes that share the machine under a launcher.
     """
     if "paddle" in sys.modules:
         return {"note": "paddle was imported before; threads, BLAS and allocator stay as they are"}
-    processes = int(os.environ.get("PADDLE_LOCAL_SIZE") or os.environ.get("PADDLE_TRAINERS_NUM") or 1)
-    threads = num_threads or max(1, available_cores() // processes)
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    local = os.environ.get("PADDLE_LOCAL_SIZE")
+    # The launcher has imported Paddle, which sets OMP_NUM_THREADS=1 if unset, and hands its environment down.
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    if num_threads or not given or (local and given == "1"):
+        os.environ["OMP_NUM_THREADS"] = str(num_threads or max(1, available_cores() // int(local or 1)))
     os.environ.setdefault("MKL_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
     if _is_amd():
         os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
@@ -40,10 +42,19 @@ def setup(num_threads: Optional[int] = None) -> Dict[str, str]:
 
 
 def import_paddle() -> Any:
-    """Imports Paddle without its notices about several threads and a missing compiler cache."""
+    """Imports Paddle without its notices about several threads and a missing compiler cache.
+
+    Raises:
+        ImportError: If it is not installed; the message says how to install it.
+    """
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
-        import paddle
+        try:
+            import paddle
+        except ModuleNotFoundError as error:
+            if error.name != "paddle":
+                raise
+            raise ImportError("PaddlePaddle is not installed; pip install 'plsc[cpu]' or 'plsc[gpu]'") from None
     return paddle
 
 

@@ -7,14 +7,14 @@ where the value was written and the nearest valid name.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Union
+from typing import Any, Dict, Iterator, List, Mapping, Optional
 
 from plsc import registry, settings
-from plsc.registry import Registry
-from plsc.typecheck import annotations_of, mismatch
-from plsc.yaml_tree import ConfigError, ConfigList, ConfigMap, type_name
+from plsc.registry import Registry, is_node
+from plsc.suggest import key_paths, suggest_component, suggest_key
+from plsc.typecheck import annotations_of, expected, item_annotation, mismatch, takes_component
+from plsc.yaml_tree import ConfigError, ConfigList, ConfigMap, Origin, type_name
 
 _LOADER = {
     "dataset": registry.DATASETS,
@@ -42,25 +42,10 @@ SECTIONS: Dict[str, Any] = {
     "imports": List[str],
 }
 REQUIRED = ("Global", "Task", "Optimizer", "LRScheduler", "DataLoader.Train.dataset", "DataLoader.Train.loader")
+REQUIRED_TO_EVALUATE = ("DataLoader.Eval.dataset", "DataLoader.Eval.loader")
 TASK_ARGUMENTS = {"Model": "model", "Tokenizer": "tokenizer", "Loss": "loss"}
-
-# What other tools call it -> where it is here.
-KNOWN_AS = {
-    "pretrained_model": "Init.checkpoint",
-    "pretrained": "Init.checkpoint",
-    "finetune": "Init.checkpoint",
-    "checkpoint": "Init.checkpoint",
-    "lr": "LRScheduler.learning_rate",
-    "blr": "LRScheduler.learning_rate",
-    "batch_size": "DataLoader.Train.loader.batch_size",
-    "num_workers": "DataLoader.Train.loader.num_workers",
-    "data_path": "DataLoader.Train.dataset.root",
-    "accum_iter": "Global.accumulate_steps",
-    "clip_grad": "Optimizer.clip_norm",
-    "model_ema": "EMA.decay",
-    "max_steps": "Global.steps",
-    "epoch": "Global.epochs",
-}
+REGISTRIES = [part for part in vars(registry).values() if isinstance(part, Registry)]
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def check(config: ConfigMap) -> None:
@@ -69,8 +54,7 @@ def check(config: ConfigMap) -> None:
     Raises:
         ConfigError: With one message for each problem, in the order of the file.
     """
-    problems = list(_check_sections(config, SECTIONS, ""))
-    problems += _check_required(config)
+    problems = list(_Check(config).run())
     if problems:
         raise ConfigError(problems)
 
@@ -84,148 +68,187 @@ def read_settings(config: ConfigMap, section: str) -> Any:
     return schema(**(node or {}))
 
 
-def _check_sections(node: ConfigMap, schema: Mapping[str, Any], path: str) -> Iterator[str]:
-    for key, value in node.items():
-        here, origin = _join(path, key), node.origins[key]
-        if key not in schema:
-            kind = "section" if not path else "part"
-            yield f"{origin}: {here}: there is no {kind} {key!r}; {_suggest(key, schema, here)}"
-        elif value is not None:
-            yield from _check_value(value, schema[key], here, origin)
+class _Check:
+    """One pass over a config; every method yields the problems it finds."""
 
+    def __init__(self, config: ConfigMap) -> None:
+        self.config = config
 
-def _check_value(value: Any, schema: Any, path: str, origin: Any) -> Iterator[str]:
-    if isinstance(schema, Registry):
-        yield from _check_node(value, schema, path, origin)
-    elif isinstance(schema, list):
-        yield from _check_list(value, schema[0], path, origin)
-    elif isinstance(schema, dict):
-        if isinstance(value, ConfigMap):
-            yield from _check_sections(value, schema, path)
+    def run(self) -> Iterator[str]:
+        yield from self.sections(self.config, SECTIONS, "")
+        yield from self.required()
+        yield from self.task_needs()
+
+    def sections(self, node: ConfigMap, schema: Mapping[str, Any], path: str) -> Iterator[str]:
+        for key, value in node.items():
+            here, origin = _join(path, key), node.origins[key]
+            if key not in schema:
+                kind = "part" if path else "section"
+                yield f"{origin}: {here}: there is no {kind} {key!r}; {self.suggest(key, schema, here)}"
+            elif value is not None:
+                yield from self.value(value, schema[key], here, origin)
+
+    def value(self, value: Any, schema: Any, path: str, origin: Origin) -> Iterator[str]:
+        if isinstance(schema, Registry):
+            yield from self.node(value, schema, path, origin)
+        elif isinstance(schema, list):
+            yield from self.nodes(value, schema[0], path, origin)
+        elif isinstance(schema, dict) or dataclasses.is_dataclass(schema):
+            keys = schema if isinstance(schema, dict) else inspect.signature(schema).parameters
+            if not isinstance(value, ConfigMap):
+                yield f"{origin}: {path}: expected a mapping with the keys {', '.join(keys)}, got {type_name(value)}"
+            elif isinstance(schema, dict):
+                yield from self.sections(value, schema, path)
+            else:
+                yield from self.settings(value, schema, path, origin)
         else:
-            yield f"{origin}: {path}: expected the parts {', '.join(schema)}, got {type_name(value)}"
-    elif dataclasses.is_dataclass(schema):
-        if isinstance(value, ConfigMap):
-            parameters = dict(inspect.signature(schema).parameters)
-            yield from _check_arguments(value, schema, parameters, path, origin, None)
-        else:
-            yield f"{origin}: {path}: expected a mapping, got {type_name(value)}"
-    else:
-        problem = mismatch(value, schema)
-        if problem:
-            yield f"{origin}: {path}: {problem}"
+            problem = mismatch(value, schema)
+            if problem:
+                yield f"{origin}: {path}: {problem}"
+
+    def settings(self, node: ConfigMap, schema: Any, path: str, origin: Origin) -> Iterator[str]:
+        problems = list(self.arguments(node, schema, inspect.signature(schema).parameters, path, origin, None))
+        if not problems:
+            try:
+                schema(**node)
+            except ValueError as error:  # values of the right type that make no sense
+                problems.append(f"{origin}: {path}: {error}")
+        yield from problems
+
+    def nodes(self, value: Any, kind: Registry, path: str, origin: Origin) -> Iterator[str]:
+        if not isinstance(value, ConfigList):
+            yield f"{origin}: {path}: expected a list, each {{name: ...}} of {_a(kind)}, got {type_name(value)}"
+            return
+        for index, item in enumerate(value):
+            yield from self.node(item, kind, f"{path}.{index}", value.origins[index])
+
+    def node(self, node: Any, kind: Registry, path: str, origin: Origin) -> Iterator[str]:
+        if not isinstance(node, ConfigMap) or "name" not in node:
+            with_keys = f" with the keys {', '.join(node)}" if isinstance(node, ConfigMap) and node else ""
+            hint = f"; write {{name: {node}}}" if isinstance(node, str) and node in kind else ""
+            got = f"{type_name(node)}{with_keys}{hint}"
+            yield f"{origin}: {path}: expected {{name: ...}} of {_a(kind)}, got {got}"
+            return
+        name, place = node["name"], node.origins["name"]
+        if isinstance(name, str) and name in kind:
+            yield from self.arguments(node, kind.get(name), kind.parameters(name), path, place, kind)
+            return
+        hint = suggest_component(name, kind, REGISTRIES)
+        yield f"{place}: {path}.name: no {kind.kind} is called {name!r}; {hint}"
+        for key, value in node.items():  # what it would take is unknown, but not what its children take
+            if is_node(value):
+                yield from self.node(value, kind, f"{path}.{key}", node.origins[key])
+
+    def arguments(
+        self,
+        node: ConfigMap,
+        component: Any,
+        parameters: Mapping[str, inspect.Parameter],
+        path: str,
+        origin: Origin,
+        kind: Optional[Registry],
+    ) -> Iterator[str]:
+        """Checks the arguments of a component of `kind`, or the keys of a section of settings (no kind)."""
+        annotations = annotations_of(component)
+        known = {key: p for key, p in parameters.items() if p.kind not in _VARIADIC and key != "name"}
+        open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+        owner = f"{component.__name__} has no argument" if kind is not None else f"{path} has no key"
+        unknown = [key for key in node if key not in known and not open_ended and (kind is None or key != "name")]
+        left_over = [key for key in unknown if key in node.left_over]
+        for key, value in node.items():
+            here, place = f"{path}.{key}", node.origins[key]
+            if kind is not None and key in kind.runtime:
+                yield f"{place}: {here}: {component.__name__} gets {key!r} from the engine; remove it from the config"
+            elif key in left_over[:1]:
+                yield _left_over(node, left_over, path)
+            elif key in unknown and key not in left_over:
+                yield f"{place}: {here}: {owner} {key!r}; {self.suggest(key, known, here)}"
+            elif key in known and (value is not None or known[key].default is not None):
+                yield from self.argument(value, annotations.get(key, Any), here, place, kind)
+        for key, parameter in known.items():
+            if parameter.default is inspect.Parameter.empty and key not in node:
+                needs = f"{component.__name__} needs the argument" if kind is not None else f"{path} needs the key"
+                yield f"{origin}: {path}.{key}: {needs} {key!r}"
+
+    def argument(
+        self, value: Any, annotation: Any, path: str, origin: Origin, kind: Optional[Registry]
+    ) -> Iterator[str]:
+        """Checks a value; components of the same kind may be inside, as Registry.build finds them."""
+        if kind is None or not _holds_nodes(value):
+            problem = mismatch(value, annotation)
+            if problem:
+                yield f"{origin}: {path}: {problem}"
+            return
+        if is_node(value):
+            if takes_component(annotation):
+                yield from self.node(value, kind, path, origin)
+            else:
+                yield f"{origin}: {path}: expected {expected(annotation)}, got the component {value['name']!r}"
+            return
+        inner = item_annotation(annotation, list if isinstance(value, list) else dict)
+        if inner is None:
+            yield f"{origin}: {path}: expected {expected(annotation)}, got {type_name(value)}"
+            return
+        for key, item in enumerate(value) if isinstance(value, list) else value.items():
+            yield from self.argument(item, inner, f"{path}.{key}", value.origins[key], kind)
+
+    def required(self) -> Iterator[str]:
+        evaluates = _lookup(self.config, "DataLoader.Eval") is not None
+        for path in REQUIRED + (REQUIRED_TO_EVALUATE if evaluates else ()):
+            if _lookup(self.config, path) is None:
+                user = "evaluation" if path in REQUIRED_TO_EVALUATE else "every run"
+                yield f"{self.config.origin}: {path}: the config does not say, and {user} needs it"
+
+    def task_needs(self) -> Iterator[str]:
+        task = self.config.get("Task")
+        if not is_node(task) or task["name"] not in registry.TASKS:
+            return
+        name = task["name"]
+        accepted = inspect.signature(registry.TASKS.get(name)).parameters
+        for section, argument in TASK_ARGUMENTS.items():
+            given = self.config.get(section) is not None
+            if given and argument not in accepted:
+                place = self.config.origins[section]
+                yield f"{place}: {section}: the task {name} takes no {argument}; remove the section or set it to null"
+            elif not given and argument in accepted and accepted[argument].default is inspect.Parameter.empty:
+                yield f"{task.origins['name']}: {section}: the task {name} needs this section"
+
+    def suggest(self, key: str, valid: Mapping[str, Any], path: str) -> str:
+        if "." in key:
+            return "in a file keys are nested, `a: {b: value}`; dots are for -o"
+        return suggest_key(key, list(valid), path, key_paths(self.config, SECTIONS))
 
 
-def _check_list(value: Any, kind: Registry, path: str, origin: Any) -> Iterator[str]:
-    if not isinstance(value, ConfigList):
-        yield f"{origin}: {path}: expected a list of {kind.kind} nodes, got {type_name(value)}"
-        return
-    for index, item in enumerate(value):
-        yield from _check_node(item, kind, f"{path}.{index}", value.origins[index])
+def _left_over(node: ConfigMap, keys: List[str], path: str) -> str:
+    name, old = node["name"], node.left_over[keys[0]]
+    unknown = ", ".join(map(repr, keys))
+    drop = " ".join(f"'~{path}.{key}'" for key in keys)
+    return (
+        f"{node.origins[keys[0]]}: {path}: {name} has no argument {unknown}, written for {old} before "
+        f"{node.origins['name']} chose {name}; drop it with -o {drop}, or everything written for {old} with "
+        f"`_delete_: true` beside the name: {path}: {{_delete_: true, name: {name}}}"
+    )
 
 
-def _check_node(node: Any, kind: Registry, path: str, origin: Any) -> Iterator[str]:
-    if not isinstance(node, ConfigMap) or "name" not in node:
-        got = f"a mapping with the keys {', '.join(node)}" if isinstance(node, ConfigMap) else type_name(node)
-        yield f"{origin}: {path}: expected a {kind.kind}, {{name: ...}}, got {got}"
-        return
-    name, origin = node["name"], node.origins["name"]
-    if not isinstance(name, str) or name not in kind:
-        near = difflib.get_close_matches(str(name), kind.names(), 1, 0.5)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        yield f"{origin}: {path}.name: no {kind.kind} is called {name!r}; {hint}there is: {', '.join(kind.names())}"
-        return
-    yield from _check_arguments(node, kind.get(name), kind.parameters(name), path, origin, kind)
+def _holds_nodes(value: Any) -> bool:
+    if isinstance(value, ConfigMap):
+        return is_node(value) or any(map(_holds_nodes, value.values()))
+    return isinstance(value, ConfigList) and any(map(_holds_nodes, value))
 
 
-def _check_arguments(
-    node: ConfigMap,
-    component: Any,
-    parameters: Mapping[str, inspect.Parameter],
-    path: str,
-    origin: Any,
-    kind: Optional[Registry],
-) -> Iterator[str]:
-    name = component.__name__
-    annotations = annotations_of(component)
-    open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
-    for key, value in node.items():
-        here, place = _join(path, key), node.origins[key]
-        if key == "name" and kind is not None:
-            continue
-        if kind is not None and key in kind.runtime:
-            yield f"{place}: {here}: {name} gets {key!r} from the engine; remove it from the config"
-        elif key not in parameters and not open_ended:
-            yield f"{place}: {here}: {name} has no argument {key!r}; {_suggest(key, parameters, here)}"
-        elif key in parameters:
-            yield from _check_argument(value, annotations.get(key, Any), here, place, kind)
-    for key, parameter in parameters.items():
-        variadic = parameter.kind in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-        if parameter.default is inspect.Parameter.empty and key not in node and not variadic:
-            yield f"{origin}: {_join(path, key)}: {name} needs the argument {key!r}"
+def _lookup(config: ConfigMap, path: str) -> Any:
+    """The value at a key path, or what is in its way, which is a problem of its own; None if there is neither."""
+    node: Any = config
+    for key in path.split("."):
+        if not isinstance(node, ConfigMap):
+            break
+        node = node.get(key)
+    return node
 
 
-def _check_argument(value: Any, annotation: Any, path: str, origin: Any, kind: Optional[Registry]) -> Iterator[str]:
-    if kind is not None and registry.is_node(value):
-        yield from _check_node(value, kind, path, origin)
-    elif kind is not None and isinstance(value, ConfigList) and any(registry.is_node(item) for item in value):
-        yield from _check_list(value, kind, path, origin)
-    else:
-        problem = mismatch(value, annotation)
-        if problem:
-            yield f"{origin}: {path}: {problem}"
+def _a(kind: Registry) -> str:
+    return f"an {kind.kind}" if kind.kind[0] in "aeiou" else f"a {kind.kind}"
 
 
-def _check_required(config: ConfigMap) -> Iterator[str]:
-    for path in REQUIRED:
-        node: Any = config
-        for key in path.split("."):
-            node = node.get(key) if isinstance(node, ConfigMap) else None
-        if node is None:
-            yield f"{config.origin.source}: {path}: the config does not say; every run needs this section"
-    task = config.get("Task")
-    if not registry.is_node(task) or task["name"] not in registry.TASKS:
-        return
-    name = task["name"]
-    accepted = inspect.signature(registry.TASKS.get(name)).parameters
-    for section, argument in TASK_ARGUMENTS.items():
-        given = config.get(section) is not None
-        if given and argument not in accepted:
-            yield f"{config.origins[section]}: {section}: the task {name} takes no {argument}; remove the section"
-        elif not given and argument in accepted and accepted[argument].default is inspect.Parameter.empty:
-            yield f"{task.origins['name']}: {section}: the task {name} needs this section"
-
-
-def _suggest(key: str, valid: Mapping[str, Any], path: str) -> str:
-    near = difflib.get_close_matches(key, list(valid), 1, 0.7)
-    if near:
-        return f"did you mean {near[0]!r}?"
-    if key in KNOWN_AS:
-        return f"did you mean {KNOWN_AS[key]}?"
-    elsewhere = [place for place in _places(key) if place != path]
-    if elsewhere:
-        return f"did you mean {' or '.join(elsewhere[:2])}?"
-    near = difflib.get_close_matches(key, list(valid), 1, 0.5)
-    return f"did you mean {near[0]!r}?" if near else f"valid here: {', '.join(sorted(valid)) or 'nothing'}"
-
-
-def _places(key: str) -> List[str]:
-    """The key paths at which some section or component takes `key`."""
-    return [path for path, keys in _all_keys(SECTIONS, "") if key in keys]
-
-
-def _all_keys(schema: Mapping[str, Any], path: str) -> Iterator[tuple]:
-    for section, part in schema.items():
-        here = _join(path, section)
-        if isinstance(part, dict):
-            yield from _all_keys(part, here)
-        elif isinstance(part, Registry):
-            for name in part.names():
-                yield from ((f"{here}.{key}", {key}) for key in part.parameters(name))
-        elif dataclasses.is_dataclass(part):
-            yield from ((f"{here}.{key}", {key}) for key in inspect.signature(part).parameters)
-    yield from ((_join(path, section), {section}) for section in schema)
-
-
-def _join(path: str, key: Union[str, int]) -> str:
+def _join(path: str, key: Any) -> str:
     return f"{path}.{key}" if path else str(key)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import collections.abc
 import inspect
+import types
 import typing
-from typing import Any, Callable, Dict, Literal, Optional, Union
+from typing import Any, Callable, Dict, List, Literal, Optional, Union
 
-from plsc.yaml_tree import type_name
+from plsc.yaml_tree import one_line, type_name
 
+_UNIONS = (Union, getattr(types, "UnionType", Union))  # `int | None` has a type of its own from Python 3.10 on
 _SEQUENCES = (list, tuple, collections.abc.Sequence, collections.abc.Iterable)
 _MAPPINGS = (dict, collections.abc.Mapping)
-_SCALARS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+_SCALARS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
+_ANYTHING = (Any, inspect.Parameter.empty, object)
+_SWITCHES = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 
 
 def annotations_of(component: Callable[..., Any]) -> Dict[str, Any]:
@@ -32,54 +36,84 @@ def mismatch(value: Any, annotation: Any) -> Optional[str]:
     """
     if _fits(value, annotation):
         return None
-    shown = repr(value) if not isinstance(value, (dict, list)) else f"{type_name(value)} {value!r:.60}"
-    hint = ""
-    if isinstance(value, str) and annotation in (bool, Optional[bool]) and value.lower() in ("yes", "no", "on", "off"):
-        hint = f"; write {'true' if value.lower() in ('yes', 'on') else 'false'}"
-    return f"expected {expected(annotation)}, got {shown}{hint}"
+    shown = f"{type_name(value)} {one_line(value):.60}" if isinstance(value, (dict, list)) else type_name(value)
+    return f"expected {expected(annotation)}, got {shown}{_hint(value, annotation)}"
 
 
 def expected(annotation: Any) -> str:
     """An annotation in the words of a config's author."""
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if annotation is type(None):
-        return "null"
-    if annotation in _SCALARS:
-        return _SCALARS[annotation]
-    if origin is Literal:
-        return "one of " + ", ".join(map(str, arguments))
-    if origin is Union:
+    kind, arguments = typing.get_origin(annotation) or annotation, typing.get_args(annotation)
+    if kind in _SCALARS:
+        return _SCALARS[kind]
+    if kind is Literal:
+        return "one of " + ", ".join(map(one_line, arguments))
+    if kind in _UNIONS:
         return " or ".join(expected(item) for item in arguments)
-    if origin is tuple and Ellipsis not in arguments:
+    if kind is tuple and arguments and Ellipsis not in arguments:
         return f"a list of {len(arguments)}: [{', '.join(expected(item) for item in arguments)}]"
-    if (origin or annotation) in _SEQUENCES:
-        items = [item for item in arguments if item is not Ellipsis]
-        return "a list" + (f", each {expected(items[0])}" if items else "")
-    if (origin or annotation) in _MAPPINGS:
+    if kind in _SEQUENCES:
+        return "a list" + (f", each {expected(arguments[0])}" if arguments else "")
+    if kind in _MAPPINGS:
         return "a mapping"
     return f"a component, {{name: ...}} ({getattr(annotation, '__name__', annotation)})"
 
 
+def takes_component(annotation: Any) -> bool:
+    """Whether an argument of this type can be an object, not only plain values."""
+    kind, arguments = typing.get_origin(annotation) or annotation, typing.get_args(annotation)
+    if kind in _UNIONS:
+        return any(takes_component(item) for item in arguments)
+    return kind not in _SCALARS and kind is not Literal and kind not in _SEQUENCES
+
+
+def item_annotation(annotation: Any, container: type) -> Any:
+    """The type of the items of a `list`, or of the values of a `dict`, that `annotation` allows.
+
+    None if it allows no such container; Any if it says nothing about what is inside.
+    """
+    kind, arguments = typing.get_origin(annotation) or annotation, typing.get_args(annotation)
+    if kind in _UNIONS:
+        return next((item for item in (item_annotation(a, container) for a in arguments) if item is not None), None)
+    if kind in _ANYTHING:
+        return Any
+    if kind not in (_SEQUENCES if container is list else _MAPPINGS):
+        return None
+    return arguments[0 if container is list else -1] if arguments else Any
+
+
 def _fits(value: Any, annotation: Any) -> bool:
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if annotation in (Any, inspect.Parameter.empty, object):
+    kind, arguments = typing.get_origin(annotation) or annotation, typing.get_args(annotation)
+    if kind in _ANYTHING:
         return True
-    if annotation is type(None):
-        return value is None
-    if annotation is float:
+    if kind is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if annotation in _SCALARS:
-        return isinstance(value, annotation) and (annotation is bool or not isinstance(value, bool))
-    if origin is Literal:
+    if kind in _SCALARS:
+        return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+    if kind is Literal:
         return any(value == item and type(value) is type(item) for item in arguments)
-    if origin is Union:
+    if kind in _UNIONS:
         return any(_fits(value, item) for item in arguments)
-    if origin is tuple and Ellipsis not in arguments:
+    if kind is tuple and arguments and Ellipsis not in arguments:
         same_length = isinstance(value, (list, tuple)) and len(value) == len(arguments)
-        return same_length and all(_fits(item, kind) for item, kind in zip(value, arguments))
-    if (origin or annotation) in _SEQUENCES:
-        items = [item for item in arguments if item is not Ellipsis]
-        return isinstance(value, (list, tuple)) and all(_fits(item, items[0]) for item in value if items)
-    if (origin or annotation) in _MAPPINGS:
-        return isinstance(value, dict)
-    return False
+        return same_length and all(_fits(item, annotation) for item, annotation in zip(value, arguments))
+    if kind in _SEQUENCES:
+        return isinstance(value, (list, tuple)) and all(_fits(item, arguments[0]) for item in value if arguments)
+    if kind in _MAPPINGS:
+        return isinstance(value, dict) and all(_fits(item, arguments[-1]) for item in value.values() if arguments)
+    return not inspect.isclass(kind)  # no class comes out of YAML; of other typing constructs nothing is known
+
+
+def _hint(value: Any, annotation: Any) -> str:
+    allowed = _members(annotation)
+    if isinstance(value, str):
+        if bool in allowed and value.lower() in _SWITCHES:
+            return f"; write {_SWITCHES[value.lower()]}"
+        lists = [item for item in allowed if item_annotation(item, list) is not None]
+        return f"; write [{value}]" if any(_fits([value], item) for item in lists) else ""
+    if isinstance(value, (bool, int, float)) and str in allowed:
+        return f'; write it in quotes: "{one_line(value)}"'
+    return ""
+
+
+def _members(annotation: Any) -> List[Any]:
+    return list(typing.get_args(annotation)) if typing.get_origin(annotation) in _UNIONS else [annotation]

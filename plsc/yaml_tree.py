@@ -5,6 +5,7 @@ Only plain YAML data is read: no tags, no merge keys, no duplicate keys, bounded
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
 
@@ -37,15 +38,22 @@ class ConfigError(ValueError):
 
 
 class ConfigMap(dict):
-    """A YAML mapping; `origins[key]` tells where the key was written, `origin` where the mapping was."""
+    """A YAML mapping; `origins[key]` tells where the key was written, `origin` where the mapping was.
+
+    `left_over[key]` is the component that `key` was written for, if `name` was changed to another one since.
+    """
 
     def __init__(self, origin: Optional[Origin] = None) -> None:
         super().__init__()
         self.origin = origin
         self.origins: Dict[str, Origin] = {}
+        self.left_over: Dict[str, str] = {}
 
     def put(self, key: str, value: Any, origin: Origin) -> None:
         """Sets `key` and remembers where that was said."""
+        if key == "name" and self.get("name", value) != value:
+            self.left_over = dict.fromkeys(self.keys() - {"name"}, str(self["name"]))
+        self.left_over.pop(key, None)
         self[key] = value
         self.origins[key] = origin
 
@@ -64,18 +72,12 @@ class ConfigList(list):
         self.origins.append(origin)
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader with the scalars of YAML 1.2: `3e-3` is a float, `on` and `1:30` are strings."""
-
-    yaml_implicit_resolvers: Dict[str, list] = {}
-
-
 _EXPONENT = r"[eE][-+]?[0-9]+"
 _DECIMAL = r"(?:[0-9]+\.[0-9]*|\.[0-9]+)"
 _SCALARS: Tuple[Tuple[str, str, List[str]], ...] = (
     ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
     ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
-    ("int", r"^[-+]?(?:0|[1-9][0-9_]*)$", list("-+0123456789")),
+    ("int", r"^[-+]?(?:0|[1-9][0-9]*)$", list("-+0123456789")),
     ("float", rf"^[-+]?(?:{_DECIMAL}(?:{_EXPONENT})?|[0-9]+{_EXPONENT})$", list("-+.0123456789")),
     ("float", r"^(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$", list("-+.")),
 )
@@ -88,42 +90,56 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes every string that either version of YAML would read as something else."""
+    """Quotes every string that either version of YAML would read as something else; breaks no line inside a string."""
 
+    def represent_text(self, text: str) -> yaml.Node:
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style='"' if "\n" in text else None)
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
 
 for _tag, _pattern, _first in _SCALARS:
     for _yaml_class in (_Loader, _Dumper):
         _yaml_class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
 
 
-def parse(text: str, source: str) -> Any:
+def parse(text: str, source: str, inline: bool = False) -> Any:
     """YAML text as ConfigMap, ConfigList and scalars.
 
+    Args:
+        text: One YAML document.
+        source: Where the text is from, for messages.
+        inline: The text is a command-line override, so its lines are not worth naming.
+
     Raises:
-        ConfigError: For anything that is not plain YAML data, with the line.
+        ConfigError: For everything that is not plain YAML data, with its line.
     """
     try:
         loader = _Loader(text)
-    except yaml.YAMLError as error:
-        raise _syntax_error(error, source) from None
-    try:
         node = loader.get_single_node()
-        return _Converter(loader, source).convert(node, 0) if node is not None else None
+        converter = _Converter(loader, source, inline)
+        tree = converter.convert(node, 0) if node is not None else None
     except yaml.YAMLError as error:
-        raise _syntax_error(error, source) from None
+        raise _syntax_error(error, source, inline) from None
     except RecursionError:
         raise ConfigError(f"{source}: nested deeper than {MAX_DEPTH} levels") from None
-    finally:
-        loader.dispose()
+    if converter.problems:
+        raise ConfigError(converter.problems)
+    return tree
 
 
 class _Converter:
-    """Turns YAML nodes into the tree, refusing what a config must not contain."""
+    """Turns YAML nodes into the tree, collecting in `problems` what a config must not contain."""
 
-    def __init__(self, loader: _Loader, source: str) -> None:
+    def __init__(self, loader: _Loader, source: str, inline: bool) -> None:
         self.loader = loader
         self.source = source
+        self.inline = inline
         self.values = 0
+        self.problems: List[str] = []
 
     def convert(self, node: yaml.Node, depth: int) -> Any:
         origin = self.origin(node)
@@ -133,7 +149,8 @@ class _Converter:
         if self.values > MAX_VALUES:
             raise ConfigError(f"{origin}: more than {MAX_VALUES} values (aliases count each time they are used)")
         if node.tag not in _PLAIN_TAGS:
-            raise ConfigError(f"{origin}: the tag {node.tag!r} is not allowed; a config is plain YAML data")
+            self.problems.append(f"{origin}: the tag {node.tag!r} is not allowed; a config is plain YAML data")
+            return None
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, origin, depth)
         if isinstance(node, yaml.SequenceNode):
@@ -143,36 +160,39 @@ class _Converter:
             return items
         try:
             return self.loader.construct_object(node, deep=True)
-        except ValueError as error:
-            raise ConfigError(f"{origin}: {node.value!r} is no {node.tag.rsplit(':', 1)[-1]}: {error}") from None
+        except (ValueError, KeyError, IndexError):  # such as !!bool maybe
+            self.problems.append(f"{origin}: {node.value!r:.60} is no {node.tag.rsplit(':', 1)[-1]}")
+            return None
 
     def _mapping(self, node: yaml.MappingNode, origin: Origin, depth: int) -> ConfigMap:
         mapping = ConfigMap(origin)
         for key_node, value_node in node.value:
-            key_origin = self.origin(key_node)
-            if key_node.tag == "tag:yaml.org,2002:merge" or key_node.value == "<<":
-                raise ConfigError(f"{key_origin}: the merge key '<<' is not supported; use _base_")
+            place, key = self.origin(key_node), key_node.value
             if not isinstance(key_node, yaml.ScalarNode):
-                raise ConfigError(f"{key_origin}: a key must be a name, not a list or mapping")
-            key = key_node.value
-            if key in mapping:
-                raise ConfigError(f"{key_origin}: duplicate key {key!r}; it was first given at {mapping.origins[key]}")
-            mapping.put(key, self.convert(value_node, depth + 1), key_origin)
+                self.problems.append(f"{place}: a key must be a name, not a list or mapping")
+            elif key == "<<":
+                self.problems.append(f"{place}: the merge key '<<' is not supported; use _base_")
+            elif key in mapping:
+                self.problems.append(f"{place}: duplicate key {key!r}; it was first given at {mapping.origins[key]}")
+            else:
+                mapping.put(key, self.convert(value_node, depth + 1), place)
         return mapping
 
     def origin(self, node: yaml.Node) -> Origin:
-        return Origin(self.source, node.start_mark.line + 1)
+        return Origin(self.source, None if self.inline else node.start_mark.line + 1)
 
 
 _PLAIN_TAGS = {f"tag:yaml.org,2002:{tag}" for tag in ("map", "seq", "str", "int", "float", "bool", "null")}
 
 
-def _syntax_error(error: yaml.YAMLError, source: str) -> ConfigError:
+def _syntax_error(error: yaml.YAMLError, source: str, inline: bool) -> ConfigError:
     mark = getattr(error, "problem_mark", None)
-    place = f"{source}:{mark.line + 1}" if mark else source
-    detail = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
-    if "'\\t'" in str(detail):
+    place = f"{source}:{mark.line + 1}" if mark and not inline else source
+    detail = str(getattr(error, "problem", None) or getattr(error, "reason", None) or error)
+    if "'\\t'" in detail:
         detail = "a tab; YAML is indented with spaces"
+    elif "cannot start any token" in detail or "alias" in detail:
+        detail += "; text that begins with a special character has to be quoted"
     context = getattr(error, "context", None)
     return ConfigError(f"{place}: not valid YAML: {detail}" + (f" ({context})" if context else ""))
 
@@ -192,32 +212,40 @@ def dump(config: ConfigMap) -> str:
 
 
 def describe(config: ConfigMap) -> str:
-    """The config as YAML text with the origin of each value behind it."""
+    """The config as YAML text with the origin of each value behind it as a comment."""
     rows = list(_describe(config, 0))
     width = min(max((len(text) for text, _ in rows), default=0), 80)
     return "\n".join(f"{text:<{width}}  # {origin}" if origin else text for text, origin in rows)
 
 
-def _describe(node: Any, depth: int) -> Iterable[tuple]:
+def _describe(node: Any, depth: int) -> Iterable[Tuple[str, Optional[Origin]]]:
     pairs = (
-        [(f"{key}:", node[key], node.origins[key]) for key in node]
+        [(f"{one_line(key)}:", node[key], node.origins[key]) for key in node]
         if isinstance(node, ConfigMap)
         else [("-", item, origin) for item, origin in zip(node, node.origins)]
     )
     for label, value, origin in pairs:
         text = "  " * depth + label
-        nested = isinstance(value, ConfigMap) or (
-            isinstance(value, ConfigList) and any(isinstance(item, (ConfigMap, ConfigList)) for item in value)
-        )
-        if nested and value:
+        list_of_values = isinstance(value, list) and not any(isinstance(item, (dict, list)) for item in value)
+        if value and isinstance(value, (dict, list)) and not list_of_values:
             yield text, None
             yield from _describe(value, depth + 1)
         else:
-            flow = yaml.dump(to_plain(value), Dumper=_Dumper, default_flow_style=True, allow_unicode=True, width=10_000)
-            yield f"{text} {flow.replace('...', '').strip()}", origin
+            yield f"{text} {one_line(value)}", origin
+
+
+def one_line(value: Any) -> str:
+    """A value as YAML on one line."""
+    # In brackets: a scalar alone would be followed by the document's end mark.
+    options = {"default_flow_style": True, "sort_keys": False, "allow_unicode": True, "width": math.inf}
+    text = yaml.dump([to_plain(value)], Dumper=_Dumper, **options)
+    return text.strip()[1:-1]
 
 
 def type_name(value: Any) -> str:
-    """What a YAML value is, in words."""
-    names = {ConfigMap: "a mapping", ConfigList: "a list", str: "text", bool: "true/false", type(None): "nothing"}
-    return names.get(type(value), type(value).__name__)
+    """What a YAML value is, in words, with the value itself if it is short."""
+    if isinstance(value, (ConfigMap, dict)):
+        return "a mapping"
+    if isinstance(value, (ConfigList, list)):
+        return "a list"
+    return f"the text {value!r:.60}" if isinstance(value, str) else one_line(value)

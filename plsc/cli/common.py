@@ -6,10 +6,10 @@ import argparse
 import contextlib
 import sys
 import traceback
-from typing import Any, Callable, Dict, List, Optional
+from typing import Callable, Dict, List
 
 from plsc import config as config_files
-from plsc import plugins, runtime
+from plsc import plugins, runtime, schema
 from plsc.yaml_tree import ConfigError, ConfigMap
 
 USER_ERROR = 2
@@ -57,14 +57,12 @@ def prepare(config: ConfigMap) -> Dict[str, str]:
     threads = run.get("num_threads") if isinstance(run, ConfigMap) else None
     chosen = runtime.setup(threads if isinstance(threads, int) and threads > 0 else None)
     runtime.import_paddle()
-    from plsc import schema
-
     plugins.load(config)
     schema.check(config)
     return chosen
 
 
-def guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Namespace, log: Optional[Any] = None) -> int:
+def guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
     """Calls a verb and turns what a user can cause into a message and an exit code.
 
     Returns:
@@ -73,8 +71,9 @@ def guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Namesp
     try:
         return run(arguments)
     except ConfigError as error:
-        return _report(error, arguments.debug, "\n".join(error.problems))
-    except (ValueError, OSError, FloatingPointError) as error:
+        count = f"{len(error.problems)} problems\n" if len(error.problems) > 1 else ""
+        return _report(error, arguments.debug, count + "\n".join(error.problems))
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
         code = FAILURE if isinstance(error, FloatingPointError) else USER_ERROR
         return _report(error, arguments.debug, str(error), code)
     except KeyboardInterrupt:

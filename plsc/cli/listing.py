@@ -2,42 +2,39 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from typing import Dict, Iterator
+import re
+import textwrap
+from typing import Any, Dict, Iterator
 
 from plsc import registry
 from plsc.registry import Registry
+from plsc.suggest import nearest
+from plsc.typecheck import annotations_of
 from plsc.yaml_tree import ConfigError
 
 KINDS: Dict[str, Registry] = {
-    "task": registry.TASKS,
-    "model": registry.MODELS,
-    "tokenizer": registry.TOKENIZERS,
-    "mask_generator": registry.MASK_GENERATORS,
-    "loss": registry.LOSSES,
-    "dataset": registry.DATASETS,
-    "transform": registry.TRANSFORMS,
-    "batch_transform": registry.BATCH_TRANSFORMS,
-    "optimizer": registry.OPTIMIZERS,
-    "lr_scheduler": registry.LR_SCHEDULERS,
-    "metric": registry.METRICS,
-    "callback": registry.CALLBACKS,
+    part.kind.replace("learning-rate schedule", "lr scheduler").replace(" ", "_"): part
+    for part in vars(registry).values()
+    if isinstance(part, Registry)
 }
+_WIDTH = 110
 
 
 def listing(kind: str) -> str:
     """The components of a kind as text; `all` for every kind.
 
+    Args:
+        kind: Singular or plural, `mask_generator` or like the section, `MaskGenerator`.
+
     Raises:
         ConfigError: If there is no such kind.
     """
-    wanted = kind.lower().replace("-", "_")
-    if wanted not in KINDS and wanted.endswith("s"):
-        wanted = wanted[:-1] if not wanted.endswith("sses") else wanted[:-2]
-    if kind != "all" and wanted not in KINDS:
-        near = difflib.get_close_matches(wanted, KINDS, 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+    by_spelling = {name.replace("_", "") + ending: name for name in KINDS for ending in ("", "s", "es")}
+    wanted = by_spelling.get(kind.lower().replace("-", "").replace("_", ""))
+    if kind != "all" and wanted is None:
+        near = nearest(kind, KINDS)
+        hint = f"did you mean {near!r}? " if near else ""
         raise ConfigError(f"--list {kind}: no such kind; {hint}there is: all, {', '.join(KINDS)}")
     chosen = KINDS if kind == "all" else {wanted: KINDS[wanted]}
     return "\n".join(line for name, entries in chosen.items() for line in _section(name, entries))
@@ -46,12 +43,22 @@ def listing(kind: str) -> str:
 def _section(name: str, entries: Registry) -> Iterator[str]:
     yield f"# {name}"
     for component in entries.names():
-        arguments = ", ".join(_argument(p) for p in entries.parameters(component).values())
-        doc = (inspect.getdoc(entries.get(component)) or "").split("\n")[0]
-        yield f"{component}({arguments})\n    {doc}"
+        annotations = annotations_of(entries.get(component))
+        arguments = [_argument(p, annotations) for p in entries.parameters(component).values()]
+        unbroken = ", ".join(argument.replace(" ", "\0") for argument in arguments)
+        lines = textwrap.fill(f"{component}({unbroken})", _WIDTH, subsequent_indent=" " * 8, break_on_hyphens=False)
+        yield lines.replace("\0", " ")
+        yield "    " + (entries.get(component).__doc__ or "").strip().split("\n")[0]
 
 
-def _argument(parameter: inspect.Parameter) -> str:
+def _argument(parameter: inspect.Parameter, annotations: Dict[str, Any]) -> str:
+    kind = annotations.get(parameter.name)
+    shown = "" if kind is None else f": {_type(kind)}"
     if parameter.default is inspect.Parameter.empty:
-        return parameter.name
-    return f"{parameter.name}={parameter.default!r}"
+        return parameter.name + shown
+    return f"{parameter.name}{shown} = {parameter.default!r}"
+
+
+def _type(annotation: Any) -> str:
+    """An annotation as it is written in code, without the modules."""
+    return re.sub(r"\b(?:\w+\.)+(?=\w)", "", inspect.formatannotation(annotation))

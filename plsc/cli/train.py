@@ -27,9 +27,10 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.list is not None:
         return _list(arguments)
     config = common.load_config(arguments)
+    if arguments.print_config:
+        print(describe(config), flush=True)  # before the check: it shows where a mistake comes from
     chosen = common.prepare(config)
     if arguments.print_config:
-        print(describe(config))
         return 0
     from plsc.engine.run import dry_run, train
 
