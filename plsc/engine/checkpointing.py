@@ -7,6 +7,7 @@ import paddle
 
 from plsc import distributed
 from plsc.checkpoint import store
+from plsc.checkpoint.transfer import encoder_prefix
 from plsc.engine.trainer import Callback, Trainer
 
 
@@ -99,11 +100,3 @@ class Checkpoints(Callback):
             self.ema.set_state_dict(checkpoint.ema)
         trainer.set_state_dict(checkpoint.state)
         self.best = checkpoint.state.get("best")
-
-
-def encoder_prefix(task: Any) -> str:
-    """Where a task's encoder is among its names: `model.encoder`."""
-    for name, layer in task.named_sublayers():
-        if layer is task.encoder:
-            return name
-    raise ValueError(f"{type(task).__name__}.encoder is no sub-layer of the task")

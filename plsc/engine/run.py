@@ -101,14 +101,14 @@ def summary(trainer: Any) -> Dict[str, str]:
     rates = [trainer.schedule(step) for step in range(0, plan.total_steps, max(1, plan.total_steps // 200))]
     facts = {
         "parameters": f"{sum(p.size for p in trainer.parameters):,} trained, {frozen:,} frozen, {buffers:,} in buffers",
-        "effective batch": f"{plan.global_batch_size} images = {trainer.loader.batch_size} a device x "
+        "effective batch": f"{plan.global_batch_size} images = {trainer.loader.sampler.batch_size} a device x "
         f"{distributed.world_size()} process(es) x {plan.accumulate} micro-batch(es)",
         "learning rate": f"starts at {rates[0]:.4g}, highest {max(rates):.4g}, ends at {rates[-1]:.4g}",
         "steps": f"{plan.stop_step} ({plan.epochs:.4g} epochs of {plan.steps_per_epoch} steps)",
     }
     for group in trainer.optimizer.groups:
-        text = f"{len(group['parameters'])} tensors, decay {group['weight_decay']:.4g}, lr x {group['lr_scale']:.4g}"
-        facts[f"group {group['name']}"] = text
+        text = f"{len(group.parameters)} tensors, decay {group.weight_decay:.4g}, lr x {group.lr_scale:.4g}"
+        facts[f"group {group.name}"] = text
     return facts
 
 

@@ -1,0 +1,103 @@
+"""Our own checkpoints: tensors to files and back."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from plsc.checkpoint import layout
+from plsc.checkpoint.layout import CheckpointError, find_latest_whole, keep_last, point, resolve
+
+__all__ = [
+    "Checkpoint", "CheckpointError", "find_latest_whole", "keep_last", "load", "point", "resolve", "restore_layer",
+    "save", "snapshot",
+]
+
+
+@dataclass
+class Checkpoint:
+    """What a checkpoint holds.
+
+    Args:
+        path: Its directory or file.
+        model: Arrays by structured name, `model.encoder.cls_token`.
+        optimizer: Arrays by structured name and kind; empty in foreign files.
+        ema: The averaged weights, if they were kept.
+        state: Content of state.json.
+    """
+
+    path: Path
+    model: Dict[str, np.ndarray]
+    optimizer: Dict[str, np.ndarray] = field(default_factory=dict)
+    ema: Optional[Dict[str, np.ndarray]] = None
+    state: Dict[str, Any] = field(default_factory=dict)
+
+
+def snapshot(tensors: Mapping[str, paddle.Tensor]) -> Dict[str, np.ndarray]:
+    """Host copies of tensors; bfloat16 as uint16, which `set_value` takes back."""
+    return {name: np.array(value.numpy()) for name, value in tensors.items()}
+
+
+def save(
+    directory: Path,
+    step: int,
+    *,
+    model: Mapping[str, paddle.Tensor],
+    optimizer: Mapping[str, paddle.Tensor],
+    ema: Optional[Mapping[str, paddle.Tensor]] = None,
+    state: Mapping[str, Any],
+    config_text: str,
+) -> Path:
+    """Writes the checkpoint of a step; see `layout.write`. Returns its directory."""
+    parts = {"model": model, "optimizer": optimizer, **({"ema": ema} if ema is not None else {})}
+    arrays = {part: snapshot(tensors) for part, tensors in parts.items()}
+    return layout.write(Path(directory), step, arrays, state, config_text)
+
+
+def load(path: Path) -> Checkpoint:
+    """Reads a checkpoint directory.
+
+    Raises:
+        CheckpointError: If it is damaged or no checkpoint of ours.
+    """
+    from safetensors.numpy import load_file
+
+    path = Path(path)
+    state = layout.read_state(path)
+    layout.check_content(path, state)
+    parts = {part: load_file(path / f"{part}.safetensors") for part in ("model", "optimizer")}
+    ema = load_file(path / "ema.safetensors") if (path / "ema.safetensors").is_file() else None
+    return Checkpoint(path, parts["model"], parts["optimizer"], ema, state)
+
+
+def restore_layer(layer: nn.Layer, checkpoint: Checkpoint, ema: bool = False) -> None:
+    """Puts a checkpoint's weights into a layer of the same structure.
+
+    Args:
+        layer: Usually a task.
+        checkpoint: Its weights.
+        ema: Take the averaged weights.
+
+    Raises:
+        CheckpointError: If names or shapes differ; they are listed.
+    """
+    arrays = checkpoint.ema if ema and checkpoint.ema is not None else checkpoint.model
+    own = layer.state_dict()
+    problems: List[str] = [f"{name} is missing in the checkpoint" for name in own if name not in arrays]
+    problems += [f"{name} is not in this model" for name in arrays if name not in own and name != "updates"]
+    problems += [
+        f"{name} is {list(arrays[name].shape)} in the checkpoint and {list(value.shape)} in this model"
+        for name, value in own.items()
+        if name in arrays and list(arrays[name].shape) != list(value.shape)
+    ]
+    if problems:
+        shown = "\n  ".join(problems[:20]) + (f"\n  and {len(problems) - 20} more" if len(problems) > 20 else "")
+        raise CheckpointError(
+            f"{checkpoint.path} is of another model, so the run cannot continue from it:\n  {shown}\n"
+            "use the config it was saved with, or another Global.output_dir"
+        )
+    for name, value in own.items():
+        value.set_value(arrays[name])

@@ -1,0 +1,83 @@
+"""Block masks (BEiT, arXiv 2106.08254, algorithm 1), as CAE draws them."""
+
+import math
+from typing import Optional, Tuple, Union
+
+import numpy as np
+
+from plsc.masking.grid import check_num_masked, to_grid
+from plsc.registry import MASK_GENERATORS
+
+_TRIES = 1000
+
+
+@MASK_GENERATORS.register()
+class BlockMask:
+    """Rectangles of random size and aspect are hidden until exactly `num_masked` patches are.
+
+    Official code: `masking_generator.MaskingGenerator`. The area of a rectangle is uniform between `min_block` and
+    what remains, its aspect log-uniform; one that adds nothing, or more than remains, is drawn again.
+
+    Args:
+        grid: Patches, one side or (H, W).
+        num_masked: Patches to hide, in [1, H * W).
+        min_block: Smallest area of a rectangle in patches, as long as more than that remains.
+        max_block: Largest area; null: what remains.
+        min_aspect: Smallest height / width; the largest is its inverse, unless `max_aspect` says otherwise.
+        max_aspect: Largest height / width.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+
+    def __init__(
+        self,
+        grid: Union[int, Tuple[int, int]],
+        num_masked: int,
+        min_block: int = 16,
+        max_block: Optional[int] = None,
+        min_aspect: float = 0.3,
+        max_aspect: Optional[float] = None,
+    ) -> None:
+        self.grid = to_grid(grid)
+        self.num_masked = check_num_masked(num_masked, self.grid)
+        if not 1 <= min_block <= num_masked:
+            raise ValueError(f"min_block must be in [1, num_masked={num_masked}], got {min_block}")
+        if max_block is not None and max_block < min_block:
+            raise ValueError(f"max_block must be at least min_block={min_block}, got {max_block}")
+        if not 0 < min_aspect <= (max_aspect or 1 / min_aspect):
+            raise ValueError(f"the aspects must satisfy 0 < min <= max, got {min_aspect} and {max_aspect}")
+        self.min_block = min_block
+        self.max_block = max_block or num_masked
+        self.log_aspect = (math.log(min_aspect), math.log(max_aspect or 1 / min_aspect))
+
+    def __call__(self, rng: np.random.Generator) -> np.ndarray:
+        """A mask, bool (H, W), True = masked."""
+        mask = np.zeros(self.grid, dtype=bool)
+        remaining = self.num_masked
+        while remaining > 0:
+            added = self._add_rectangle(mask, min(remaining, self.max_block), rng)
+            if not added:
+                break
+            remaining -= added
+        if remaining > 0:  # no rectangle fits, which takes unusual settings: single patches, at random
+            hidden = rng.choice(np.flatnonzero(~mask), remaining, replace=False)
+            mask.reshape(-1)[hidden] = True
+        return mask
+
+    def _add_rectangle(self, mask: np.ndarray, most: int, rng: np.random.Generator) -> int:
+        """Hides one rectangle that adds between 1 and `most` patches; tells how many, 0 if none was found."""
+        height, width = self.grid
+        for _ in range(_TRIES):
+            area = self.min_block + (most - self.min_block) * rng.random()  # in between even if most < min_block
+            aspect = math.exp(rng.uniform(*self.log_aspect))
+            h, w = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+            if h >= height or w >= width:
+                continue
+            top, left = rng.integers(0, height - h, endpoint=True), rng.integers(0, width - w, endpoint=True)
+            block = mask[top : top + h, left : left + w]
+            added = block.size - int(block.sum())
+            if 0 < added <= most:
+                block[:] = True
+                return added
+        return 0

@@ -1,0 +1,30 @@
+"""What every mask generator checks."""
+
+from typing import Tuple, Union
+
+
+def to_grid(grid: Union[int, Tuple[int, int]]) -> Tuple[int, int]:
+    """(H, W) patches from one side or both.
+
+    Raises:
+        ValueError: If a side is not positive.
+    """
+    height, width = (grid, grid) if isinstance(grid, int) else grid
+    if height < 1 or width < 1:
+        raise ValueError(f"a mask grid needs positive sides, got {grid}")
+    return height, width
+
+
+def check_num_masked(num_masked: int, grid: Tuple[int, int]) -> int:
+    """`num_masked`, if some patches are hidden and some are not.
+
+    Raises:
+        ValueError: Otherwise.
+    """
+    patches = grid[0] * grid[1]
+    if not 0 < num_masked < patches:
+        raise ValueError(
+            f"num_masked must be between 1 and {patches - 1} for a grid of {grid[0]} x {grid[1]} patches, "
+            f"got {num_masked}"
+        )
+    return num_masked
