@@ -1,0 +1,88 @@
+"""What is set before Paddle is imported. Paddle is imported in this process, so most tests hide it."""
+
+import builtins
+import os
+import sys
+
+import pytest
+
+from plsc import runtime
+
+NAMES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "MKL_DEBUG_CPU_TYPE", "PADDLE_LOCAL_SIZE")
+
+
+@pytest.fixture
+def fresh(monkeypatch):
+    """A process without Paddle, with none of the variables, on 8 cores."""
+    monkeypatch.delitem(sys.modules, "paddle", raising=False)
+    for name in NAMES:
+        monkeypatch.setenv(name, "")  # so that monkeypatch restores what setup() sets
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(runtime, "available_cores", lambda: 8)
+    monkeypatch.setattr(runtime, "_keep_freed_memory", lambda: True)
+    monkeypatch.setattr(runtime, "_is_amd", lambda: True)
+    return monkeypatch
+
+
+def test_one_thread_per_core_and_the_fast_path_of_mkl(fresh):
+    chosen = runtime.setup()
+    assert chosen == {"OMP_NUM_THREADS": "8", "MKL_DEBUG_CPU_TYPE": "5", "malloc": "keeps freed memory"}
+    assert os.environ["MKL_NUM_THREADS"] == "8"
+
+
+@pytest.mark.parametrize(
+    ("environment", "num_threads", "threads"),
+    [
+        ({}, 3, "3"),
+        ({"OMP_NUM_THREADS": "2"}, None, "2"),
+        ({"OMP_NUM_THREADS": "1"}, None, "1"),
+        ({"OMP_NUM_THREADS": "2"}, 5, "5"),
+        ({"PADDLE_LOCAL_SIZE": "4"}, None, "2"),
+        ({"PADDLE_LOCAL_SIZE": "16"}, None, "1"),
+        ({"PADDLE_LOCAL_SIZE": "4", "OMP_NUM_THREADS": "1"}, None, "2"),  # the launcher's own setting
+        ({"PADDLE_LOCAL_SIZE": "4", "OMP_NUM_THREADS": "3"}, None, "3"),
+        ({"PADDLE_LOCAL_SIZE": "4", "OMP_NUM_THREADS": "1"}, 1, "1"),
+    ],
+)
+def test_who_decides_the_number_of_threads(fresh, environment, num_threads, threads):
+    for name, value in environment.items():
+        fresh.setenv(name, value)
+    assert runtime.setup(num_threads)["OMP_NUM_THREADS"] == threads
+
+
+def test_the_environment_wins_elsewhere(fresh):
+    fresh.setenv("MKL_DEBUG_CPU_TYPE", "4")
+    assert runtime.setup()["MKL_DEBUG_CPU_TYPE"] == "4"
+
+
+def test_other_processors_keep_their_path(fresh):
+    fresh.setattr(runtime, "_is_amd", lambda: False)
+    assert "MKL_DEBUG_CPU_TYPE" not in runtime.setup()
+
+
+def test_too_late_is_said(fresh):
+    fresh.setitem(sys.modules, "paddle", object())
+    assert "paddle was imported before" in runtime.setup()["note"]
+    assert "OMP_NUM_THREADS" not in os.environ
+
+
+def test_the_users_allocator_settings_are_left_alone(monkeypatch):
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1")
+    assert not runtime._keep_freed_memory()
+
+
+def test_a_missing_paddle_says_how_to_install_it(fresh):
+    real = builtins.__import__
+
+    def without_paddle(name, *args, **kwargs):
+        if name == "paddle":
+            raise ModuleNotFoundError("No module named 'paddle'", name="paddle")
+        return real(name, *args, **kwargs)
+
+    fresh.setattr(builtins, "__import__", without_paddle)
+    with pytest.raises(ImportError, match=r"PaddlePaddle is not installed; pip install 'plsc\[cpu\]' or 'plsc\[gpu\]'"):
+        runtime.import_paddle()
+
+
+def test_cores_are_those_of_this_process():
+    assert 1 <= runtime.available_cores() <= (os.cpu_count() or 1)
