@@ -120,8 +120,8 @@ class AttentiveHead(nn.Layer):
         qk_scale: Factor of the queries; by default (D / heads) ** -0.5.
         norm_eps: Added to the variance by the layer normalisations.
         batch_norm_eps: Added to the variance by the batch normalisation; PLSC uses 1e-6.
-        parameter_free: Attend from a query of zeros without projections and learned normalisation (PLSC's
-            `attentive_no_parameter`).
+        parameter_free: Attend without projections and learned normalisation, so that the query is all that is
+            learned besides the linear layer (PLSC's `attentive_no_parameter`).
         init_std: Deviation of the first weights.
         init_scale: Factor of the first weights of the linear layer.
 
@@ -147,10 +147,10 @@ class AttentiveHead(nn.Layer):
         _check_sizes(in_features=in_features, num_classes=num_classes, depth=depth)
         self.in_features = in_features
         self.num_classes = num_classes
-        self.query_token = None
-        if not parameter_free:
-            zeros = nn.initializer.Constant(0.0)
-            self.query_token = self.create_parameter([1, 1, in_features], default_initializer=zeros)
+        zeros = nn.initializer.Constant(0.0)
+        self.query_token = self.create_parameter([1, 1, in_features], default_initializer=zeros)
+        if parameter_free:  # nothing but the query tells where to look, and zeros would look everywhere alike
+            truncated_normal_(self.query_token, init_std, limit=_WIDE)
         self.blocks = nn.LayerList(
             [
                 AttentiveBlock(in_features, num_heads, qkv_bias, qk_scale, norm_eps, parameter_free)
@@ -169,11 +169,7 @@ class AttentiveHead(nn.Layer):
 
     def forward_features(self, tokens: paddle.Tensor) -> paddle.Tensor:
         """(B, N, D) -> what the query gathers, (B, D)."""
-        shape = [tokens.shape[0], 1, self.in_features]
-        if self.query_token is None:
-            query = paddle.zeros(shape, dtype=tokens.dtype)
-        else:
-            query = self.query_token.expand(shape)
+        query = self.query_token.expand([tokens.shape[0], 1, self.in_features])
         for block in self.blocks:
             query = block(query, tokens)
         return query.squeeze(1)

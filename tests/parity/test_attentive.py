@@ -1,0 +1,55 @@
+"""Attentive probes: the authors', and PLSC's two variants."""
+
+import pytest
+
+from plsc.losses import CrossEntropy
+from plsc.models.names import classifier_name
+from plsc.nn.utils import set_training
+from tests.parity import fixtures
+from tests.parity.models import check_gradients, check_outputs, classifier, double_precision, load, tensor
+
+FAMILY = "attentive probe"
+
+
+@pytest.mark.parametrize("path", fixtures.of_kind("attentive"))
+def test_official_forward_gradients_and_running_statistics(path):
+    config, arrays = fixtures.read(path)
+    with double_precision():
+        model = classifier(config)
+        load(model, fixtures.group(arrays, "param"))
+        batch_norm = model.head.batch_norm
+        set_training(model, False)
+        evaluated = model(tensor(arrays["images_eval"]))
+        set_training(model, True)
+        logits = model(tensor(arrays["images"]))
+        loss = CrossEntropy()(logits, tensor(arrays["labels"]))
+        loss.backward()
+    check_outputs(
+        FAMILY,
+        arrays,
+        logits_is_train_false=evaluated,
+        logits_is_train_true=logits,
+        loss=loss,
+        running_mean_after1=batch_norm.running_mean,
+        running_var_after1=batch_norm.running_var,
+    )
+    check_gradients(FAMILY, model, fixtures.group(arrays, "grad"))
+    trained = {name for name, p in model.named_parameters() if not p.stop_gradient}
+    assert trained == {classifier_name(str(name)) for name in arrays["trainable"]} - {None}
+    # the authors evaluate with the statistics of the batch, and the running ones keep moving: our training mode
+    as_authors = model(tensor(arrays["images_eval"]))
+    check_outputs(
+        FAMILY, arrays, logits_official_evaluate=as_authors, running_mean_after_evaluate=batch_norm.running_mean
+    )
+
+
+@pytest.mark.parametrize("path", fixtures.of_kind("attentive_plsc"))
+def test_plsc_evaluation(path):
+    config, arrays = fixtures.read(path)
+    with double_precision():
+        model = classifier(config)
+        load(model, fixtures.group(arrays, "param"))
+        set_training(model, False)
+        features = model.head.forward_features(model.forward_features(tensor(arrays["images"])))
+        logits = model(tensor(arrays["images"]))
+    check_outputs(FAMILY, arrays, features=features, logits_eval=logits)
