@@ -6,7 +6,8 @@ from typing import Dict, Union
 
 import numpy as np
 
-from plsc.checkpoint import layout, store
+from plsc import storage
+from plsc.checkpoint import store
 
 
 @dataclass
@@ -28,5 +29,5 @@ def read_weights(path: Union[str, Path]) -> Weights:
     Raises:
         CheckpointError: If the path holds nothing we can read.
     """
-    checkpoint = store.load(layout.resolve(path))
+    checkpoint = store.load(storage.resolve(path))
     return Weights(checkpoint.model, checkpoint.state.get("encoder", "model.encoder"))

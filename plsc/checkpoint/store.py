@@ -8,8 +8,8 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from plsc.checkpoint import layout
-from plsc.checkpoint.layout import CheckpointError, find_latest_whole, keep_last, point, resolve
+from plsc import storage
+from plsc.storage import CheckpointError, find_latest_whole, keep_last, point, resolve
 
 __all__ = [
     "Checkpoint", "CheckpointError", "find_latest_whole", "keep_last", "load", "point", "resolve", "restore_layer",
@@ -51,10 +51,10 @@ def save(
     state: Mapping[str, Any],
     config_text: str,
 ) -> Path:
-    """Writes the checkpoint of a step; see `layout.write`. Returns its directory."""
+    """Writes the checkpoint of a step; see `storage.write`. Returns its directory."""
     parts = {"model": model, "optimizer": optimizer, **({"ema": ema} if ema is not None else {})}
     arrays = {part: snapshot(tensors) for part, tensors in parts.items()}
-    return layout.write(Path(directory), step, arrays, state, config_text)
+    return storage.write(Path(directory), step, arrays, state, config_text)
 
 
 def load(path: Path) -> Checkpoint:
@@ -63,14 +63,11 @@ def load(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: If it is damaged or no checkpoint of ours.
     """
-    from safetensors.numpy import load_file
-
     path = Path(path)
-    state = layout.read_state(path)
-    layout.check_content(path, state)
-    parts = {part: load_file(path / f"{part}.safetensors") for part in ("model", "optimizer")}
-    ema = load_file(path / "ema.safetensors") if (path / "ema.safetensors").is_file() else None
-    return Checkpoint(path, parts["model"], parts["optimizer"], ema, state)
+    state = storage.read_state(path)
+    storage.check_content(path, state)
+    model, optimizer, ema = (storage.read_arrays(path, part) for part in ("model", "optimizer", "ema"))
+    return Checkpoint(path, model or {}, optimizer or {}, ema, state)
 
 
 def restore_layer(layer: nn.Layer, checkpoint: Checkpoint, ema: bool = False) -> None:

@@ -8,9 +8,9 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from plsc.checkpoint.formats import read_weights
-from plsc.checkpoint.layout import CheckpointError
 from plsc.nn.pos_embed import resample_pos_embed, resample_relative_position_table
 from plsc.settings import Init
+from plsc.storage import CheckpointError
 
 ENCODER = "encoder"  # in `take` and `into`: whatever the encoder is called there
 Grid = Tuple[int, int]

@@ -20,7 +20,7 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from plsc.checkpoint.layout import resolve
+    from plsc.storage import resolve
 
     checkpoint = resolve(arguments.checkpoint)
     arguments.config = arguments.config or str(checkpoint / "config.yaml")

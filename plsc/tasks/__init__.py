@@ -1,6 +1,6 @@
 """Training tasks: what a method is to the engine. Importing this package registers the built-in ones."""
 
-from plsc.tasks import classification, masked_image_modeling
+from plsc.tasks import classification, masked_image_modeling, tokenizer
 from plsc.tasks.base import Batch, Task
 
-__all__ = ["Batch", "Task", "classification", "masked_image_modeling"]
+__all__ = ["Batch", "Task", "classification", "masked_image_modeling", "tokenizer"]

@@ -183,3 +183,11 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_arrays(path: Path, part: str) -> Optional[Dict[str, np.ndarray]]:
+    """The arrays of one part of a checkpoint, `model`, `optimizer` or `ema`; None if it does not have it."""
+    from safetensors.numpy import load_file
+
+    file = path / f"{part}.safetensors"
+    return load_file(file) if file.is_file() else None

@@ -1,0 +1,83 @@
+"""Training a discrete tokenizer."""
+
+import math
+from typing import Dict
+
+import numpy as np
+import paddle
+from paddle import nn
+from paddle.nn import functional as F
+
+from plsc.registry import TASKS
+from plsc.tasks.base import Batch, Task
+
+
+@TASKS.register()
+class TokenizerTraining(Task):
+    """Trains a discrete VAE: reconstruction, and a weak pull of the tokens' distribution towards uniform.
+
+    DALL-E, arXiv 2102.12092, section 2.1. The Gumbel-softmax temperature falls geometrically over the run, so that
+    soft tokens become hard ones.
+
+    Args:
+        model: DiscreteVAE.
+        kl_weight: Factor of the divergence from uniform tokens, in nats per token.
+        start_temperature: Of the Gumbel-softmax at the first step.
+        end_temperature: At the last.
+    """
+
+    def __init__(
+        self,
+        model: nn.Layer,
+        kl_weight: float = 1e-4,
+        start_temperature: float = 1.0,
+        end_temperature: float = 0.1,
+    ) -> None:
+        super().__init__(model)
+        if not 0 < end_temperature <= start_temperature:
+            raise ValueError(
+                f"temperatures must fall and stay positive, got {start_temperature} to {end_temperature}"
+            )
+        self.kl_weight = kl_weight
+        self.start_temperature = start_temperature
+        self.end_temperature = end_temperature
+        self._set_temperature(0.0)
+
+    def forward(self, batch: Batch) -> Dict[str, paddle.Tensor]:
+        outputs = self.model(batch["image"])
+        reconstruction = F.mse_loss(outputs["reconstruction"].astype("float32"), batch["image"])
+        probabilities = F.softmax(outputs["logits"].astype("float32"), axis=-1)
+        log_probabilities = F.log_softmax(outputs["logits"].astype("float32"), axis=-1)
+        entropy = -(probabilities * log_probabilities).sum(axis=-1).mean()
+        kl = math.log(self.model.vocab_size) - entropy
+        usage = F.one_hot(outputs["logits"].argmax(axis=-1).flatten(), self.model.vocab_size).mean(axis=0)
+        perplexity = paddle.exp(-(usage * (usage + 1e-10).log()).sum())
+        return {
+            "loss": reconstruction + self.kl_weight * kl,
+            "loss_reconstruction": reconstruction,
+            "loss_kl": kl,
+            "codebook_perplexity": perplexity,
+        }
+
+    def predict(self, batch: Batch) -> paddle.Tensor:
+        return self.model(batch["image"])["reconstruction"]
+
+    def on_step_end(self, progress: float) -> None:
+        self._set_temperature(progress)
+
+    def prepare(self, batch: Batch) -> Batch:
+        if not batch["image"].is_floating_point():
+            raise ValueError(
+                "a tokenizer is trained on pixels in [0, 1]; add the batch transform {name: ToFloat, key: image}"
+            )
+        return batch
+
+    def pictures(self, batch: Batch) -> Dict[str, np.ndarray]:
+        """The images and what their tokens decode to."""
+        tokens = self.model.token_logits(batch["image"]).argmax(axis=-1)
+        pair = {"original": batch["image"], "reconstructed": self.model.decode(tokens)}
+        return {name: (x.clip(0, 1).transpose([0, 2, 3, 1]).numpy() * 255).astype("uint8") for name, x in pair.items()}
+
+    def _set_temperature(self, progress: float) -> None:
+        ratio = self.end_temperature / self.start_temperature
+        self.model.temperature.fill_(self.start_temperature * ratio**progress)
