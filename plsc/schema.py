@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 from typing import Any, Dict, Iterator, List, Mapping, Optional
 
 from plsc import registry, settings
@@ -108,11 +109,13 @@ class _Check:
 
     def settings(self, node: ConfigMap, schema: Any, path: str, origin: Origin) -> Iterator[str]:
         problems = list(self.arguments(node, schema, inspect.signature(schema).parameters, path, origin, None))
+        problems += [] if problems else _out_of_range(node, schema, path)
         if not problems:
             try:
                 schema(**node)
-            except ValueError as error:  # values of the right type that make no sense
-                problems.append(f"{origin}: {path}: {error}")
+            except ValueError as error:  # values that make no sense together
+                named = [key for key in node if re.search(rf"\b{key}\b", str(error))]
+                problems.append(f"{node.origins[named[-1]] if named else origin}: {path}: {error}")
         yield from problems
 
     def nodes(self, value: Any, kind: Registry, path: str, origin: Origin) -> Iterator[str]:
@@ -217,6 +220,13 @@ class _Check:
         if "." in key:
             return "in a file keys are nested, `a: {b: value}`; dots are for -o"
         return suggest_key(key, list(valid), path, key_paths(self.config, SECTIONS))
+
+
+def _out_of_range(node: ConfigMap, schema: Any, path: str) -> Iterator[str]:
+    for field in dataclasses.fields(schema):
+        value, least = node.get(field.name), field.metadata.get("at_least")
+        if value is not None and least is not None and value < least:
+            yield f"{node.origins[field.name]}: {path}.{field.name}: must be at least {least}, got {value}"
 
 
 def _left_over(node: ConfigMap, keys: List[str], path: str) -> str:

@@ -22,7 +22,8 @@ LAYERS = [
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 
 # These are read before the process is set up for Paddle.
-WITHOUT_PADDLE = [f"{part}.py" for part in LAYERS[0] if part not in ("distributed", "runtime", "safe_pickle", "storage")]
+NEED_PADDLE = ("distributed", "runtime", "safe_pickle", "storage")
+WITHOUT_PADDLE = [f"{part}.py" for part in LAYERS[0] if part not in NEED_PADDLE]
 WITHOUT_PADDLE += ["cli/__init__.py", "cli/common.py", "cli/train.py", "cli/evaluation.py", "cli/listing.py"]
 
 METHODS = re.compile(r"(?<![a-z])(cae|d?vae|dall_?e|beit|mae|simmim|moco|dino|vit)(?![a-z])", re.IGNORECASE)

@@ -1,8 +1,11 @@
 """The check of a whole config: every problem, its place, and what to write instead."""
 
+from dataclasses import dataclass, field
+from typing import Optional
+
 import pytest
 
-from plsc import registry
+from plsc import registry, schema
 from plsc.config import load
 from plsc.schema import check, read_settings
 from plsc.yaml_tree import ConfigError
@@ -216,15 +219,23 @@ def test_a_task_says_which_sections_it_takes(problems):
     assert "Toy gets 'model' from the engine" in problem
 
 
-def test_settings_that_make_no_sense_together_are_problems_too(problems, monkeypatch):
-    from plsc import settings
+def test_settings_out_of_range_and_settings_that_contradict_each_other(problems, monkeypatch):
+    @dataclass
+    class Limits:
+        low: int = field(default=1, metadata={"at_least": 1})
+        high: Optional[float] = field(default=None, metadata={"at_least": 0})
 
-    def refuse(self):
-        raise ValueError("decay is a share, below 1")
+        def __post_init__(self):
+            if self.high is not None and self.high < self.low:
+                raise ValueError("high is below low")
 
-    monkeypatch.setattr(settings.EMA, "__post_init__", refuse, raising=False)
-    monkeypatch.setattr(settings.EMA, "__init__", lambda self, decay=None, warmup=False: refuse(self))
-    assert problems("EMA.decay=1.5") == ["-o EMA.decay=1.5: EMA: decay is a share, below 1"]
+    monkeypatch.setitem(schema.SECTIONS, "EMA", Limits)
+    assert problems("EMA={low: 2, high: 3}") == problems("EMA.high=null") == []
+    assert problems("EMA.low=0", "EMA.high=-1") == [
+        "-o EMA.low=0: EMA.low: must be at least 1, got 0",
+        "-o EMA.high=-1: EMA.high: must be at least 0, got -1",
+    ]
+    assert problems("EMA={low: 2, high: 1}") == ["-o EMA={low: 2, high: 1}: EMA: high is below low"]
 
 
 def test_settings_are_read_with_their_defaults(problems, tmp_path):
