@@ -4,11 +4,13 @@ from typing import Any, Dict, List
 
 import paddle
 
+VELOCITY = "velocity"
+
 
 class LarsOptimizer(paddle.optimizer.Optimizer):
     """SGD with momentum whose update of a matrix is scaled by trust_coefficient * |w| / |update|.
 
-    As in MAE's and CAE's linear probes: vectors and biases are neither scaled nor decayed.
+    As in the linear probes of MAE and CAE (`util/lars.py`): vectors and biases are neither scaled nor decayed.
 
     Args:
         parameter_groups: `{"params", "weight_decay", "learning_rate"}` each; `learning_rate` is a factor.
@@ -21,7 +23,6 @@ class LarsOptimizer(paddle.optimizer.Optimizer):
         self.groups = parameter_groups
         self.momentum = momentum
         self.trust_coefficient = trust_coefficient
-        self.velocities: Dict[str, paddle.Tensor] = {}
 
     @paddle.no_grad()
     def step(self) -> None:
@@ -33,23 +34,22 @@ class LarsOptimizer(paddle.optimizer.Optimizer):
                     self._update(parameter, rate, group["weight_decay"])
 
     def _update(self, parameter: paddle.Tensor, rate: float, weight_decay: float) -> None:
-        update = parameter.grad.astype(parameter.dtype)
+        update = parameter.grad
         if parameter.ndim > 1:
-            update = update + weight_decay * parameter
+            if weight_decay:
+                update = update + weight_decay * parameter
             weight_norm, update_norm = parameter.norm(), update.norm()
             ratio = self.trust_coefficient * weight_norm / update_norm
             usable = paddle.logical_and(weight_norm > 0, update_norm > 0)
             update = update * paddle.where(usable, ratio, paddle.ones_like(ratio))
-        velocity = self.velocities.get(parameter.name)
-        velocity = update if velocity is None else self.momentum * velocity + update
-        self.velocities[parameter.name] = velocity
+        self._create_accumulators(None, [parameter])
+        velocity = self._accumulators[VELOCITY][parameter.name]
+        velocity.scale_(self.momentum).add_(update)  # its own memory: the gradient's is freed after the step
         parameter.subtract_(rate * velocity)
 
-    def state_dict(self) -> Dict[str, paddle.Tensor]:
-        """The running updates by tensor name, named as Paddle names accumulators."""
-        return {f"{name}_velocity_0": value for name, value in self.velocities.items()}
-
-    def set_state_dict(self, state: Dict[str, paddle.Tensor]) -> None:
-        """Restores `state_dict()`."""
-        suffix = "_velocity_0"
-        self.velocities = {name[: -len(suffix)]: value for name, value in state.items() if name.endswith(suffix)}
+    def _create_accumulators(self, block: Any, parameters: List[paddle.Tensor]) -> None:
+        """Zeros for the parameters that have no running update yet; Paddle's name for it."""
+        velocities = self._accumulators[VELOCITY]
+        for parameter in parameters:
+            if parameter.name not in velocities:
+                velocities[parameter.name] = paddle.zeros_like(parameter)
