@@ -206,7 +206,7 @@ def _index(items: ConfigList, path: Sequence[str], origin: Origin) -> int:
     if not re.fullmatch(r"-?[0-9]{1,9}", key):
         raise ConfigError(f"{origin}: {where} is a list of {len(items)}; address its items by index, not {key!r}")
     if not -len(items) <= int(key) < len(items):
-        raise ConfigError(f"{origin}: {where} has {len(items)} items, there is no item {key}")
+        raise ConfigError(f"{origin}: {where} has no item {key}, its length is {len(items)}")
     return int(key)
 
 

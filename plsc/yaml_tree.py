@@ -172,6 +172,8 @@ class _Converter:
                 self.problems.append(f"{place}: a key must be a name, not a list or mapping")
             elif key == "<<":
                 self.problems.append(f"{place}: the merge key '<<' is not supported; use _base_")
+            elif key_node.style is None and ":" in key and value_node.value == "":
+                self.problems.append(f"{place}: {key!r} is no key and value; put a space after the colon")
             elif key in mapping:
                 self.problems.append(f"{place}: duplicate key {key!r}; it was first given at {mapping.origins[key]}")
             else:
