@@ -210,7 +210,11 @@ class CAE(nn.Layer):
         Returns:
             `logits` (B, M, vocab_size), `latent` (B, M, D), the regressor's, and `latent_target` (B, M, D), the
             teacher's, without gradient.
+
+        Raises:
+            ValueError: If visible and masked patches together are not those of the encoder's grid.
         """
+        self._check_counts(visible_index.shape[1], masked_index.shape[1])
         visible = self._to_decoder(self.encoder(image, visible_index))[:, 1:]  # (B, V, D)
         with paddle.no_grad():
             target = self._to_decoder(self.teacher(image, masked_index))[:, 1:]  # (B, M, D)
@@ -226,6 +230,14 @@ class CAE(nn.Layer):
         The reference moves it in the forward pass, so it stays one update behind the encoder even with momentum 0.
         """
         update_teacher(self.teacher, self.encoder, self.teacher_momentum)
+
+    def _check_counts(self, visible: int, masked: int) -> None:
+        rows, columns = self.encoder.grid_size
+        if visible + masked != rows * columns or masked == 0:
+            raise ValueError(
+                f"the masks leave {visible} patches visible and hide {masked}, but the encoder has {rows * columns}; "
+                f"set MaskGenerator.grid to [{rows}, {columns}] and hide at least one patch"
+            )
 
     def _to_decoder(self, tokens: paddle.Tensor) -> paddle.Tensor:
         if self.encoder_to_decoder is None:
