@@ -1,17 +1,18 @@
 """Optimizers over a task's parameters, with their groups, clipping and a state that outlives the process.
 
 Paddle keys an optimizer's state by tensor names such as `linear_0.w_0`, which are numbered in the order of creation;
-here it is keyed by structured names, `model.head.weight/moment1_0`, so that it can be resumed.
+here it is keyed by structured names, `model.head.weight/moment1`, so that it can be resumed.
 """
 
 from typing import Any, Dict, List, Optional, Sequence
 
-import numpy as np
 import paddle
 from paddle import nn
+from paddle.base.layer_helper import LayerHelper
 
 from plsc.optim.lars import LarsOptimizer
 from plsc.optim.param_groups import ParameterGroup, group_parameters
+from plsc.optim.schedules import cosine
 from plsc.registry import OPTIMIZERS
 
 
@@ -23,7 +24,7 @@ class Optimizer:
             `layer_index(name)` and `num_layers`.
         weight_decay: Of matrices; biases and vectors are not decayed.
         layer_decay: Factor of the learning rate from one depth to the one before it; None: one rate.
-        no_weight_decay: Patterns of names that are not decayed either.
+        no_weight_decay: Patterns of names that are not decayed either, such as `*.cls_token`.
         clip_norm: Largest norm of all gradients together; None: not clipped.
 
     Raises:
@@ -42,16 +43,17 @@ class Optimizer:
     ) -> None:
         if weight_decay < 0 or (clip_norm is not None and clip_norm <= 0):
             raise ValueError(
-                f"weight_decay must be at least 0 and clip_norm above 0 (or null), got {weight_decay} and {clip_norm}"
+                "Optimizer: weight_decay must be at least 0 and clip_norm above 0 (or null), "
+                f"got {weight_decay} and {clip_norm}"
             )
         self.named = {name: p for name, p in model.named_parameters() if not p.stop_gradient}
         if not self.named:
-            raise ValueError("the task has no trainable parameter; is everything frozen?")
+            raise ValueError("Optimizer: the task has no trainable parameter; is everything frozen?")
         self.parameters: List[paddle.Tensor] = list(self.named.values())
         self.clip_norm = clip_norm
         self.groups: List[ParameterGroup] = group_parameters(
             [(name, p.shape) for name, p in self.named.items()],
-            weight_decay,
+            float(weight_decay),  # Paddle 2.6 takes no whole number
             no_weight_decay,
             layer_decay,
             getattr(model, "layer_index", None),
@@ -71,7 +73,10 @@ class Optimizer:
 
     def set_lr(self, lr: float) -> None:
         """Sets the learning rate of the next step."""
-        self.inner.set_lr(lr)
+        self.inner.set_lr(float(lr))
+
+    def set_progress(self, progress: float) -> None:
+        """Tells before a step how much of the run is done, in [0, 1); for what changes with it besides the rate."""
 
     def step(self) -> None:
         """Updates the parameters."""
@@ -82,59 +87,59 @@ class Optimizer:
         for parameter in self.parameters:
             parameter.clear_gradient(set_to_zero=False)
 
+    @paddle.no_grad()
     def clip_gradients(self) -> paddle.Tensor:
         """Scales all gradients in place so that their common norm is at most `clip_norm`.
 
+        As `torch.nn.utils.clip_grad_norm_`: the factor is clip_norm / (norm + 1e-6), at most 1.
+
         Returns:
-            The norm before clipping, a scalar on the device.
+            The norm before clipping, a scalar on the device, at least float32.
         """
         gradients = [p.grad for p in self.parameters if p.grad is not None]
+        if not gradients:
+            return paddle.zeros([])
         norm = _global_norm(gradients)
         if self.clip_norm is not None:
-            factor = paddle.clip(self.clip_norm / (norm + 1e-6), max=1.0)  # torch.nn.utils.clip_grad_norm_
-            with paddle.no_grad():
-                for gradient in gradients:
-                    gradient.multiply_(factor.astype(gradient.dtype))
+            factor = paddle.clip(self.clip_norm / (norm + 1e-6), max=1.0)
+            factors = {dtype: factor.astype(dtype) for dtype in {g.dtype for g in gradients}}
+            for gradient in gradients:
+                gradient.multiply_(factors[gradient.dtype])
         return norm
 
     def state_dict(self) -> Dict[str, paddle.Tensor]:
-        """The optimizer's tensors by structured name and kind: `model.head.weight/moment1_0`."""
-        structured = {p.name: name for name, p in self.named.items()}
-        tensors = {}
-        for key, value in _flatten(self.inner.state_dict()).items():
-            tensor_name, kind = _split(key, structured)
-            if tensor_name is not None:
-                tensors[f"{structured[tensor_name]}/{kind}"] = value
-        return tensors
+        """The optimizer's tensors by structured name and kind, `model.head.weight/moment1`, for every parameter."""
+        tensors = _state_of(self.inner, self.parameters)
+        return {f"{name}/{kind}": tensors[kind][p.name] for kind in tensors for name, p in self.named.items()}
 
     def set_state_dict(self, state: Dict[str, Any]) -> None:
         """Restores `state_dict()`, given as tensors or arrays.
 
         Raises:
-            ValueError: If the state is of other parameters; they are listed.
+            ValueError: If the state is of another optimizer or of other parameters; they are listed.
         """
-        unknown = sorted({key.rsplit("/", 1)[0] for key in state} - set(self.named))
-        missing = sorted(set(self.named) - {key.rsplit("/", 1)[0] for key in state}) if state else []
-        if unknown or missing:
+        own = self.state_dict()
+        unknown, missing = sorted(set(state) - set(own)), sorted(set(own) - set(state))
+        reshaped = [name for name in own if name in state and list(own[name].shape) != list(state[name].shape)]
+        if unknown or missing or reshaped:
             raise ValueError(
-                f"the optimizer state is of another model: it has {unknown[:5] or 'nothing'} that this run has not, "
-                f"and lacks {missing[:5] or 'nothing'}; resume with the config it was saved with"
+                f"the optimizer state is not that of this run's {type(self).__name__}:\n"
+                + _listed("not in this run", unknown)
+                + _listed("missing in the state", missing)
+                + _listed("of another shape", reshaped)
+                + "resume with the config it was saved with"
             )
-        restored: Dict[str, Any] = {}
-        for key, value in state.items():
-            name, kind = key.rsplit("/", 1)
-            tensor = paddle.to_tensor(value)
-            if kind == "master_weight":
-                restored.setdefault("master_weights", {})[self.named[name].name] = tensor
-            else:
-                tensor.name = f"{self.named[name].name}_{kind}"
-                restored[tensor.name] = tensor
-        self.inner.set_state_dict(restored)
+        for name, tensor in own.items():
+            tensor.set_value(state[name])
 
 
 @OPTIMIZERS.register()
 class AdamW(Optimizer):
-    """Adam with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101), as torch.optim.AdamW computes it."""
+    """Adam with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101), as torch.optim.AdamW computes it.
+
+    Args:
+        weight_decay_end: Weight decay moves to this value along half a cosine; None: it stays.
+    """
 
     def __init__(
         self,
@@ -146,16 +151,40 @@ class AdamW(Optimizer):
         layer_decay: Optional[float] = None,
         no_weight_decay: Sequence[str] = (),
         clip_norm: Optional[float] = None,
+        weight_decay_end: Optional[float] = None,
     ) -> None:
         super().__init__(model, weight_decay, layer_decay, no_weight_decay, clip_norm)
+        _check_fractions(beta1=beta1, beta2=beta2)
+        if epsilon <= 0 or (weight_decay_end is not None and weight_decay_end < 0):
+            raise ValueError(
+                "Optimizer: epsilon must be above 0 and weight_decay_end at least 0 (or null), "
+                f"got {epsilon} and {weight_decay_end}"
+            )
+        self.weight_decay_end = weight_decay_end
+        self.weight_decay_start = weight_decay
+        self._progress_is_known = False
         self.inner = paddle.optimizer.AdamW(
             learning_rate=0.0,
-            beta1=beta1,
-            beta2=beta2,
-            epsilon=epsilon,
-            weight_decay=weight_decay,
+            beta1=float(beta1),
+            beta2=float(beta2),
+            epsilon=float(epsilon),
+            weight_decay=float(weight_decay),
             parameters=self.paddle_groups(),
         )
+
+    def set_progress(self, progress: float) -> None:
+        """Sets the weight decay of the next step, if it changes during the run."""
+        self._progress_is_known = True
+        if self.weight_decay_end is None:
+            return
+        value = cosine(progress, self.weight_decay_start, self.weight_decay_end, 1)
+        for group, settings in zip(self.groups, self.inner._param_groups):
+            if group.decayed:
+                group.weight_decay = settings["weight_decay"] = value
+
+    def step(self) -> None:
+        assert self._progress_is_known or self.weight_decay_end is None, "weight_decay_end: call set_progress first"
+        super().step()
 
 
 @OPTIMIZERS.register()
@@ -173,8 +202,9 @@ class SGD(Optimizer):
         clip_norm: Optional[float] = None,
     ) -> None:
         super().__init__(model, weight_decay, layer_decay, no_weight_decay, clip_norm)
+        _check_fractions(momentum=momentum)
         self.inner = paddle.optimizer.Momentum(
-            learning_rate=0.0, momentum=momentum, use_nesterov=nesterov, parameters=self.paddle_groups()
+            learning_rate=0.0, momentum=float(momentum), use_nesterov=nesterov, parameters=self.paddle_groups()
         )
 
 
@@ -192,24 +222,37 @@ class LARS(Optimizer):
         clip_norm: Optional[float] = None,
     ) -> None:
         super().__init__(model, weight_decay, None, no_weight_decay, clip_norm)
+        _check_fractions(momentum=momentum)
+        if trust_coefficient <= 0:
+            raise ValueError(f"Optimizer: trust_coefficient must be above 0, got {trust_coefficient}")
         self.inner = LarsOptimizer(self.paddle_groups(), momentum, trust_coefficient)
+
+
+def _check_fractions(**values: float) -> None:
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"Optimizer: {name} must be in [0, 1), got {value}")
 
 
 def _global_norm(gradients: Sequence[paddle.Tensor]) -> paddle.Tensor:
     """The Euclidean norm of all gradients together, at least in float32."""
-    squares = [(g if g.dtype == paddle.float64 else g.astype("float32")).square().sum() for g in gradients]
-    return paddle.add_n(squares).sqrt()
+    half = (paddle.float16, paddle.bfloat16)
+    wide = [g.astype("float32") if g.dtype in half else g for g in gradients]
+    return paddle.add_n([g.square().sum() for g in wide]).sqrt()
 
 
-def _flatten(state: Dict[str, Any]) -> Dict[str, paddle.Tensor]:
-    masters = {f"{name}_master_weight": value for name, value in state.get("master_weights", {}).items()}
-    return {**{key: value for key, value in state.items() if isinstance(value, (paddle.Tensor, np.ndarray))}, **masters}
+def _state_of(inner: Any, parameters: Sequence[paddle.Tensor]) -> Dict[str, Dict[str, paddle.Tensor]]:
+    """A Paddle optimizer's tensors by kind and tensor name; created as they start where there are none yet.
+
+    Paddle itself creates them at a parameter's first update, so one that had no gradient so far would be missing in
+    a checkpoint, and its own `state_dict` is keyed by names that another process does not reproduce.
+    """
+    if inner.helper is None:
+        inner.helper = LayerHelper(type(inner).__name__)
+    inner._create_accumulators(paddle.static.default_main_program().global_block(), list(parameters))
+    return inner._accumulators
 
 
-def _split(key: str, structured: Dict[str, str]) -> Any:
-    """`linear_0.w_0_moment1_0` -> (`linear_0.w_0`, `moment1_0`); the longest tensor name that fits."""
-    parts = key.split("_")
-    for end in range(len(parts) - 1, 0, -1):
-        if "_".join(parts[:end]) in structured:
-            return "_".join(parts[:end]), "_".join(parts[end:])
-    return None, None
+def _listed(text: str, names: Sequence[str]) -> str:
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return f"  {text}: {', '.join(names[:10])}{more}\n" if names else ""

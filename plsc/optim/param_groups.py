@@ -1,8 +1,7 @@
 """Which parameters are decayed, and which learn more slowly: pure functions over names, shapes and depths."""
 
-from collections import OrderedDict
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
+from fnmatch import fnmatchcase
 from typing import Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 
@@ -14,25 +13,30 @@ class ParameterGroup:
         name: For logs: `decay`, `no_decay`, `layer_3_decay`.
         weight_decay: Decay coefficient.
         lr_scale: Factor of the learning rate.
+        decayed: Whether weight decay applies, also where it is 0 at present.
         parameters: Their names.
     """
 
     name: str
     weight_decay: float
     lr_scale: float
+    decayed: bool
     parameters: List[str] = field(default_factory=list)
 
 
 def is_decayed(name: str, shape: Sequence[int], no_weight_decay: Sequence[str] = ()) -> bool:
     """Whether weight decay applies: not to biases, to vectors, and to what the patterns name.
 
-    CAE, `optim_factory.get_parameter_groups`.
+    CAE, `optim_factory.get_parameter_groups`. In fine-tuning it leaves out class token and position embedding too:
+    `no_weight_decay: ["*.cls_token", "*.pos_embed"]`; in pre-training it does not.
     """
-    return len(shape) > 1 and not name.endswith("bias") and not any(fnmatch(name, p) for p in no_weight_decay)
+    is_bias = name == "bias" or name.endswith(".bias")  # a table of relative position biases is none
+    return len(shape) > 1 and not is_bias and not any(fnmatchcase(name, pattern) for pattern in no_weight_decay)
 
 
 def layer_scale(index: int, num_layers: int, layer_decay: float) -> float:
     """Factor of the learning rate at depth `index`; the last depth learns at 1 (CAE, `LayerDecayValueAssigner`)."""
+    assert 0 <= index < num_layers, f"depth {index} of {num_layers}"
     return layer_decay ** (num_layers - 1 - index)
 
 
@@ -59,10 +63,12 @@ def group_parameters(
     """
     if layer_decay is not None:
         if not 0 < layer_decay <= 1:
-            raise ValueError(f"layer_decay must be in (0, 1], got {layer_decay}")
+            raise ValueError(f"Optimizer: layer_decay must be in (0, 1] (or null), got {layer_decay}")
         if layer_index is None or num_layers is None:
-            raise ValueError("layer_decay needs a model with layer_index(name) and num_layers; set layer_decay to null")
-    groups: Dict[Tuple[int, bool], ParameterGroup] = OrderedDict()
+            raise ValueError(
+                "Optimizer: layer_decay needs a model with layer_index(name) and num_layers; set layer_decay to null"
+            )
+    groups: Dict[Tuple[int, bool], ParameterGroup] = {}
     for name, shape in parameters:
         depth = layer_index(name) if layer_decay is not None else -1
         decayed = is_decayed(name, shape, no_weight_decay)
@@ -70,6 +76,6 @@ def group_parameters(
             scale = 1.0 if layer_decay is None else layer_scale(depth, num_layers, layer_decay)
             kind = "decay" if decayed else "no_decay"
             label = kind if layer_decay is None else f"layer_{depth}_{kind}"
-            groups[depth, decayed] = ParameterGroup(label, weight_decay if decayed else 0.0, scale)
+            groups[depth, decayed] = ParameterGroup(label, weight_decay if decayed else 0.0, scale, decayed)
         groups[depth, decayed].parameters.append(name)
     return list(groups.values())

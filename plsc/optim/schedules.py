@@ -23,7 +23,7 @@ def warmup(step: int, base: float, steps: int, start: float = 0.0, both_ends: bo
             spaces the values as linspace does). False: `base` comes one step later, once (PLSC, timm, MAE).
     """
     intervals = max(steps - 1, 1) if both_ends else steps
-    return start + (base - start) * step / intervals
+    return base if step == intervals else start + step * ((base - start) / intervals)
 
 
 def cosine(step: int, base: float, final: float, steps: int) -> float:
@@ -65,10 +65,14 @@ class Schedule:
         global_batch_size: int = 256,
     ) -> None:
         if learning_rate < 0 or warmup_start < 0:
-            raise ValueError(f"a learning rate cannot be negative, got {learning_rate} (warm-up from {warmup_start})")
+            raise ValueError(
+                "LRScheduler: learning_rate and warmup_start cannot be negative, "
+                f"got {learning_rate} and {warmup_start}"
+            )
         if not 0 <= warmup_epochs <= epochs:
             raise ValueError(
-                f"warmup_epochs is {warmup_epochs}, but the run has {epochs:g} epochs; shorten the warm-up"
+                f"LRScheduler: warmup_epochs is {warmup_epochs:g}, but the run has {epochs:g} epochs; "
+                "shorten the warm-up or lengthen the run"
             )
         self.base = absolute_rate(learning_rate, scale, global_batch_size)
         self.warmup_start = warmup_start
@@ -112,6 +116,8 @@ class WarmupCosine(Schedule):
             learning_rate, scale, warmup_epochs, warmup_start, warmup_both_ends, epochs, steps_per_epoch,
             global_batch_size,
         )
+        if min_lr < 0:
+            raise ValueError(f"LRScheduler: min_lr cannot be negative, got {min_lr}")
         self.min_lr = min_lr
 
     def after_warmup(self, step: int) -> float:
@@ -145,7 +151,7 @@ class WarmupStep(Schedule):
             global_batch_size,
         )
         if sorted(milestones) != list(milestones):
-            raise ValueError(f"milestones must ascend, got {list(milestones)}")
+            raise ValueError(f"LRScheduler: milestones must ascend, got {list(milestones)}")
         self.milestones = list(milestones)
         self.gamma = gamma
 
