@@ -48,7 +48,8 @@ class ViT(nn.Layer):
         norm_eps: Added to the variance by the normalisations.
         pos_embed: `sincos`: fixed table; `sincos_official`: the same, numbered as in the authors' code, which
             differs on grids that are not square; `learned`; `none`.
-        relative_position_bias: Of the attention logits: `per_block`, one `shared` by all blocks, or `none`.
+        relative_position_bias: Of the attention logits: `per_block`, one `shared` by all blocks, `both` added up (the
+            authors' `--shared_rel_pos_bias`), or `none`.
 
     Raises:
         ValueError: If image, patch, width and heads do not fit together, or a rate is outside [0, 1).
@@ -71,7 +72,7 @@ class ViT(nn.Layer):
         layer_scale: Optional[float] = 0.1,
         norm_eps: float = 1e-6,
         pos_embed: Literal["sincos", "sincos_official", "learned", "none"] = "sincos",
-        relative_position_bias: Literal["none", "per_block", "shared"] = "none",
+        relative_position_bias: Literal["none", "per_block", "shared", "both"] = "none",
     ) -> None:
         super().__init__()
         _check(depth=depth, drop_rate=drop_rate, attn_drop_rate=attn_drop_rate)
@@ -93,8 +94,8 @@ class ViT(nn.Layer):
         self.patch_embed = PatchEmbed(image_size, patch_size, in_channels, embed_dim)
         self.cls_token = self.create_parameter([1, 1, embed_dim])
         self._add_positions(pos_embed)
-        grid = self.patch_embed.grid_size
-        self.relative_position_bias = RelativePositionBias(grid, num_heads) if self.bias_kind == "shared" else None
+        grid, shared = self.grid_size, self.bias_kind in ("shared", "both")
+        self.relative_position_bias = RelativePositionBias(grid, num_heads) if shared else None
         self.blocks = nn.LayerList(
             [
                 Block(
@@ -102,7 +103,7 @@ class ViT(nn.Layer):
                     num_heads,
                     drop_path_rate=rate,
                     layer_scale=layer_scale,
-                    bias_grid=grid if self.bias_kind == "per_block" else None,
+                    bias_grid=grid if self.bias_kind in ("per_block", "both") else None,
                     **self.block_options,
                 )
                 for rate in drop_path_ramp(drop_path_rate, depth)

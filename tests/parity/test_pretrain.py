@@ -6,7 +6,17 @@ import pytest
 from plsc.losses import CAELoss
 from tests.parity import fixtures
 from tests.parity.deviation import check
-from tests.parity.models import OUTPUT, cae, check_gradients, check_outputs, double_precision, load, tensor, to_own
+from tests.parity.models import (
+    OUTPUT,
+    cae,
+    check_gradients,
+    check_outputs,
+    double_precision,
+    load,
+    load_table,
+    tensor,
+    to_own,
+)
 
 FAMILY = "pre-training"
 
@@ -29,6 +39,8 @@ def test_forward_losses_gradients_and_teacher(path):
     with double_precision():
         model = cae(config)
         load(model, fixtures.group(arrays, "param"))
+        if model.pos_embed is not None:
+            load_table(model.pos_embed, arrays["decoder_pos_embed"][:, 1:], "decoder table")
         image, visible, masked = tensor(arrays["samples"]), positions(~mask), positions(mask)
         encoded = model.encoder(image, visible)
         outputs = model(image, visible, masked)
