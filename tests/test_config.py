@@ -131,12 +131,20 @@ def test_a_config_outside_the_repository_can_build_on_a_shipped_one(files):
 
 
 def test_configs_are_found_in_an_installed_package(tmp_path):
-    """As `pip install` lays it out: the configs are a folder of the package, and there is no checkout."""
-    shutil.copytree(ROOT / "plsc", tmp_path / "plsc", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "configs", tmp_path / "plsc" / "configs")
-    code = "import plsc.config as c; print(c.find('quickstart/pretrain.yaml'))"
-    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == str(tmp_path / "plsc" / "configs" / "quickstart" / "pretrain.yaml")
+    """Built as `pip install` does it and run away from the checkout: all configs are there, and one is found."""
+    pytest.importorskip("setuptools")
+    source, target = tmp_path / "source", tmp_path / "site-packages"
+    for folder in ("plsc", "configs"):
+        shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("setup.py", "pyproject.toml", "README.md"):
+        shutil.copy(ROOT / file, source)
+    build = [sys.executable, "setup.py", "-q", "build", "--build-lib", str(target)]
+    subprocess.run(build, cwd=source, check=True, capture_output=True)
+    built = {path.relative_to(target / "plsc" / "configs") for path in target.rglob("*.yaml")}
+    assert built == {path.relative_to(ROOT / "configs") for path in SHIPPED}
+    code = "import plsc.config as c; print(c.find('configs/quickstart/pretrain.yaml'))"
+    result = subprocess.run([sys.executable, "-c", code], cwd=target, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == str(target / "plsc" / "configs" / "quickstart" / "pretrain.yaml")
 
 
 SHIPPED = sorted(path for path in (ROOT / "configs").rglob("*.yaml"))
