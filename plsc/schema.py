@@ -156,7 +156,8 @@ class _Check:
         known = {key: p for key, p in parameters.items() if p.kind not in _VARIADIC and key != "name"}
         open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
         owner = f"{component.__name__} has no argument" if kind is not None else f"{path} has no key"
-        unknown = [key for key in node if key not in known and not open_ended and (kind is None or key != "name")]
+        reserved = ("name", *kind.runtime) if kind is not None else ()
+        unknown = [key for key in node if key not in known and key not in reserved and not open_ended]
         left_over = [key for key in unknown if key in node.left_over]
         for key, value in node.items():
             here, place = f"{path}.{key}", node.origins[key]
@@ -206,8 +207,8 @@ class _Check:
         task = self.config.get("Task")
         if not is_node(task) or task["name"] not in registry.TASKS:
             return
-        name = task["name"]
-        accepted = inspect.signature(registry.TASKS.get(name)).parameters
+        name, component = task["name"], registry.TASKS.get(task["name"])
+        accepted = inspect.signature(component).parameters
         for section, argument in TASK_ARGUMENTS.items():
             given = self.config.get(section) is not None
             if given and argument not in accepted:
@@ -215,6 +216,8 @@ class _Check:
                 yield f"{place}: {section}: the task {name} takes no {argument}; remove the section or set it to null"
             elif not given and argument in accepted and accepted[argument].default is inspect.Parameter.empty:
                 yield f"{task.origins['name']}: {section}: the task {name} needs this section"
+        if "masked_index" in getattr(component, "required_keys", ()) and self.config.get("MaskGenerator") is None:
+            yield f"{task.origins['name']}: MaskGenerator: the task {name} needs this section, for masked_index"
 
     def suggest(self, key: str, valid: Mapping[str, Any], path: str) -> str:
         if "." in key:

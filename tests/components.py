@@ -39,6 +39,20 @@ def register_toys(monkeypatch):
 
         def __init__(self, loss: Any, width: int = 3): ...
 
+    @registry.TASKS.register()
+    class Masked:
+        """A task that hides patches."""
+
+        required_keys = ("image", "masked_index")
+
+        def __init__(self, model): ...
+
+    @registry.MASK_GENERATORS.register()
+    class Half:
+        """A mask."""
+
+        def __init__(self): ...
+
     @registry.MODELS.register()
     class Inner:
         """An encoder."""

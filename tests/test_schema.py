@@ -150,7 +150,7 @@ def test_wrong_values(problems, override, message):
     ("override", "message"),
     [
         ("Model.name=Otter", "no model is called 'Otter'; did you mean 'Outer'? there is: Inner, Outer"),
-        ("Task.name=Inner", "no task is called 'Inner'; it is a model; there is: Alone, Toy"),
+        ("Task.name=Inner", "no task is called 'Inner'; it is a model; there is: Alone, Masked, Toy"),
         ("Task.name=Zzzzzz", "components of your own are made known by `imports: [module]`"),
         ("Callbacks+={name: X}", "no callback is called 'X'; there is: none"),
         ("Task.name=3", "no task is called 3"),
@@ -215,6 +215,9 @@ def test_a_task_says_which_sections_it_takes(problems):
     assert model == "toy.yaml:3: Model: the task Alone takes no model; remove the section or set it to null"
     assert loss == "-o Task.name=Alone: Loss: the task Alone needs this section"
     assert problems("Task.name=Alone", "Model=null", "Loss={name: Squares}") == []
+    (masks,) = problems("Task.name=Masked")
+    assert masks == "-o Task.name=Masked: MaskGenerator: the task Masked needs this section, for masked_index"
+    assert problems("Task.name=Masked", "MaskGenerator={name: Half}") == []
     (problem,) = problems("Task.model=3")
     assert "Toy gets 'model' from the engine" in problem
 

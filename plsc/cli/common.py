@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 import traceback
 from typing import Callable, Dict, List
@@ -69,7 +70,12 @@ def guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Namesp
         What `run` returns; 2 for a mistake in the config or its files; 128 + signal if asked to stop.
     """
     try:
-        return run(arguments)
+        code = run(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader has seen enough, as in `--list all | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except ConfigError as error:
         count = f"{len(error.problems)} problems\n" if len(error.problems) > 1 else ""
         return _report(error, arguments.debug, count + "\n".join(error.problems))

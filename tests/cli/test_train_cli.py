@@ -118,6 +118,20 @@ def test_debug_shows_where_in_the_code(cli):
     assert "plsc/config.py" in err.replace("\\", "/")
 
 
+def test_a_reader_that_has_seen_enough_is_no_error():
+    code = """
+import argparse
+from plsc.cli import common
+raise SystemExit(common.guarded(lambda arguments: print("x\\n" * 100_000) or 0, argparse.Namespace(debug=False)))
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.read(1)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 0
+    process.stderr.close()
+
+
 @pytest.mark.parametrize("kind", ["optimizer", "optimizers", "Optimizer"])
 def test_list_shows_names_signatures_and_help(cli, kind):
     code, out, _ = cli("train", "--list", kind)
