@@ -6,7 +6,12 @@ Every field is a YAML key; the comment beside it is its documentation.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import List, Literal, Optional
+from typing import Any, List, Literal, Optional
+
+
+def at_least(least: float, default: Any) -> Any:
+    """A field whose value plsc.schema refuses if it is smaller than `least`; null is left to the type."""
+    return field(default=default, metadata={"at_least": least})
 
 
 @dataclass
@@ -15,22 +20,28 @@ class Global:
 
     output_dir: str = "output"  # everything the run writes goes here
     epochs: Optional[float] = None  # length of the run and of the schedules; or give `steps`
-    steps: Optional[int] = None  # length in optimizer steps instead of epochs
-    max_train_step: Optional[int] = None  # stop after this many optimizer steps; the schedules stay as they are
-    seed: int = 0
+    steps: Optional[int] = at_least(1, None)  # length in optimizer steps instead of epochs
+    max_train_step: Optional[int] = at_least(1, None)  # stop after this many steps; the schedules stay as they are
+    seed: int = at_least(0, 0)
     device: Literal["auto", "cpu", "gpu"] = "auto"
-    accumulate_steps: int = 1  # micro-batches per optimizer step
-    global_batch_size: Optional[int] = None  # images per optimizer step over all devices; sets accumulate_steps
-    log_every_steps: int = 20  # steps between two lines of metrics.jsonl, VisualDL and a plain terminal
-    eval_every_epochs: Optional[int] = 1  # null: only at the end
-    save_every_epochs: Optional[int] = 1  # null: only at the end
-    save_every_steps: Optional[int] = None
-    keep_last: int = 3  # checkpoints kept besides `best`
+    accumulate_steps: int = at_least(1, 1)  # micro-batches per optimizer step
+    global_batch_size: Optional[int] = at_least(1, None)  # images per optimizer step; sets accumulate_steps
+    log_every_steps: int = at_least(1, 20)  # steps between two lines of metrics.jsonl, VisualDL and a plain terminal
+    eval_every_epochs: Optional[int] = at_least(1, 1)  # null: only at the end
+    save_every_epochs: Optional[int] = at_least(1, 1)  # null: only at the end
+    save_every_steps: Optional[int] = at_least(1, None)
+    keep_last: int = at_least(1, 3)  # checkpoints kept besides `best`
     monitor: Optional[str] = None  # evaluation metric that decides `best`, such as top1
     monitor_mode: Literal["max", "min"] = "max"
     resume: Optional[str] = "auto"  # auto: continue from output_dir if it has a checkpoint; a path; or null
-    num_threads: Optional[int] = None  # CPU threads; null: one per core
+    num_threads: Optional[int] = at_least(1, None)  # CPU threads; null: one per core
     progress: Literal["auto", "bar", "lines", "none"] = "auto"  # auto: a bar on a terminal, lines elsewhere
+
+    def __post_init__(self) -> None:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give the length of the run as either epochs or steps, and set the other to null")
+        if self.epochs is not None and self.epochs <= 0:
+            raise ValueError(f"epochs must be more than 0, got {self.epochs}")
 
 
 @dataclass
@@ -60,6 +71,10 @@ class EMA:
     decay: Optional[float] = None  # null: none
     warmup: bool = False  # use min(decay, (1 + step) / (10 + step))
 
+    def __post_init__(self) -> None:
+        if self.decay is not None and not 0 <= self.decay < 1:
+            raise ValueError(f"decay must be in [0, 1), got {self.decay}")
+
 
 @dataclass
 class DistributedStrategy:
@@ -72,8 +87,8 @@ class DistributedStrategy:
 class Loader:
     """How a dataset becomes batches."""
 
-    batch_size: int  # images per micro-batch and device
-    num_workers: int = 0  # processes that read and transform images; 0: the training process itself
+    batch_size: int = field(metadata={"at_least": 1})  # images per micro-batch and device
+    num_workers: int = at_least(0, 0)  # processes that read and transform images; 0: the training process itself
     shuffle: bool = True
     drop_last: bool = True
-    prefetch: int = 2  # batches each worker prepares ahead
+    prefetch: int = at_least(1, 2)  # batches each worker prepares ahead

@@ -79,37 +79,11 @@ def set_device(device: str) -> None:
     if device == "gpu" and gpus == 0:
         build = "sees no GPU" if paddle.device.is_compiled_with_cuda() else "is the CPU build; install paddlepaddle-gpu"
         raise ConfigError(f"Global.device: gpu was asked for, but this Paddle {build}; set it to auto or cpu")
-    paddle.device.set_device("gpu" if gpus and device != "cpu" else "cpu")
-
-
-def dry_run(config: Config) -> str:
-    """Builds the whole run without starting it and tells its sizes and costs."""
-    run = read_settings(config, "Global")
-    set_device(run.device)
-    distributed.setup()
-    trainer = build_trainer(config, RunLog(distributed.is_main(), "none"))
-    facts = summary(trainer)
-    width = max(map(len, facts))
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in facts.items())
-
-
-def summary(trainer: Any) -> Dict[str, str]:
-    """The facts of a run worth knowing before it starts, as text by name."""
-    plan, task = trainer.plan, trainer.task
-    frozen = sum(p.size for p in task.parameters() if p.stop_gradient)
-    buffers = sum(b.size for b in task.buffers())
-    rates = [trainer.schedule(step) for step in range(0, plan.total_steps, max(1, plan.total_steps // 200))]
-    facts = {
-        "parameters": f"{sum(p.size for p in trainer.parameters):,} trained, {frozen:,} frozen, {buffers:,} in buffers",
-        "effective batch": f"{plan.global_batch_size} images = {trainer.loader.sampler.batch_size} a device x "
-        f"{distributed.world_size()} process(es) x {plan.accumulate} micro-batch(es)",
-        "learning rate": f"starts at {rates[0]:.4g}, highest {max(rates):.4g}, ends at {rates[-1]:.4g}",
-        "steps": f"{plan.stop_step} ({plan.epochs:.4g} epochs of {plan.steps_per_epoch} steps)",
-    }
-    for group in trainer.optimizer.groups:
-        text = f"{len(group.parameters)} tensors, decay {group.weight_decay:.4g}, lr x {group.lr_scale:.4g}"
-        facts[f"group {group.name}"] = text
-    return facts
+    chosen = "gpu" if gpus and device != "cpu" else "cpu"
+    paddle.device.set_device(chosen)
+    if chosen == "cpu":
+        # Transposed views would be copied by slow generic kernels at every product: half of a step's time.
+        paddle.set_flags({"FLAGS_use_stride_kernel": False})
 
 
 def evaluate_checkpoint(config: Config, checkpoint: Path, ema: bool = False) -> Dict[str, float]:

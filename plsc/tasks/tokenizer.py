@@ -29,7 +29,7 @@ class TokenizerTraining(Task):
     def __init__(
         self,
         model: nn.Layer,
-        kl_weight: float = 1e-4,
+        kl_weight: float = 1e-3,
         start_temperature: float = 1.0,
         end_temperature: float = 0.1,
     ) -> None:
