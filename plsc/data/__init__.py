@@ -1,3 +1,13 @@
 """Files to batches: datasets, transforms of samples and of batches, order and loading."""
 
-from plsc.data import batch_transforms, folder, transforms  # noqa: F401 - importing them registers their components
+from plsc.data import (  # noqa: F401 - importing them registers their components
+    batch_transforms,
+    cifar,
+    color,
+    erasing,
+    folder,
+    list_file,
+    mixup,
+    rand_augment,
+    transforms,
+)

@@ -1,0 +1,71 @@
+"""A dataset that is a list of image files."""
+
+from pathlib import Path
+from typing import List, Optional, Tuple
+
+from plsc.data.folder import ImageFiles
+from plsc.registry import DATASETS
+
+
+@DATASETS.register()
+class ListFile(ImageFiles):
+    """Images named in a text file, one `path label` or one `path` a line.
+
+    If the first line ends in a whole number, every line has a label. Paths may contain spaces; empty lines do not
+    count.
+
+    Args:
+        root: Folder that the paths are relative to.
+        list_file: The text file.
+
+    Raises:
+        ValueError: If the file cannot be read or is empty, or a line has no path, no label, or one label too many;
+            the message names the line.
+    """
+
+    def __init__(self, root: str, list_file: str) -> None:
+        rows = _read(list_file)
+        labelled = _split(rows[0][1])[1] is not None
+        paths: List[str] = []
+        labels: List[int] = []
+        for number, text in rows:
+            path, label = _split(text)
+            if labelled:
+                labels.append(_checked(path, label, text, f"{list_file}:{number}"))
+            elif label is not None:
+                raise ValueError(
+                    f"{list_file}:{number}: {text!r} ends in a label, but line {rows[0][0]} has none; give all or none"
+                )
+            paths.append(path)
+        folder = Path(root).expanduser()
+        if not labelled:
+            super().__init__(folder, paths)
+            return
+        super().__init__(folder, paths, labels, [str(label) for label in range(max(labels) + 1)])
+
+
+def _read(list_file: str) -> List[Tuple[int, str]]:
+    try:
+        lines = Path(list_file).expanduser().read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"list_file: {list_file} cannot be read as text: {error}") from error
+    rows = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+    if not rows:
+        raise ValueError(f"list_file: {list_file} is empty; it needs one `path label` or `path` a line")
+    return rows
+
+
+def _split(text: str) -> Tuple[str, Optional[int]]:
+    """A line's path and label; all of it is the path unless it ends in a whole number."""
+    parts = text.rsplit(None, 1)
+    if len(parts) == 2 and parts[1].lstrip("-").isdecimal():
+        return parts[0], int(parts[1])
+    return text, None
+
+
+def _checked(path: str, label: Optional[int], text: str, place: str) -> int:
+    if label is None:
+        raise ValueError(f"{place}: {text!r} has no label; expected `path label`, as in the first line")
+    if label < 0:
+        raise ValueError(f"{place}: the label of {path!r} is {label}; labels count from 0")
+    return label

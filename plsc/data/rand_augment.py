@@ -1,0 +1,138 @@
+"""RandAugment, arXiv 1909.13719, as timm does it: the augmentation of the fine-tuning recipe."""
+
+import re
+from typing import Any, Callable, Dict, Literal, Sequence, Tuple
+
+import numpy as np
+from PIL import Image, ImageEnhance, ImageOps
+
+from plsc.data.batch_transforms import IMAGENET_MEAN
+from plsc.data.transforms import map_images
+from plsc.registry import TRANSFORMS
+
+Sample = Dict[str, Any]
+Change = Callable[[Image.Image], Image.Image]
+Warp = Dict[str, Any]  # how pixels are found that come from between or beyond those of the image
+Operation = Callable[[float, np.random.Generator, Warp], Change]
+
+_HIGHEST = 10.0
+
+
+@TRANSFORMS.register()
+class RandAugment:
+    """Changes colours and geometry by operations drawn at random, each applied with probability 1/2.
+
+    The fifteen operations of timm's increasing set, drawn with replacement.
+
+    Args:
+        policy: As in timm: m = magnitude in [0, 10], mstd = its standard deviation, n = operations an image (2 if not
+            given), inc1 = operations that grow stronger with the magnitude, which is the only set there is here.
+        interpolation: Of rotation, shear and translation; `random`: bilinear or bicubic.
+        fill: Colour of pixels from outside the image, by channel in [0, 1]; ImageNet's mean by default.
+
+    Raises:
+        ValueError: If the policy cannot be read.
+    """
+
+    def __init__(
+        self,
+        policy: str = "rand-m9-mstd0.5-inc1",
+        interpolation: Literal["bilinear", "bicubic", "random"] = "bicubic",
+        fill: Sequence[float] = IMAGENET_MEAN,
+    ) -> None:
+        self.num_operations, self.magnitude, self.deviation = _read_policy(policy)
+        names = ("bilinear", "bicubic") if interpolation == "random" else (interpolation,)
+        self.filters = [Image.Resampling[name.upper()] for name in names]
+        self.fill = tuple(min(255, round(255 * channel)) for channel in fill)
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        for name in rng.choice(sorted(OPERATIONS), self.num_operations):
+            if rng.random() < 0.5:
+                warp = {"resample": self.filters[rng.integers(len(self.filters))], "fillcolor": self.fill}
+                level = min(_HIGHEST, max(0.0, rng.normal(self.magnitude, self.deviation))) / _HIGHEST
+                sample = map_images(sample, OPERATIONS[name](level, rng, warp))
+        return sample
+
+
+def _read_policy(policy: str) -> Tuple[int, float, float]:
+    """(operations an image, magnitude, its deviation) of a policy in timm's notation."""
+    kind, *parts = policy.split("-")
+    matches = [re.fullmatch(r"(m|mstd|n|inc)(\d+(?:\.\d+)?)", part) for part in parts]
+    if kind != "rand" or not all(matches):
+        raise ValueError(
+            f"RandAugment: the policy {policy!r} is not of the form rand-m9-mstd0.5-inc1 (m: magnitude, mstd: its "
+            "deviation, n: operations an image, inc1)"
+        )
+    values = {match[1]: float(match[2]) for match in matches if match}
+    if values.get("inc") != 1:
+        raise ValueError(f"RandAugment: the policy {policy!r} must end in -inc1; the other set is not implemented")
+    number, magnitude = values.get("n", 2.0), values.get("m", _HIGHEST)
+    if magnitude > _HIGHEST or number != int(number):
+        raise ValueError(f"RandAugment: in the policy {policy!r} m must be at most 10 and n a whole number")
+    return int(number), magnitude, values.get("mstd", 0.0)
+
+
+def _signed(value: float, rng: np.random.Generator) -> float:
+    return value if rng.random() < 0.5 else -value
+
+
+def _without_level(change: Change) -> Operation:
+    return lambda level, rng, warp: change
+
+
+def _enhanced(kind: Any) -> Operation:
+    def operation(level: float, rng: np.random.Generator, warp: Warp) -> Change:
+        factor = 1.0 + _signed(0.9 * level, rng)
+        return lambda image: kind(image).enhance(factor)
+
+    return operation
+
+
+def _posterize(level: float, rng: np.random.Generator, warp: Warp) -> Change:
+    bits = 4 - int(4 * level)
+    return lambda image: ImageOps.posterize(image, bits)
+
+
+def _solarize(level: float, rng: np.random.Generator, warp: Warp) -> Change:
+    threshold = 256 - int(256 * level)
+    return lambda image: ImageOps.solarize(image, threshold)
+
+
+def _solarize_add(level: float, rng: np.random.Generator, warp: Warp) -> Change:
+    added = int(110 * level)
+    table = [min(255, value + added) if value < 128 else value for value in range(256)]
+    return lambda image: image.point(table * 3)
+
+
+def _rotate(level: float, rng: np.random.Generator, warp: Warp) -> Change:
+    degrees = _signed(30.0 * level, rng)
+    return lambda image: image.rotate(degrees, **warp)
+
+
+def _affine(strength: float, matrix: Callable[[float, Image.Image], Tuple[float, ...]]) -> Operation:
+    """A warp by output (x, y) -> input (a x + b y + c, d x + e y + f), with amount in +-strength * level."""
+
+    def operation(level: float, rng: np.random.Generator, warp: Warp) -> Change:
+        amount = _signed(strength * level, rng)
+        return lambda image: image.transform(image.size, Image.Transform.AFFINE, matrix(amount, image), **warp)
+
+    return operation
+
+
+OPERATIONS: Dict[str, Operation] = {
+    "AutoContrast": _without_level(ImageOps.autocontrast),
+    "Brightness": _enhanced(ImageEnhance.Brightness),
+    "Color": _enhanced(ImageEnhance.Color),
+    "Contrast": _enhanced(ImageEnhance.Contrast),
+    "Equalize": _without_level(ImageOps.equalize),
+    "Invert": _without_level(ImageOps.invert),
+    "Posterize": _posterize,
+    "Rotate": _rotate,
+    "Sharpness": _enhanced(ImageEnhance.Sharpness),
+    "ShearX": _affine(0.3, lambda amount, image: (1, amount, 0, 0, 1, 0)),
+    "ShearY": _affine(0.3, lambda amount, image: (1, 0, 0, amount, 1, 0)),
+    "Solarize": _solarize,
+    "SolarizeAdd": _solarize_add,
+    "TranslateX": _affine(0.45, lambda amount, image: (1, 0, amount * image.width, 0, 1, 0)),
+    "TranslateY": _affine(0.45, lambda amount, image: (1, 0, 0, 0, 1, amount * image.height)),
+}
