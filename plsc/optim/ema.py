@@ -1,14 +1,18 @@
 """A moving average of a model's weights, evaluated and saved beside them."""
 
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator
+from typing import Any, Dict, Iterator, Mapping
 
 import paddle
 from paddle import nn
 
+UPDATES = "updates"  # among the averages' names in a state
+
 
 class WeightEMA:
-    """Keeps `average = decay * average + (1 - decay) * weight` of every trainable parameter; buffers are copied.
+    """Keeps `average = decay * average + (1 - decay) * weight` of everything that a checkpoint of the model holds.
+
+    Parameters and floating-point buffers are averaged, other buffers are copied, as timm's ModelEma does it.
 
     Args:
         model: Whose weights.
@@ -21,58 +25,61 @@ class WeightEMA:
 
     def __init__(self, model: nn.Layer, decay: float, warmup: bool = False) -> None:
         if not 0 <= decay < 1:
-            raise ValueError(f"EMA.decay must be in [0, 1), got {decay}")
+            raise ValueError(f"EMA.decay must be in [0, 1), or null for none, got {decay}")
         self.decay = decay
         self.warmup = warmup
         self.updates = 0
-        self.averages: Dict[str, paddle.Tensor] = {name: value.clone().detach() for name, value in _weights(model)}
+        self.averages: Dict[str, paddle.Tensor] = _copies(model)
 
     @paddle.no_grad()
     def update(self, model: nn.Layer) -> None:
-        """Moves the average towards the current weights."""
+        """Moves the average towards the current weights; once per optimizer step."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.warmup else self.decay
         self.updates += 1
-        for name, value in _weights(model):
+        for name, value in model.state_dict().items():
             average = self.averages[name]
-            if value.dtype in (paddle.float32, paddle.float64, paddle.float16, paddle.bfloat16):
+            if value.is_floating_point():
                 average.scale_(decay).add_(value * (1 - decay))
             else:
                 average.set_value(value)
 
     @contextmanager
     def swap(self, model: nn.Layer) -> Iterator[None]:
-        """The model has the averaged weights inside this context, its own after it."""
-        own = {name: value.clone() for name, value in _weights(model)}
-        self._put(model, self.averages)
+        """The model has the averaged weights inside this context, its own after it. Do not save inside."""
+        own = _copies(model)
+        _put(model, self.averages)
         try:
             yield
         finally:
-            self._put(model, own)
+            _put(model, own)
 
-    @staticmethod
-    def _put(model: nn.Layer, values: Dict[str, paddle.Tensor]) -> None:
-        with paddle.no_grad():
-            for name, value in _weights(model):
-                value.set_value(values[name])
-
-    def state_dict(self) -> Dict[str, Any]:
+    def state_dict(self) -> Dict[str, paddle.Tensor]:
         """The averages by structured name, and the number of updates as `updates`."""
-        return {**self.averages, "updates": paddle.to_tensor([self.updates], dtype="int64")}
+        return {**self.averages, UPDATES: paddle.to_tensor([self.updates], dtype="int64")}
 
-    def set_state_dict(self, state: Dict[str, Any]) -> None:
+    def set_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores `state_dict()`, given as tensors or arrays.
 
         Raises:
-            ValueError: If it is of another model.
+            ValueError: If it is of another model; names are listed.
         """
-        wrong = sorted(set(self.averages) ^ (set(state) - {"updates"}))
-        if wrong:
-            raise ValueError(f"the moving average is of another model; these names differ: {wrong[:5]}")
+        wrong = sorted(set(self.averages) ^ (set(state) - {UPDATES}))
+        wrong += [n for n, a in self.averages.items() if n in state and list(a.shape) != list(state[n].shape)]
+        if wrong or UPDATES not in state:
+            raise ValueError(
+                "the moving average in the checkpoint is of another model; names or shapes that differ: "
+                f"{', '.join(wrong[:10]) or UPDATES}; resume with the config it was saved with"
+            )
         for name, average in self.averages.items():
-            average.set_value(paddle.to_tensor(state[name]))
-        self.updates = int(paddle.to_tensor(state["updates"]).item())
+            average.set_value(paddle.to_tensor(state[name], dtype=average.dtype))
+        self.updates = int(paddle.to_tensor(state[UPDATES]).item())
 
 
-def _weights(model: nn.Layer) -> Iterator[Any]:
-    yield from model.named_parameters()
-    yield from model.named_buffers()
+def _copies(model: nn.Layer) -> Dict[str, paddle.Tensor]:
+    return {name: value.clone().detach() for name, value in model.state_dict().items()}
+
+
+@paddle.no_grad()
+def _put(model: nn.Layer, values: Mapping[str, paddle.Tensor]) -> None:
+    for name, value in model.state_dict().items():
+        value.set_value(values[name])

@@ -83,9 +83,9 @@ class Optimizer:
         self.inner.step()
 
     def clear_grad(self) -> None:
-        """Drops the gradients."""
+        """Drops the gradients and their memory; a parameter without a gradient is not updated."""
         for parameter in self.parameters:
-            parameter.clear_gradient(set_to_zero=False)
+            parameter.clear_gradient(False)  # Paddle ignores the keyword set_to_zero here and would write zeros
 
     @paddle.no_grad()
     def clip_gradients(self) -> paddle.Tensor:
