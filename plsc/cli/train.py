@@ -32,9 +32,12 @@ def _run(arguments: argparse.Namespace) -> int:
     chosen = common.prepare(config)
     if arguments.print_config:
         return 0
-    from plsc.engine.run import dry_run, train
+    from plsc.engine.run import set_device, train
 
     if arguments.dry_run:
+        from plsc.engine.dry_run import dry_run
+
+        set_device("auto")
         print(dry_run(config))
         return 0
     return train(config, chosen)

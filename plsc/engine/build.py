@@ -42,7 +42,7 @@ def build_trainer(config: Config, log: RunLog) -> Trainer:
     task = build_task(config, run.seed)
     initialise(task, config, log)
     loader = build_loader(config, "Train", run)
-    plan = make_plan(run, loader)
+    plan = make_plan(run, loader.steps_per_epoch, loader.accumulate, loader.global_batch_size)
     optimizer = registry.OPTIMIZERS.build(config["Optimizer"], model=task)
     schedule = registry.LR_SCHEDULERS.build(
         config["LRScheduler"],
@@ -70,12 +70,13 @@ def build_trainer(config: Config, log: RunLog) -> Trainer:
     return trainer
 
 
-def build_task(config: Config, seed: int) -> Task:
-    """The task with its networks and losses, initialised from `seed`."""
+def build_task(config: Config, seed: int, tokenizer: Optional[Any] = None) -> Task:
+    """The task with its networks and losses, initialised from `seed`; `tokenizer` stands in for the config's."""
     paddle.seed(seed)
     kinds = {"Model": registry.MODELS, "Tokenizer": registry.TOKENIZERS, "Loss": registry.LOSSES}
+    given = {} if tokenizer is None else {"Tokenizer": tokenizer}
     parts = {
-        TASK_ARGUMENTS[section]: kind.build(config[section])
+        TASK_ARGUMENTS[section]: given.get(section) or kind.build(config[section])
         for section, kind in kinds.items()
         if config.get(section) is not None
     }
@@ -132,22 +133,10 @@ def accumulation(run: settings.Global, loader: settings.Loader) -> int:
     return run.global_batch_size // at_once
 
 
-def make_plan(run: settings.Global, loader: DataLoader) -> Plan:
-    """How many steps the run takes.
-
-    Raises:
-        ConfigError: If its length is given twice or not at all.
-    """
-    if (run.epochs is None) == (run.steps is None):
-        raise ConfigError("Global: give the length of the run as either epochs or steps")
-    total = run.steps or math.ceil(run.epochs * loader.steps_per_epoch)
-    return Plan(
-        steps_per_epoch=loader.steps_per_epoch,
-        total_steps=total,
-        stop_step=min(total, run.max_train_step or total),
-        accumulate=loader.accumulate,
-        global_batch_size=loader.global_batch_size,
-    )
+def make_plan(run: settings.Global, steps_per_epoch: int, accumulate: int, global_batch_size: int) -> Plan:
+    """How many steps the run takes."""
+    total = run.steps or math.ceil(run.epochs * steps_per_epoch)
+    return Plan(steps_per_epoch, total, min(total, run.max_train_step or total), accumulate, global_batch_size)
 
 
 def build_callbacks(

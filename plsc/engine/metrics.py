@@ -1,6 +1,6 @@
 """Metrics of an evaluation. Each is a few sums on the device, so that batches of any size and ranks can be added up."""
 
-from typing import Any, Dict, Mapping, Sequence
+from typing import Any, Dict, Mapping, Optional, Sequence
 
 import numpy as np
 import paddle
@@ -22,10 +22,11 @@ class Metric:
         """Forgets everything."""
         self._sums: Any = None
         self._count = 0
+        self._totals: Optional[np.ndarray] = None
 
     def update(self, prediction: paddle.Tensor, batch: Mapping[str, paddle.Tensor]) -> None:
-        """Adds a batch, without waiting for the device."""
-        sums = self.terms(prediction, batch)
+        """Adds a batch of any size, without waiting for the device."""
+        sums = self.terms(prediction, batch).astype("float64")  # float32 counts no further than 16.7 million
         self._sums = sums if self._sums is None else self._sums + sums
         self._count += prediction.shape[0]
 
@@ -35,11 +36,11 @@ class Metric:
 
     def sums(self) -> np.ndarray:
         """The sums and the number of images, float64 (len(names) + 1,); of several ranks they add up."""
-        sums = np.zeros(len(self.names)) if self._sums is None else self._sums.numpy().astype("float64")
+        sums = np.zeros(len(self.names)) if self._sums is None else self._sums.numpy()
         return np.append(sums, float(self._count))
 
     def load_sums(self, sums: np.ndarray) -> None:
-        """Takes the sums of all ranks."""
+        """Takes the sums of all ranks for `compute`, until the next reset."""
         self._totals = sums
 
     def compute(self) -> Dict[str, float]:
@@ -48,9 +49,10 @@ class Metric:
         Raises:
             ValueError: If there was no image.
         """
-        if self._totals[-1] == 0:
-            raise ValueError("there is nothing to evaluate: DataLoader.Eval gave no image")
-        return {name: float(total / self._totals[-1]) for name, total in zip(self.names, self._totals)}
+        *totals, count = self.sums() if self._totals is None else self._totals
+        if count == 0:
+            raise ValueError("there is nothing to evaluate: DataLoader.Eval gave no image; check its dataset")
+        return {name: float(total / count) for name, total in zip(self.names, totals)}
 
 
 @METRICS.register()
@@ -63,7 +65,7 @@ class Accuracy(Metric):
 
     def __init__(self, topk: Sequence[int] = (1, 5)) -> None:
         if not topk or min(topk) < 1:
-            raise ValueError(f"topk needs numbers of at least 1, got {list(topk)}")
+            raise ValueError(f"Metric: Accuracy.topk needs numbers of at least 1, got {list(topk)}")
         self.topk = list(topk)
         self.names = [f"top{k}" for k in self.topk]
         self.reset()
@@ -71,7 +73,7 @@ class Accuracy(Metric):
     def terms(self, prediction: paddle.Tensor, batch: Mapping[str, paddle.Tensor]) -> paddle.Tensor:
         most = min(max(self.topk), prediction.shape[1])
         _, best = prediction.topk(most, axis=1)  # (B, k)
-        hits = (best == _labels(prediction, batch).unsqueeze(1)).astype("float32")
+        hits = (best == _labels(batch).unsqueeze(1)).astype("float32")
         return paddle.stack([hits[:, :k].sum() for k in self.topk]) * 100.0
 
 
@@ -85,11 +87,21 @@ class CrossEntropyMetric(Metric):
         self.reset()
 
     def terms(self, prediction: paddle.Tensor, batch: Mapping[str, paddle.Tensor]) -> paddle.Tensor:
-        labels = _labels(prediction, batch)
-        return F.cross_entropy(prediction.astype("float32"), labels, reduction="sum").reshape([1])
+        logits = prediction if prediction.dtype == paddle.float64 else prediction.astype("float32")
+        return F.cross_entropy(logits, _labels(batch), reduction="sum").reshape([1])
 
 
-def _labels(prediction: paddle.Tensor, batch: Mapping[str, paddle.Tensor]) -> paddle.Tensor:
+def _labels(batch: Mapping[str, paddle.Tensor]) -> paddle.Tensor:
+    """Class numbers, int64 (B,).
+
+    Raises:
+        ValueError: If the batch has none, or has a distribution over classes instead.
+    """
     if "label" not in batch:
         raise ValueError("the evaluation set has no labels; use a folder with one sub-folder per class")
-    return batch["label"]
+    label = batch["label"]
+    if label.is_floating_point():
+        raise ValueError(
+            f"metrics need class numbers, got soft labels {label.shape}; leave mixup out of DataLoader.Eval"
+        )
+    return label.astype("int64").flatten()

@@ -1,6 +1,6 @@
 """Context autoencoder: encoder, latent regressor, decoder and teacher (arXiv 2202.03026)."""
 
-from typing import Any, Dict, Literal, Optional
+from typing import Any, Dict, Literal, Optional, Tuple
 
 import paddle
 from paddle import nn
@@ -9,6 +9,7 @@ from plsc.models.vit import INIT_STD, ViT, sincos_table
 from plsc.nn.attention import CrossAttention
 from plsc.nn.block import Block
 from plsc.nn.drop_path import DropPath, drop_path_ramp
+from plsc.nn.flops import block_flops, linear_flops
 from plsc.nn.init import rescale_by_depth_, truncated_normal_, truncated_normal_linear_, xavier_uniform_
 from plsc.nn.mlp import Mlp
 from plsc.nn.teacher import make_teacher, update_teacher
@@ -223,6 +224,21 @@ class CAE(nn.Layer):
         latent = self.regressor(query, visible, position_m, position_v)
         logits = self.head(self.decoder(latent + position_m))
         return {"logits": logits, "latent": latent, "latent_target": target}
+
+    def flops(self, num_masked: int) -> Dict[str, Tuple[int, bool]]:
+        """Operations of a forward pass over one image, and whether a backward pass follows, by part."""
+        patches = self.encoder.grid_size[0] * self.encoder.grid_size[1]
+        visible, dim = patches - num_masked, self.mask_token.shape[-1]
+        hidden = int(dim * self.encoder.block_options["mlp_ratio"])
+        project = 0 if self.encoder_to_decoder is None else linear_flops(1, self.encoder.embed_dim, dim)
+        regressor = len(self.regressor.blocks) * block_flops(num_masked, patches, dim, hidden)
+        decoder = len(self.decoder.blocks) * block_flops(num_masked, num_masked, dim, hidden)
+        return {
+            "encoder": (self.encoder.flops(visible) + (visible + 1) * project, True),
+            "teacher": (self.encoder.flops(num_masked) + (num_masked + 1) * project, False),
+            "regressor": (regressor, True),
+            "decoder": (decoder + linear_flops(num_masked, dim, self.vocab_size), True),
+        }
 
     def update_teacher(self) -> None:
         """Moves the teacher towards the encoder; call it once per optimizer step, before the optimizer's update.

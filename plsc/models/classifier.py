@@ -1,11 +1,12 @@
 """An encoder with a classification head: fine-tuning, probing, training from scratch."""
 
-from typing import Literal
+from typing import Dict, Literal, Tuple
 
 import paddle
 from paddle import nn
 
 from plsc.models.vit import ViT
+from plsc.nn.flops import linear_flops
 from plsc.nn.utils import freeze, set_training
 from plsc.registry import MODELS
 
@@ -51,6 +52,11 @@ class Classifier(nn.Layer):
         self.freeze_encoder = freeze_encoder
         if freeze_encoder:
             freeze(encoder)
+
+    def flops(self, num_masked: int = 0) -> Dict[str, Tuple[int, bool]]:
+        """Operations of a forward pass over one image, and whether a backward pass follows, by part."""
+        head = linear_flops(1, self.encoder.embed_dim, self.head.num_classes)
+        return {"encoder": (self.encoder.flops(), not self.freeze_encoder), "head": (head, True)}
 
     @property
     def num_layers(self) -> int:

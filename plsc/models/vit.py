@@ -8,6 +8,7 @@ from paddle import nn
 from plsc.nn.attention import RelativePositionBias
 from plsc.nn.block import Block
 from plsc.nn.drop_path import drop_path_ramp
+from plsc.nn.flops import block_flops, linear_flops
 from plsc.nn.init import rescale_by_depth_, truncated_normal_, truncated_normal_linear_, zero_bias_
 from plsc.nn.patch_embed import PatchEmbed
 from plsc.nn.pos_embed import sincos_2d
@@ -142,6 +143,14 @@ class ViT(nn.Layer):
         if name.startswith("blocks."):
             return int(name.split(".")[1]) + 1
         return self.depth + 1
+
+    def flops(self, num_patches: Optional[int] = None) -> int:
+        """Operations of a forward pass over one image, of which `num_patches` are looked at; by default all."""
+        patches = self.patch_embed.num_patches if num_patches is None else num_patches
+        pixels = self.patch_size[0] * self.patch_size[1] * self.patch_embed.in_channels
+        dim, hidden = self.embed_dim, int(self.embed_dim * self.block_options["mlp_ratio"])
+        blocks = self.depth * block_flops(patches + 1, patches + 1, dim, hidden)
+        return linear_flops(patches, pixels, dim) + blocks
 
     def forward(self, image: paddle.Tensor, visible_index: Optional[paddle.Tensor] = None) -> paddle.Tensor:
         """Encodes images, or only some of their patches.

@@ -41,6 +41,7 @@ class PatchEmbed(nn.Layer):
             )
         self.image_size = image_size
         self.patch_size = patch_size
+        self.in_channels = in_channels
         self.grid_size = (image_size[0] // patch_size[0], image_size[1] // patch_size[1])
         self.proj = nn.Conv2D(in_channels, embed_dim, kernel_size=patch_size, stride=patch_size)
 
