@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, Dict, Optional
 
+import numpy as np
 import paddle
 
 from plsc import distributed
@@ -58,9 +59,13 @@ class Checkpoints(Callback):
             self.save(trainer, improved)
 
     def _improved(self, trainer: Trainer) -> bool:
-        value = (trainer.evaluation or {}).get(self.monitor) if self.monitor else None
-        trainer.evaluation = None
-        if value is None or (self.best is not None and self.sign * value <= self.sign * self.best):
+        results, trainer.evaluation = trainer.evaluation, None
+        if results is None or self.monitor is None:
+            return False
+        if self.monitor not in results:
+            raise ValueError(f"Global.monitor: the evaluation measures {', '.join(results)}, not {self.monitor}")
+        value = results[self.monitor]
+        if np.isnan(value) or (self.best is not None and self.sign * value <= self.sign * self.best):
             return False
         self.best = value
         return True

@@ -7,6 +7,7 @@ from paddle import nn
 from plsc.engine.logging import RunLog
 from plsc.engine.precision import Precision
 from plsc.engine.trainer import Plan, Trainer
+from plsc.optim.optimizers import SGD
 from plsc.settings import AMP
 from plsc.tasks.base import Task
 
@@ -33,27 +34,20 @@ class ToyTask(Task):
         self.calls.append("on_step_end")
 
 
-class ToyOptimizer:
-    """Momentum SGD with the interface of plsc.optim."""
+class ToyOptimizer(SGD):
+    """SGD that writes down when it is called."""
 
-    def __init__(self, task):
-        self.task = task
-        self.parameters = [p for p in task.parameters() if not p.stop_gradient]
-        self.inner = paddle.optimizer.Momentum(0.1, parameters=self.parameters)
-
-    def set_lr(self, lr):
-        self.inner.set_lr(lr)
+    def __init__(self, model):
+        super().__init__(model)
+        self.task = model
 
     def clip_gradients(self):
         self.task.calls.append("clip")
-        return paddle.add_n([(p.grad**2).sum() for p in self.parameters]).sqrt()
+        return super().clip_gradients()
 
     def step(self):
         self.task.calls.append("step")
-        self.inner.step()
-
-    def clear_grad(self):
-        self.inner.clear_grad()
+        super().step()
 
 
 class ToyLoader:

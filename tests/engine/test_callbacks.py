@@ -1,0 +1,128 @@
+import json
+
+import numpy as np
+import paddle
+import pytest
+
+from plsc import storage
+from plsc.engine.callbacks import Evaluation, Pictures, ProgressLog, WeightAverage
+from plsc.engine.checkpointing import Checkpoints
+from plsc.engine.trainer import Callback
+from plsc.optim.ema import WeightEMA
+from tests.engine.toys import toy_trainer
+
+
+def rows(path, split):
+    lines = (path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [row for row in map(json.loads, lines) if row["split"] == split]
+
+
+def test_progress_is_the_mean_since_the_last_line(tmp_path):
+    losses = []
+
+    class Losses(Callback):
+        def on_step_end(self, trainer, metrics):
+            losses.append(float(metrics["loss"]))
+
+    toy_trainer(tmp_path, steps=8, callbacks=[Losses(), ProgressLog(3)]).fit()
+    written = rows(tmp_path, "train")
+    assert [row["step"] for row in written] == [3, 4, 6, 8]  # every three steps, and at the end of an epoch
+    assert written[0]["loss"] == pytest.approx(np.mean(losses[:3]), rel=1e-5)
+    assert written[2]["loss"] == pytest.approx(np.mean(losses[4:6]), rel=1e-5)
+    assert {"grad_norm", "lr", "images_per_second", "epoch"} <= set(written[0])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    class Poison(Callback):
+        def on_step_end(self, trainer, metrics):
+            if trainer.step == 2:
+                trainer.parameters[0].set_value(paddle.full_like(trainer.parameters[0], float("nan")))
+
+    with pytest.raises(FloatingPointError, match=r"the loss is nan at step 3.*Lower the learning rate"):
+        toy_trainer(tmp_path, callbacks=[Poison(), ProgressLog(1)]).fit()
+
+
+def test_nothing_is_saved_after_a_loss_that_is_not_finite(tmp_path):
+    class Poison(Callback):
+        def on_step_end(self, trainer, metrics):
+            metrics["loss"] = metrics["loss"] * float("nan")
+
+    saver = Checkpoints(tmp_path / "checkpoints", "", every_epochs=None, every_steps=1)
+    with pytest.raises(FloatingPointError):
+        toy_trainer(tmp_path, callbacks=[Poison(), ProgressLog(1), saver]).fit()
+    assert storage.find_latest_whole(tmp_path / "checkpoints") is None
+
+
+def test_evaluation_comes_every_k_epochs_and_at_the_end(tmp_path):
+    results = iter([{"top1": 10.0}, {"top1": 30.0}])
+    evaluation = Evaluation(lambda on_batch: next(results), every_epochs=2)
+    toy_trainer(tmp_path, steps=9, callbacks=[evaluation]).fit()  # four steps an epoch
+    assert [(row["step"], row["top1"]) for row in rows(tmp_path, "eval")] == [(8, 10.0), (9, 30.0)]
+
+
+def test_the_best_checkpoint_is_of_the_best_evaluation_and_survives(tmp_path):
+    results = iter([{"top1": 10.0}, {"top1": 50.0}, {"top1": 30.0}, {"top1": 20.0}])
+    evaluation = Evaluation(lambda on_batch: next(results), every_epochs=1)
+    saver = Checkpoints(tmp_path / "checkpoints", "", keep_last=1, monitor="top1")
+    toy_trainer(tmp_path, steps=16, callbacks=[evaluation, saver]).fit()
+    assert storage.resolve(tmp_path / "checkpoints" / "best").name == "step_00000008"
+    assert storage.resolve(tmp_path).name == "step_00000016"
+    assert len(storage.checkpoints(tmp_path / "checkpoints")) == 2
+
+
+def test_a_smaller_loss_is_better_in_mode_min(tmp_path):
+    results = iter([{"loss": 1.0}, {"loss": 0.5}, {"loss": 2.0}])
+    evaluation = Evaluation(lambda on_batch: next(results), every_epochs=1)
+    saver = Checkpoints(tmp_path / "checkpoints", "", monitor="loss", monitor_mode="min")
+    toy_trainer(tmp_path, steps=12, callbacks=[evaluation, saver]).fit()
+    assert storage.resolve(tmp_path / "checkpoints" / "best").name == "step_00000008"
+
+
+def test_a_metric_to_monitor_that_nobody_measures_is_an_error(tmp_path):
+    evaluation = Evaluation(lambda on_batch: {"loss": 1.0}, every_epochs=1)
+    saver = Checkpoints(tmp_path / "checkpoints", "", monitor="top1")
+    with pytest.raises(ValueError, match="Global.monitor: the evaluation measures loss, not top1"):
+        toy_trainer(tmp_path, steps=4, callbacks=[evaluation, saver]).fit()
+
+
+def test_the_weight_average_is_evaluated_and_put_away(tmp_path):
+    trainer = toy_trainer(tmp_path, steps=4)
+    ema = WeightEMA(trainer.task, 0.5)
+    seen = []
+
+    def run(on_batch):
+        seen.append(trainer.parameters[0].numpy().copy())
+        return {"top1": 1.0}
+
+    trainer.callbacks = [WeightAverage(ema), Evaluation(run, 1, ema)]
+    trainer.fit()
+    assert len(rows(tmp_path, "eval")) == len(rows(tmp_path, "eval_ema")) == 1
+    assert not np.array_equal(seen[0], seen[1])
+    np.testing.assert_array_equal(trainer.parameters[0].numpy(), seen[0])
+
+
+def test_a_restored_trainer_goes_on_as_if_nothing_had_happened(tmp_path):
+    def saver(name):
+        return Checkpoints(tmp_path / name, "x: 1\n", every_epochs=None, every_steps=3, keep_last=5)
+
+    whole = toy_trainer(tmp_path / "a", steps=8, dropout=0.3, callbacks=[saver("whole")])
+    whole.fit()
+    half = toy_trainer(tmp_path / "b", steps=8, dropout=0.3)
+    saver("whole").restore(half, tmp_path / "whole" / "step_00000003")
+    assert half.step == 3
+    half.fit()
+    for left, right in zip(whole.parameters, half.parameters):
+        np.testing.assert_array_equal(left.numpy(), right.numpy())
+
+
+def test_pictures_do_not_disturb_the_order_of_the_images(tmp_path):
+    losses = {}
+    for name, callbacks in (("without", []), ("with", [Pictures(every_epochs=1)])):
+        seen = losses.setdefault(name, [])
+
+        class Losses(Callback):
+            def on_step_end(self, trainer, metrics, seen=seen):
+                seen.append(float(metrics["loss"]))
+
+        toy_trainer(tmp_path / name, steps=10, callbacks=[Losses(), *callbacks]).fit()
+    assert losses["with"] == losses["without"]
