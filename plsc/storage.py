@@ -17,6 +17,7 @@ import numpy as np
 
 FORMAT = 1
 STATE = "state.json"
+CONFIG = "config.yaml"
 TEMPORARY = ".tmp-"
 POINTERS = ("latest", "best")
 
@@ -45,31 +46,36 @@ def write(
     Returns:
         The checkpoint's directory; `latest` names it.
     """
-    from safetensors.numpy import save_file
-
     directory.mkdir(parents=True, exist_ok=True)
     for leftover in directory.glob(f"{TEMPORARY}*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+        _delete(leftover)
     temporary = directory / f"{TEMPORARY}{step_name(step)}"
     temporary.mkdir()
     try:
-        for part, tensors in arrays.items():
-            save_file({name: np.ascontiguousarray(a) for name, a in tensors.items()}, temporary / f"{part}.safetensors")
-        (temporary / "config.yaml").write_text(config, encoding="utf-8")
-        files = {path.name: _fingerprint(path) for path in sorted(temporary.iterdir())}
-        content = {"format": FORMAT, "step": step, "files": files, **state}
-        (temporary / STATE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        for path in temporary.iterdir():
-            _flush(path)
+        _fill(temporary, arrays, {**state, "format": FORMAT, "step": step}, config)
         target = directory / step_name(step)
-        shutil.rmtree(target, ignore_errors=True)
+        old = _put_aside(target)
         os.replace(temporary, target)
     except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _delete(temporary)
         raise
+    _delete(old)
     _flush(directory)
     point(directory, "latest", target)
     return target
+
+
+def _fill(folder: Path, arrays: Mapping[str, Mapping[str, np.ndarray]], state: Mapping[str, Any], config: str) -> None:
+    """Writes the files of a checkpoint, state.json last, and waits until they are on the disk."""
+    from safetensors.numpy import save_file
+
+    for part, tensors in arrays.items():
+        save_file({name: np.asarray(a, order="C") for name, a in tensors.items()}, folder / f"{part}.safetensors")
+    (folder / CONFIG).write_text(config, encoding="utf-8")
+    files = {path.name: _fingerprint(path) for path in sorted(folder.iterdir())}
+    (folder / STATE).write_text(json.dumps({**state, "files": files}, indent=2) + "\n", encoding="utf-8")
+    for path in (*folder.iterdir(), folder):
+        _flush(path)
 
 
 def point(directory: Path, pointer: str, target: Path) -> None:
@@ -85,12 +91,13 @@ def keep_last(directory: Path, count: int) -> None:
     kept = {target.name for target in (_pointed(directory / name) for name in POINTERS) if target is not None}
     for path in checkpoints(directory)[: -count if count > 0 else None]:
         if path.name not in kept:
-            shutil.rmtree(path)
+            _delete(_put_aside(path))
 
 
 def checkpoints(directory: Path) -> List[Path]:
     """The checkpoint directories of a run, oldest first, whole or not."""
-    return sorted(path for path in directory.glob("step_*") if path.is_dir())
+    found = [path for path in directory.glob("step_*") if path.is_dir() and path.name[5:].isdecimal()]
+    return sorted(found, key=lambda path: int(path.name[5:]))
 
 
 def resolve(path: Union[str, Path]) -> Path:
@@ -105,13 +112,19 @@ def resolve(path: Union[str, Path]) -> Path:
     if path.is_file() and path.name in POINTERS:
         target = _pointed(path)
         if target is None:
-            raise CheckpointError(f"{path} names a checkpoint that is not there; choose another one beside it")
+            raise CheckpointError(
+                f"{path} names {path.read_text(encoding='utf-8').strip()}, which is no checkpoint any more; "
+                f"there {_listed(path.parent)}"
+            )
         return target
     for folder in (path / "checkpoints", path):
         found = find_latest_whole(folder)
         if found is not None:
             return found
-    there = "exists, but holds no whole checkpoint" if path.exists() else "does not exist"
+    if path.is_dir():
+        there = f"holds no whole checkpoint; there {_listed(path)}"
+    else:
+        there = "is no checkpoint directory" if path.exists() else "does not exist"
     raise CheckpointError(
         f"{path} {there}; give a run's output directory, its checkpoints/latest or checkpoints/best, "
         "or a step_... directory"
@@ -119,10 +132,12 @@ def resolve(path: Union[str, Path]) -> Path:
 
 
 def find_latest_whole(directory: Path) -> Optional[Path]:
-    """The newest checkpoint that is whole; older ones stand in for damaged ones. None if there is none."""
-    for path in reversed(checkpoints(Path(directory))):
+    """The checkpoint written last, or if it is damaged the newest one that is whole; None if there is none."""
+    directory = Path(directory)
+    latest = _pointed(directory / "latest")
+    for path in ([latest] if latest is not None else []) + checkpoints(directory)[::-1]:
         try:
-            read_state(path)
+            check_content(path, read_state(path))
         except CheckpointError:
             continue
         return path
@@ -137,8 +152,10 @@ def read_state(path: Path) -> Dict[str, Any]:
     """
     try:
         state = json.loads((path / STATE).read_text(encoding="utf-8"))
-        version, files = state["format"], dict(state["files"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        version, files = int(state["format"]), dict(state["files"])
+    except KeyError as error:
+        raise CheckpointError(f"{path} is no checkpoint of plsc: its {STATE} has no {error}") from None
+    except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path} is no whole checkpoint: {STATE} cannot be read ({error})") from None
     if version > FORMAT:
         raise CheckpointError(f"{path} was written by a newer plsc (format {version}); update plsc to read it")
@@ -166,6 +183,26 @@ def _pointed(pointer: Path) -> Optional[Path]:
         return None
     target = pointer.parent / Path(pointer.read_text(encoding="utf-8").strip()).name
     return target if (target / STATE).is_file() else None
+
+
+def _listed(directory: Path) -> str:
+    names = [found.name for found in checkpoints(directory)] + [n for n in POINTERS if (directory / n).is_file()]
+    return f"is {', '.join(names)}" if names else "is none"
+
+
+def _put_aside(path: Path) -> Path:
+    """Renames a checkpoint that is to be deleted, if it exists, so that no reader meets a part of it."""
+    aside = path.with_name(f"{TEMPORARY}old-{path.name}")
+    if path.exists():
+        os.replace(path, aside)
+    return aside
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _fingerprint(path: Path) -> Dict[str, int]:

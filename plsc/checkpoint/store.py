@@ -9,11 +9,12 @@ import paddle
 from paddle import nn
 
 from plsc import storage
+from plsc.optim.ema import UPDATES
 from plsc.storage import CheckpointError, find_latest_whole, keep_last, point, resolve
 
 __all__ = [
-    "Checkpoint", "CheckpointError", "find_latest_whole", "keep_last", "load", "point", "resolve", "restore_layer",
-    "save", "snapshot",
+    "Checkpoint", "CheckpointError", "assign", "find_latest_whole", "keep_last", "load", "point", "resolve",
+    "restore_layer", "save", "snapshot",
 ]
 
 
@@ -22,11 +23,12 @@ class Checkpoint:
     """What a checkpoint holds.
 
     Args:
-        path: Its directory or file.
+        path: Its directory.
         model: Arrays by structured name, `model.encoder.cls_token`.
-        optimizer: Arrays by structured name and kind; empty in foreign files.
+        optimizer: Arrays by structured name and kind, `model.encoder.cls_token/moment1`.
         ema: The averaged weights, if they were kept.
         state: Content of state.json.
+        config_text: The resolved config of the run, YAML.
     """
 
     path: Path
@@ -34,11 +36,20 @@ class Checkpoint:
     optimizer: Dict[str, np.ndarray] = field(default_factory=dict)
     ema: Optional[Dict[str, np.ndarray]] = None
     state: Dict[str, Any] = field(default_factory=dict)
+    config_text: str = ""
 
 
 def snapshot(tensors: Mapping[str, paddle.Tensor]) -> Dict[str, np.ndarray]:
-    """Host copies of tensors; bfloat16 as uint16, which `set_value` takes back."""
-    return {name: np.array(value.numpy()) for name, value in tensors.items()}
+    """Host copies of tensors, which later steps do not change; bfloat16 as float32, which holds it exactly."""
+    return {
+        name: np.array((value.astype("float32") if value.dtype == paddle.bfloat16 else value).numpy())
+        for name, value in tensors.items()
+    }
+
+
+def assign(tensor: paddle.Tensor, array: np.ndarray) -> None:
+    """Puts an array of the same shape into a tensor, in the tensor's dtype."""
+    tensor.set_value(paddle.to_tensor(array, dtype=tensor.dtype))
 
 
 def save(
@@ -67,7 +78,11 @@ def load(path: Path) -> Checkpoint:
     state = storage.read_state(path)
     storage.check_content(path, state)
     model, optimizer, ema = (storage.read_arrays(path, part) for part in ("model", "optimizer", "ema"))
-    return Checkpoint(path, model or {}, optimizer or {}, ema, state)
+    if model is None:
+        raise CheckpointError(f"{path} is no checkpoint of a run: it has no model.safetensors")
+    config = path / storage.CONFIG
+    text = config.read_text(encoding="utf-8") if config.is_file() else ""
+    return Checkpoint(path, model, optimizer or {}, ema, state, text)
 
 
 def restore_layer(layer: nn.Layer, checkpoint: Checkpoint, ema: bool = False) -> None:
@@ -79,12 +94,14 @@ def restore_layer(layer: nn.Layer, checkpoint: Checkpoint, ema: bool = False) ->
         ema: Take the averaged weights.
 
     Raises:
-        CheckpointError: If names or shapes differ; they are listed.
+        CheckpointError: If names or shapes differ, and then nothing is changed; they are listed.
     """
-    arrays = checkpoint.ema if ema and checkpoint.ema is not None else checkpoint.model
+    if ema and checkpoint.ema is None:
+        raise CheckpointError(f"{checkpoint.path} holds no moving average of the weights; take its own weights")
+    arrays = {name: a for name, a in checkpoint.ema.items() if name != UPDATES} if ema else checkpoint.model
     own = layer.state_dict()
     problems: List[str] = [f"{name} is missing in the checkpoint" for name in own if name not in arrays]
-    problems += [f"{name} is not in this model" for name in arrays if name not in own and name != "updates"]
+    problems += [f"{name} is not in this model" for name in arrays if name not in own]
     problems += [
         f"{name} is {list(arrays[name].shape)} in the checkpoint and {list(value.shape)} in this model"
         for name, value in own.items()
@@ -97,4 +114,4 @@ def restore_layer(layer: nn.Layer, checkpoint: Checkpoint, ema: bool = False) ->
             "use the config it was saved with, or another Global.output_dir"
         )
     for name, value in own.items():
-        value.set_value(arrays[name])
+        assign(value, arrays[name])

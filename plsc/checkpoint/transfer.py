@@ -2,12 +2,13 @@
 
 import math
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
+from fnmatch import fnmatchcase
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from plsc.checkpoint.formats import read_weights
+from plsc.checkpoint.store import assign
 from plsc.nn.pos_embed import resample_pos_embed, resample_relative_position_table
 from plsc.settings import Init
 from plsc.storage import CheckpointError
@@ -18,20 +19,33 @@ Grid = Tuple[int, int]
 
 @dataclass
 class Report:
-    """What `initialise` did, by names within the task."""
+    """What `initialise` did.
+
+    Args:
+        source: The checkpoint.
+        into: The part of the task that was filled.
+        loaded: Names within the task that have a value from the checkpoint, resampled ones included.
+        resampled: Those of them that were resampled to another grid.
+        new: Names within the task that keep their initial values because the checkpoint has none for them.
+        untouched: Names of the task outside `into`, which keep their initial values too.
+        left: Names within the checkpoint that were not used.
+    """
 
     source: str
+    into: str
     loaded: List[str] = field(default_factory=list)
     resampled: List[str] = field(default_factory=list)
     new: List[str] = field(default_factory=list)
+    untouched: List[str] = field(default_factory=list)
     left: List[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        lines = [f"initialised from {self.source}: {len(self.loaded)} tensors taken"]
+        lines = [f"initialised {self.into or 'the task'} from {self.source}: {len(self.loaded)} tensors taken"]
         for names, text in (
-            (self.resampled, "resampled to another grid"),
+            (self.resampled, "of them resampled to another grid"),
             (self.new, "not in the checkpoint, newly initialised"),
-            (self.left, "in the checkpoint, left there"),
+            (self.untouched, f"outside {self.into}, newly initialised"),
+            (self.left, "of the checkpoint not used"),
         ):
             if names:
                 lines.append(f"  {len(names)} {text}: {_shorten(names)}")
@@ -43,62 +57,68 @@ def initialise(task: Any, init: Init) -> Report:
 
     Args:
         task: Its `encoder` is what `into: encoder` means.
-        init: `checkpoint` may be a run, a checkpoint directory, or a published file.
+        init: `checkpoint` may be a run, a checkpoint directory, or a published file. Patterns in `allow_missing` and
+            `allow_unexpected` are compared with whole names and with names below `into` and `take`.
 
     Raises:
         CheckpointError: If something is missing, unexpected or of another shape that is not allowed to be; everything
-            is listed at once.
+            is listed at once, and the task is as before.
     """
     source = read_weights(init.checkpoint)
-    taken = below(source.arrays, source.encoder if init.take == ENCODER else init.take)
-    if not taken:
-        parts = sorted({name.split(".")[0] for name in source.arrays})
-        raise CheckpointError(
-            f"Init.take: {init.checkpoint} holds nothing below {init.take!r}; its names begin with {', '.join(parts)}"
-        )
-    target = below(task.state_dict(), encoder_prefix(task) if init.into == ENCODER else init.into)
-    grid = getattr(task.encoder, "grid_size", None)
-    report = Report(str(init.checkpoint))
-    values, problems = _match(target, taken, grid, init, report)
+    take = source.encoder if init.take == ENCODER else init.take
+    into = encoder_prefix(task) if init.into == ENCODER else init.into
+    state = task.state_dict()
+    taken = _part(source.arrays, take, "Init.take", str(init.checkpoint))
+    target = _part(state, into, "Init.into", "the task")
+    report = Report(str(init.checkpoint), into)
+    report.untouched = [name for name in state if not _is_below(name, into)]
+    values, problems = _match(target, taken, getattr(task.encoder, "grid_size", None), init, report, (take, into))
     if problems:
         shown = "\n  ".join(problems[:40]) + (f"\n  and {len(problems) - 40} more" if len(problems) > 40 else "")
         raise CheckpointError(
-            f"Init: {init.checkpoint} does not fit {init.into or 'the task'}:\n  {shown}\n"
+            f"Init: {take or 'all'} of {init.checkpoint} does not fit {into or 'the task'}:\n  {shown}\n"
             "change the model, or allow it with patterns in Init.allow_missing or Init.allow_unexpected"
         )
+    report.left += [name for name in source.arrays if not _is_below(name, take)]
     for name, value in values.items():
-        target[name].set_value(value)
+        assign(target[name], value)
     return report
 
 
 def _match(
-    target: Mapping[str, Any], taken: Mapping[str, np.ndarray], grid: Optional[Grid], init: Init, report: Report
+    target: Mapping[str, Any],
+    taken: Mapping[str, np.ndarray],
+    grid: Optional[Grid],
+    init: Init,
+    report: Report,
+    prefixes: Tuple[str, str],
 ) -> Tuple[Dict[str, np.ndarray], List[str]]:
     """Decides for every name what happens to it: the values to set, and what does not fit."""
+    take, into = prefixes
     values, problems = {}, []
     for name, tensor in target.items():
+        full, shape = _join(into, name), list(tensor.shape)
         if name not in taken:
-            if _allowed(name, init.allow_missing):
-                report.new.append(name)
+            if _allowed((name, full), init.allow_missing):
+                report.new.append(full)
             else:
-                problems.append(f"{name} {list(tensor.shape)} is not in the checkpoint")
+                problems.append(f"{full} {shape} is not in the checkpoint")
             continue
-        value, shape = taken[name], list(tensor.shape)
+        value = taken[name]
         if list(value.shape) != shape:
             value = _resample(name, value, shape, grid)
-            (report.resampled if value is not None else []).append(name)
-        if value is None:
-            problems.append(f"{name} is {list(taken[name].shape)} in the checkpoint and {shape} in the model")
-        else:
-            values[name] = value.astype(str(tensor.dtype).split(".")[-1])
-            report.loaded.append(name)
+            if value is None:
+                problems.append(f"{full} is {list(taken[name].shape)} in the checkpoint and {shape} in the model")
+                continue
+            report.resampled.append(full)
+        values[name] = value
+        report.loaded.append(full)
     for name, value in taken.items():
-        if name in target:
-            continue
-        if _allowed(name, init.allow_unexpected):
-            report.left.append(name)
-        else:
-            problems.append(f"{name} {list(value.shape)} of the checkpoint is not in the model")
+        full = _join(take, name)
+        if name not in target and _allowed((name, full), init.allow_unexpected):
+            report.left.append(full)
+        elif name not in target:
+            problems.append(f"{full} {list(value.shape)} of the checkpoint is not in the model")
     return values, problems
 
 
@@ -108,26 +128,40 @@ def _resample(name: str, value: np.ndarray, shape: List[int], grid: Optional[Gri
         return None
     if name.endswith("pos_embed"):
         side = math.isqrt(value.shape[1] - 1)
-        if side * side != value.shape[1] - 1:
-            return None
-        return resample_pos_embed(value, (side, side), grid)
-    if name.endswith("relative_position_bias.table"):
-        side = (math.isqrt(value.shape[0] - 3) + 1) // 2
-        if (2 * side - 1) ** 2 + 3 != value.shape[0]:
-            return None
-        return resample_relative_position_table(value, (side, side), grid)
-    return None
+        square, resample = side * side == value.shape[1] - 1, resample_pos_embed
+    elif name.endswith("relative_position_bias.table"):
+        side = (math.isqrt(max(value.shape[0] - 3, 0)) + 1) // 2
+        square, resample = (2 * side - 1) ** 2 == value.shape[0] - 3, resample_relative_position_table
+    else:
+        return None
+    resampled = resample(value, (side, side), grid) if square else None
+    return resampled if resampled is not None and list(resampled.shape) == shape else None
+
+
+def _part(names: Mapping[str, Any], prefix: str, key: str, holder: str) -> Dict[str, Any]:
+    found = below(names, prefix)
+    if not found:
+        parts = ", ".join(sorted({name.split(".")[0] for name in names}))
+        raise CheckpointError(f"{key}: {holder} holds nothing below {prefix!r}; its names begin with {parts}")
+    return found
 
 
 def below(state: Mapping[str, Any], prefix: str) -> Dict[str, Any]:
     """The entries below a prefix of the names, without it; all for an empty prefix."""
-    if not prefix:
-        return dict(state)
-    return {name[len(prefix) + 1 :]: value for name, value in state.items() if name.startswith(prefix + ".")}
+    skipped = len(prefix) + 1 if prefix else 0
+    return {name[skipped:]: value for name, value in state.items() if _is_below(name, prefix)}
 
 
-def _allowed(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch(name, pattern) for pattern in patterns)
+def _is_below(name: str, prefix: str) -> bool:
+    return not prefix or name.startswith(prefix + ".")
+
+
+def _join(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if prefix else name
+
+
+def _allowed(names: Sequence[str], patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
 
 
 def _shorten(names: Sequence[str]) -> str:
@@ -143,4 +177,4 @@ def encoder_prefix(task: Any) -> str:
     for name, layer in task.named_sublayers():
         if layer is task.encoder:
             return name
-    raise ValueError(f"{type(task).__name__}.encoder is no sub-layer of the task")
+    raise ValueError(f"{type(task).__name__}.encoder is no sub-layer of the task; return one of its own layers")

@@ -102,6 +102,6 @@ def _labels(batch: Mapping[str, paddle.Tensor]) -> paddle.Tensor:
     label = batch["label"]
     if label.is_floating_point():
         raise ValueError(
-            f"metrics need class numbers, got soft labels {label.shape}; leave mixup out of DataLoader.Eval"
+            f"metrics need class numbers, got soft labels {list(label.shape)}; leave mixup out of DataLoader.Eval"
         )
     return label.astype("int64").flatten()
