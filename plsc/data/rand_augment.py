@@ -89,8 +89,8 @@ def _enhanced(kind: Any) -> Operation:
 
 
 def _posterize(level: float, rng: np.random.Generator, warp: Warp) -> Change:
-    bits = 4 - int(4 * level)
-    return lambda image: ImageOps.posterize(image, bits)
+    kept = 256 - 2 ** (4 + int(4 * level))  # the four highest bits, down to none, which ImageOps.posterize refuses
+    return lambda image: image.point([value & kept for value in range(256)] * 3)
 
 
 def _solarize(level: float, rng: np.random.Generator, warp: Warp) -> Change:

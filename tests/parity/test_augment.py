@@ -1,0 +1,107 @@
+"""Crops, resizing and normalisation against the reference: pixels exactly, statistics within sampling error."""
+
+import json
+
+import numpy as np
+import paddle
+import pytest
+from PIL import Image
+
+from plsc.data.batch_transforms import Normalize, ToFloat
+from plsc.data.transforms import RandomRegion, TwoSizeCrop, crop_and_resize
+from tests.parity.fixtures import named, read
+
+DRAWS = 20000
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    return read(named("augment_pixels.npz"))[1]
+
+
+@pytest.fixture(scope="module")
+def stats():
+    return json.loads(named("augment_stats.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("expected", "place", "interpolation"), [("first_bicubic", 0, "bicubic"), ("second_lanczos", 1, "lanczos")]
+)
+def test_crop_and_resize(pixels, expected, place, interpolation):
+    top, left, height, width = (int(value) for value in pixels["crop_ijhw"])
+    size = int(pixels["sizes"][place])
+    found = crop_and_resize(Image.fromarray(pixels["image"]), (left, top, width, height), (size, size), interpolation)
+    difference = np.abs(np.asarray(found).astype(int) - pixels[expected].astype(int))
+    assert difference.max() <= 1  # another version of Pillow may round differently
+
+
+def test_two_size_crop_is_that_crop(pixels, monkeypatch):
+    top, left, height, width = (int(value) for value in pixels["crop_ijhw"])
+    crop = TwoSizeCrop(*(int(size) for size in pixels["sizes"]))
+    monkeypatch.setattr(crop, "region", lambda *arguments: (left, top, width, height))
+    sample = crop({"image": Image.fromarray(pixels["image"])}, np.random.default_rng(0))
+    for key, expected in (("image", "first_bicubic"), ("target_image", "second_lanczos")):
+        assert np.abs(np.asarray(sample[key]).astype(int) - pixels[expected].astype(int)).max() <= 1
+
+
+def test_normalised(pixels):
+    batch = {"image": paddle.to_tensor(pixels["first_bicubic"].transpose(2, 0, 1)[None])}
+    found = Normalize()(batch, None)["image"].numpy()[0]
+    np.testing.assert_allclose(found, pixels["first_normalized_imagenet"], atol=1e-6)
+
+
+def test_mapped_for_the_tokenizer(pixels):
+    batch = {"target_image": paddle.to_tensor(pixels["second_lanczos"].transpose(2, 0, 1)[None])}
+    found = ToFloat()(batch, None)["target_image"].numpy()[0]
+    np.testing.assert_allclose(0.8 * found + 0.1, pixels["second_mapped"], atol=1e-6)
+
+
+def draw(stats, fit):
+    """Areas as shares, logarithms of width / height, and the regions (left, top, width, height)."""
+    region, rng = RandomRegion(stats["scale"], stats["ratio"], fit), np.random.default_rng(0)
+    regions = np.array([region(*stats["image_wh"], rng) for _ in range(DRAWS)])
+    width, height = regions[:, 2], regions[:, 3]
+    return width * height / np.prod(stats["image_wh"]), np.log(width / height), regions
+
+
+def assert_quantiles(values, expected, name):
+    """The share of our draws below each of the reference's quantiles is that of the quantile, within 5 deviations."""
+    for level, value in expected.items():
+        level = float(level)
+        below, up_to = np.mean(values < value), np.mean(values <= value)
+        error = 5 * np.sqrt(2 * level * (1 - level) / DRAWS)  # both sides are samples of 20,000
+        assert below - error <= level <= up_to + error, (name, level, below, up_to)
+
+
+@pytest.mark.parametrize(("fit", "part"), [("retry", None), ("clamp", "linprobe_random_resized_crop")])
+def test_crop_statistics(stats, fit, part):
+    expected = stats[part] if part else stats
+    areas, aspects, _ = draw(stats, fit)
+    assert_quantiles(areas, expected["area_fraction_quantiles"], "area")
+    assert_quantiles(aspects, expected["log_aspect_w_over_h_quantiles"], "aspect")
+
+
+def test_crop_means_and_places(stats):
+    areas, aspects, regions = draw(stats, "retry")
+    assert abs(areas.mean() - stats["area_fraction_mean"]) < 5 * areas.std() * np.sqrt(2 / DRAWS)
+    assert abs(aspects.mean() - stats["log_aspect_mean"]) < 5 * aspects.std() * np.sqrt(2 / DRAWS)
+    for axis, name in ((1, "top"), (0, "left")):
+        room = stats["image_wh"][axis] - regions[:, 2 + axis]
+        shares = regions[room > 0, axis] / room[room > 0]
+        assert abs(shares.mean() - stats[f"{name}_fraction_of_range_mean"]) < 5 * shares.std() * np.sqrt(2 / DRAWS)
+
+
+def test_crop_extremes(stats):
+    _, _, regions = draw(stats, "retry")
+    for column, name in enumerate("jiwh"):
+        low, high = stats["min_max"][name]
+        assert regions[:, column].min() == pytest.approx(low, abs=5)
+        assert regions[:, column].max() == pytest.approx(high, abs=10)
+
+
+def test_clamped_crops_touch_the_border_as_often(stats):
+    expected = stats["linprobe_random_resized_crop"]
+    _, _, regions = draw(stats, "clamp")
+    full_height = np.mean(regions[:, 3] == stats["image_wh"][1])
+    assert abs(full_height - expected["fraction_clamped_to_full_height"]) < 0.025
+    assert np.mean(regions[:, 2] == stats["image_wh"][0]) < 0.001
