@@ -173,7 +173,17 @@ class Trainer:
         return metrics
 
     def prepare(self, batch: Batch, rng: np.random.Generator) -> Batch:
-        """A batch as the task takes it: augmented, normalised, with targets."""
+        """A batch as the task takes it: augmented, normalised, with targets.
+
+        Raises:
+            ValueError: If the batch lacks what the task needs.
+        """
+        missing = [key for key in self.task.required_keys if key not in batch]
+        if missing:
+            raise ValueError(
+                f"{type(self.task).__name__} needs {', '.join(missing)} in a batch, which holds {', '.join(batch)}; "
+                "labels come from a folder with one sub-folder per class, masks from the section MaskGenerator"
+            )
         with paddle.no_grad():
             for transform in self.batch_transforms:
                 batch = transform(batch, rng)

@@ -121,6 +121,13 @@ def test_a_restored_step_continues_in_the_middle_of_an_epoch(tmp_path):
     assert trainer.loader.position == (1, 2)
 
 
+def test_a_batch_without_what_the_task_needs_is_an_error(tmp_path):
+    trainer = toy_trainer(tmp_path)
+    trainer.task.required_keys = ("image", "label")
+    with pytest.raises(ValueError, match="ToyTask needs label in a batch.*labels come from"):
+        trainer.fit()
+
+
 def test_the_toy_loader_repeats_itself():
     loader = ToyLoader()
     first = [batch["image"].numpy() for batch in loader]
