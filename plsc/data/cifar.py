@@ -28,7 +28,7 @@ class Cifar:
                 "https://www.cs.toronto.edu/~kriz/cifar.html and set the dataset's root to its folder"
             )
         # The archive holds pickles, which can run code: only the published file is opened.
-        if hashlib.md5(self.path.read_bytes()).hexdigest() != self.md5:
+        if hashlib.md5(self.path.read_bytes(), usedforsecurity=False).hexdigest() != self.md5:
             raise ValueError(f"{self.path}: is not the published {self.archive} (MD5 {self.md5}); download it again")
         self._items = self.reader(data_file=str(self.path), mode=split, download=False, backend="pil")
 

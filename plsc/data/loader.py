@@ -1,9 +1,11 @@
 """Batches as Paddle tensors, read in this process or by worker processes, the same either way."""
 
 import os
+import shutil
 import signal
 import sys
 import traceback
+from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
 import numpy as np
@@ -13,6 +15,8 @@ from plsc.data.pipeline import Arrays, SampleDataset, Transform, collate
 from plsc.data.sampler import EpochBatchSampler, Position
 
 _FAILURE = "failure"  # key of a batch that could not be made
+_SHARED_MEMORY = Path("/dev/shm")
+_ENOUGH_SHARED_MEMORY = 2**30  # a recipe's batch has 12 MB, and there are two for each of tens of workers
 
 
 class DataLoader:
@@ -31,7 +35,8 @@ class DataLoader:
         world_size: Number of processes that train.
         accumulate: Micro-batches per optimizer step.
         prefetch: Batches each worker prepares ahead.
-        use_shared_memory: Workers hand batches over in /dev/shm; false: through pipes, for where that is small.
+        use_shared_memory: Workers hand batches over in /dev/shm; false: through pipes; not given: whichever fits, as
+            containers often have 64 MB there, and a worker that finds it full dies of a bus error.
 
     Raises:
         ValueError: If a number is out of range or the dataset has less than one global batch.
@@ -51,7 +56,7 @@ class DataLoader:
         world_size: int = 1,
         accumulate: int = 1,
         prefetch: int = 2,
-        use_shared_memory: bool = True,
+        use_shared_memory: Optional[bool] = None,
     ) -> None:
         for name, value, least in (("num_workers", num_workers, 0), ("prefetch", prefetch, 1)):
             if value < least:
@@ -63,7 +68,7 @@ class DataLoader:
         )
         self.num_workers = num_workers
         self.prefetch = prefetch
-        self.use_shared_memory = use_shared_memory
+        self.use_shared_memory = _has_shared_memory() if use_shared_memory is None else use_shared_memory
 
     @property
     def accumulate(self) -> int:
@@ -155,6 +160,10 @@ class _OneByOne(paddle.io.BatchSampler):
 
     def __len__(self) -> int:
         return len(self.batches)
+
+
+def _has_shared_memory() -> bool:
+    return _SHARED_MEMORY.is_dir() and shutil.disk_usage(_SHARED_MEMORY).free >= _ENOUGH_SHARED_MEMORY
 
 
 def _only(items: Sequence[Arrays]) -> Arrays:

@@ -14,7 +14,7 @@ from plsc.registry import TRANSFORMS
 
 Sample = Dict[str, Any]
 Size = Union[int, Tuple[int, int]]
-Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Region = Tuple[int, int, int, int]  # left, top, width, height
 
 _ATTEMPTS = 10

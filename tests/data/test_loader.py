@@ -5,6 +5,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import paddle
@@ -72,6 +73,15 @@ def test_workers_change_nothing(workers, shared):
     reading = loader(num_workers=workers, use_shared_memory=shared)
     for epoch, step in ((0, 0), (1, 0), (1, 3)):
         assert_same(read(reading, epoch, step), read(loader(), epoch, step))
+
+
+def test_small_shared_memory_is_not_used(monkeypatch):
+    for free, expected in ((2**26, False), (2**34, True)):
+        monkeypatch.setattr("shutil.disk_usage", lambda path, free=free: SimpleNamespace(free=free))
+        assert loader().use_shared_memory == expected
+        assert loader(use_shared_memory=True).use_shared_memory
+    monkeypatch.setattr("plsc.data.loader._SHARED_MEMORY", Path("/nowhere"))
+    assert not loader().use_shared_memory
 
 
 def test_continues_in_the_middle_of_an_epoch():
