@@ -40,7 +40,8 @@ class Report:
     left: List[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        lines = [f"initialised {self.into or 'the task'} from {self.source}: {len(self.loaded)} tensors taken"]
+        into = f" into {self.into}" if self.into else ""
+        lines = [f"initialised from {self.source}: {len(self.loaded)} tensors taken{into}"]
         for names, text in (
             (self.resampled, "of them resampled to another grid"),
             (self.new, "not in the checkpoint, newly initialised"),

@@ -68,7 +68,7 @@ def test_the_encoder_goes_into_the_encoder(tmp_path):
     assert report.untouched == outside
     assert sorted(report.left) == sorted(outside)
     text = str(report)
-    assert text.startswith(f"initialised model.encoder from {tmp_path}: 8 tensors taken\n")
+    assert text.startswith(f"initialised from {tmp_path}: 8 tensors taken into model.encoder\n")
     assert "4 outside model.encoder, newly initialised: model.head.weight" in text
     assert "4 of the checkpoint not used: model." in text
 
@@ -89,7 +89,7 @@ def test_everything(tmp_path):
     report = initialise(task, Init(saved(tmp_path, source), take="", into=""))
     for name, value in values(task).items():
         np.testing.assert_array_equal(value, values(source)[name], err_msg=name)
-    assert str(report) == f"initialised the task from {tmp_path}: 12 tensors taken"
+    assert str(report) == f"initialised from {tmp_path}: 12 tensors taken"
 
 
 def test_literal_parts(tmp_path):
