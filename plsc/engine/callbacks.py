@@ -93,16 +93,16 @@ class Evaluation(Callback):
         epoch_due = self.every_epochs and trainer.at_epoch_end and round(trainer.epoch) % self.every_epochs == 0
         if not (epoch_due or trainer.finished):
             return
-        trainer.evaluation = self._measure(trainer, "eval")
+        trainer.evaluation = self._measure(trainer, "eval", trainer.stop_if_asked)
         if self.ema is not None:
-            with self.ema.swap(trainer.task):
-                trainer.evaluation = self._measure(trainer, "eval_ema")
+            with self.ema.swap(trainer.task):  # not interruptible: what is saved are the run's own weights
+                trainer.evaluation = self._measure(trainer, "eval_ema", None)
         for callback in trainer.callbacks:
             if isinstance(callback, ProgressLog):
                 callback.restart_clock()
 
-    def _measure(self, trainer: Trainer, split: str) -> Dict[str, float]:
-        results = self.run(on_batch=trainer.stop_if_asked)
+    def _measure(self, trainer: Trainer, split: str, on_batch: Optional[Callable[[], None]]) -> Dict[str, float]:
+        results = self.run(on_batch=on_batch)
         text = "  ".join(f"{name} {value:.4g}" for name, value in results.items())
         trainer.log.record(split, trainer.step, trainer.epoch, results, f"{split} at epoch {trainer.epoch:.2f}: {text}")
         return results

@@ -151,6 +151,7 @@ class Trainer:
             The task's scalars averaged over the micro-batches, with `grad_norm` (before clipping); on the device.
         """
         self.optimizer.set_lr(self.schedule(self.step))
+        self.optimizer.set_progress(self.step / self.plan.total_steps)
         paddle.seed(self._step_seed())
         rng = np.random.default_rng([self.seed, self.step, distributed.rank(), BATCH_SALT])
         metrics: Dict[str, paddle.Tensor] = {}

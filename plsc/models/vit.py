@@ -9,7 +9,7 @@ from plsc.nn.attention import RelativePositionBias
 from plsc.nn.block import Block
 from plsc.nn.drop_path import drop_path_ramp
 from plsc.nn.flops import block_flops, linear_flops
-from plsc.nn.init import rescale_by_depth_, truncated_normal_, truncated_normal_linear_, zero_bias_
+from plsc.nn.init import rescale_by_depth_, truncated_normal_, truncated_normal_linear_, xavier_uniform_, zero_bias_
 from plsc.nn.patch_embed import PatchEmbed
 from plsc.nn.pos_embed import sincos_2d
 from plsc.nn.utils import to_pair
@@ -29,8 +29,7 @@ class ViT(nn.Layer):
     """Vision transformer with a class token, BEiT's attention biases and layer scale.
 
     Dosovitskiy et al., arXiv 2010.11929; CAE, `modeling_cae_helper.VisionTransformerEncoder` and
-    `modeling_finetune.VisionTransformer`. Matrices start from a truncated normal distribution, scaled down with
-    depth.
+    `modeling_finetune.VisionTransformer`.
 
     Args:
         image_size: Height and width in pixels.
@@ -51,6 +50,9 @@ class ViT(nn.Layer):
             differs on grids that are not square; `learned`; `none`.
         relative_position_bias: Of the attention logits: `per_block`, one `shared` by all blocks, `both` added up (the
             authors' `--shared_rel_pos_bias`), or `none`.
+        init: Of the matrices: `truncated_normal`, scaled down with depth, as in fine-tuning, or `xavier`, as in
+            pre-training. A narrow network that is trained from scratch needs `xavier`: the other hardly lets the image
+            through at first.
 
     Raises:
         ValueError: If image, patch, width and heads do not fit together, or a rate is outside [0, 1).
@@ -74,6 +76,7 @@ class ViT(nn.Layer):
         norm_eps: float = 1e-6,
         pos_embed: Literal["sincos", "sincos_official", "learned", "none"] = "sincos",
         relative_position_bias: Literal["none", "per_block", "shared", "both"] = "none",
+        init: Literal["truncated_normal", "xavier"] = "truncated_normal",
     ) -> None:
         super().__init__()
         _check(depth=depth, drop_rate=drop_rate, attn_drop_rate=attn_drop_rate)
@@ -111,7 +114,7 @@ class ViT(nn.Layer):
             ]
         )
         self.norm = nn.LayerNorm(embed_dim, epsilon=norm_eps)
-        self._initialize()
+        self._initialize(init)
 
     @property
     def image_size(self) -> Tuple[int, int]:
@@ -203,15 +206,19 @@ class ViT(nn.Layer):
             table = sincos_table(self.grid_size, self.embed_dim, official_order=kind == "sincos_official")
             self.register_buffer("pos_embed", table, persistable=False)
 
-    def _initialize(self) -> None:
+    def _initialize(self, init: str) -> None:
         for parameter in (self.cls_token, self.patch_embed.proj.weight):
             truncated_normal_(parameter, INIT_STD)
         zero_bias_(self.patch_embed.proj)
         if self.position_kind == "learned":
             truncated_normal_(self.pos_embed, INIT_STD)
-        for layer in self.sublayers():
-            if isinstance(layer, nn.Linear):
-                truncated_normal_linear_(layer, INIT_STD)
+        linears = [layer for layer in self.sublayers() if isinstance(layer, nn.Linear)]
+        if init == "xavier":
+            for linear in linears:
+                xavier_uniform_(linear)
+            return
+        for linear in linears:
+            truncated_normal_linear_(linear, INIT_STD)
         rescale_by_depth_((block.attn.proj, block.mlp.fc2) for block in self.blocks)
 
 

@@ -7,6 +7,7 @@ import pytest
 from plsc import storage
 from plsc.engine.callbacks import Evaluation, Pictures, ProgressLog, WeightAverage
 from plsc.engine.checkpointing import Checkpoints
+from plsc.engine.interrupt import Interrupted
 from plsc.engine.trainer import Callback
 from plsc.optim.ema import WeightEMA
 from tests.engine.toys import toy_trainer
@@ -126,3 +127,26 @@ def test_pictures_do_not_disturb_the_order_of_the_images(tmp_path):
 
         toy_trainer(tmp_path / name, steps=10, callbacks=[Losses(), *callbacks]).fit()
     assert losses["with"] == losses["without"]
+
+
+def test_a_stop_request_while_the_average_is_evaluated_saves_the_own_weights(tmp_path):
+    trainer = toy_trainer(tmp_path, steps=4)
+    ema = WeightEMA(trainer.task, 0.5)
+    own = {}
+
+    def run(on_batch):
+        if not own:
+            own.update({name: value.numpy().copy() for name, value in trainer.task.state_dict().items()})
+        else:
+            trainer.stop_request.signal_number = 15
+        if on_batch is not None:
+            on_batch()
+        return {"top1": 1.0}
+
+    saved = {}
+    trainer.save = lambda t: saved.update({name: value.numpy().copy() for name, value in t.task.state_dict().items()})
+    trainer.callbacks = [WeightAverage(ema), Evaluation(run, 1, ema)]
+    with pytest.raises(Interrupted):
+        trainer.fit()
+    for name, value in own.items():
+        np.testing.assert_array_equal(saved[name], value)
