@@ -87,7 +87,9 @@ def initialise(task: Task, config: Config, log: RunLog) -> None:
     """Takes weights from the checkpoint that the section Init names, and says what was taken and what was not."""
     init: settings.Init = read_settings(config, "Init")
     if init.checkpoint is not None:
-        log.say(str(transfer.initialise(task, init)))
+        report = transfer.initialise(task, init)
+        task.on_weights_loaded(report.loaded)
+        log.say(str(report))
 
 
 def build_list(kind: registry.Registry, nodes: Optional[List[Any]]) -> List[Any]:

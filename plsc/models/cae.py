@@ -247,6 +247,10 @@ class CAE(nn.Layer):
         """
         update_teacher(self.teacher, self.encoder, self.teacher_momentum)
 
+    def reset_teacher(self) -> None:
+        """Makes the teacher a copy of the encoder, as it is at the start of training."""
+        update_teacher(self.teacher, self.encoder, 0.0)
+
     def _check_counts(self, visible: int, masked: int) -> None:
         rows, columns = self.encoder.grid_size
         if visible + masked != rows * columns or masked == 0:

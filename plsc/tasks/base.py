@@ -4,7 +4,7 @@ A method is one subclass of `Task` with its networks and losses beside it. The e
 and in this order: `prepare` and `forward` for every micro-batch, `before_step`, the optimizer, `on_step_end`.
 """
 
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 import paddle
 from paddle import nn
@@ -45,6 +45,9 @@ class Task(nn.Layer):
     def predict(self, batch: Batch) -> paddle.Tensor:
         """Computes what the metrics of an evaluation compare with `batch["label"]`, such as logits (B, C)."""
         raise NotImplementedError(f"{type(self).__name__} predicts nothing; remove the section Metric")
+
+    def on_weights_loaded(self, names: Sequence[str]) -> None:
+        """Called after `Init` has filled the parameters `names`; for what has to follow them, such as a teacher."""
 
     def before_step(self, progress: float) -> None:
         """Called once per optimizer step, between the last backward pass and the optimizer's update.

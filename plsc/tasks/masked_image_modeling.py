@@ -1,6 +1,6 @@
 """Pre-training by predicting what is behind the masked patches: tokens or pixels, and for CAE their latents."""
 
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Sequence
 
 import numpy as np
 import paddle
@@ -48,6 +48,11 @@ class MaskedImageModeling(Task):
     def forward(self, batch: Batch) -> Dict[str, paddle.Tensor]:
         outputs = self.model(batch["image"], batch["visible_index"], batch["masked_index"])
         return self.loss(outputs, batch["targets"])
+
+    def on_weights_loaded(self, names: Sequence[str]) -> None:
+        """A teacher that did not come with the encoder's weights starts as a copy of it."""
+        if hasattr(self.model, "reset_teacher") and not any(name.startswith("model.teacher.") for name in names):
+            self.model.reset_teacher()
 
     def before_step(self, progress: float) -> None:
         """Moves the teacher: before the optimizer's update, so it stays one update behind, as in the reference."""

@@ -1,0 +1,116 @@
+import numpy as np
+import paddle
+import pytest
+
+from plsc import storage
+from plsc.nn.utils import set_training
+from plsc.tokenizers import DalleTokenizer, DiscreteVAE, DVAETokenizer, PixelTarget, RandomTokenizer
+
+
+def batch(size=2, pixels=16):
+    image = np.random.default_rng(0).random((size, 3, pixels, pixels)).astype("float32")
+    return {"image": paddle.to_tensor(image), "target_image": paddle.to_tensor(image)}
+
+
+def make_dvae(**options):
+    paddle.seed(0)
+    return DiscreteVAE(image_size=16, patch_size=4, vocab_size=8, width=8, **options)
+
+
+def save_run(path, model, config="Model: {name: DiscreteVAE, image_size: 16, patch_size: 4, vocab_size: 8, width: 8}"):
+    arrays = {f"model.{name}": value.numpy() for name, value in model.state_dict().items()}
+    return storage.write(path / "checkpoints", 5, {"model": arrays}, {"encoder": "model"}, config)
+
+
+def test_a_run_of_tokenizer_training_becomes_a_tokenizer(tmp_path):
+    model = make_dvae()
+    save_run(tmp_path, model)
+    tokenizer = DVAETokenizer(str(tmp_path))
+    set_training(model, False)
+    tokens = tokenizer(batch())
+    expected = model.token_logits(batch()["image"]).argmax(axis=-1)
+    np.testing.assert_array_equal(tokens.numpy(), expected.numpy())
+    assert tokens.shape == [2, 16] and tokens.dtype == paddle.int64 and tokenizer.vocab_size == 8
+    decoded = tokenizer.decode(tokens)
+    assert decoded.shape == [2, 3, 16, 16] and float(decoded.min()) >= 0 and float(decoded.max()) <= 1
+
+
+def test_a_run_of_something_else_is_no_tokenizer(tmp_path):
+    save_run(tmp_path, make_dvae(), "Model: {name: CAE}")
+    with pytest.raises(ValueError, match="holds no DiscreteVAE; train one with the task TokenizerTraining"):
+        DVAETokenizer(str(tmp_path))
+
+
+def test_a_missing_run_is_named(tmp_path):
+    with pytest.raises(ValueError, match="nowhere"):
+        DVAETokenizer(str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("straight_through", [False, True])
+def test_gradients_reach_the_encoder_through_soft_tokens(straight_through):
+    model = make_dvae(straight_through=straight_through)
+    outputs = model(batch()["image"])
+    assert outputs["logits"].shape == [2, 16, 8] and outputs["reconstruction"].shape == [2, 3, 16, 16]
+    outputs["reconstruction"].mean().backward()
+    assert float(model.encoder[0].weight.grad.abs().sum()) > 0
+
+
+def test_straight_through_tokens_are_hard_in_value():
+    model = make_dvae(straight_through=True)
+    tokens = model._soft_tokens(paddle.randn([2, 5, 8])).numpy()
+    np.testing.assert_allclose(np.sort(tokens, axis=-1)[..., -1], 1, atol=1e-6)
+    np.testing.assert_allclose(tokens.sum(axis=-1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"image_size": 30}, "patch_size must divide image_size, got 4 for images of 30 x 30"),
+        ({"vocab_size": 1}, "vocab_size must be at least 2"),
+    ],
+)
+def test_impossible_sizes_are_errors(options, message):
+    with pytest.raises(ValueError, match=message):
+        DiscreteVAE(**options)
+
+
+def test_an_image_of_another_size_is_an_error():
+    with pytest.raises(ValueError, match=r"takes images of \(16, 16\), got \(8, 8\)"):
+        make_dvae()(paddle.zeros([1, 3, 8, 8]))
+
+
+def test_random_tokens_depend_on_pixels_and_seed_alone():
+    one, two, other = (RandomTokenizer(64, patch_size=4, seed=seed)(batch()).numpy() for seed in (0, 0, 1))
+    np.testing.assert_array_equal(one, two)
+    assert (one != other).any()
+    assert one.shape == (2, 16) and len(np.unique(one)) > 5
+
+
+def test_a_missing_second_crop_is_an_error():
+    with pytest.raises(ValueError, match="needs the second crop, target_image; use the transform TwoSizeCrop"):
+        RandomTokenizer(8, 4)({"image": paddle.zeros([1, 3, 8, 8])})
+    with pytest.raises(ValueError, match="not scaled to"):
+        RandomTokenizer(8, 4)({"target_image": paddle.zeros([1, 3, 8, 8], dtype="uint8")})
+
+
+def test_pixel_targets_of_a_patch_are_its_pixels():
+    image = batch()["image"]
+    targets = PixelTarget(4, "none")({"image": image})
+    expected = image[1, :, 4:8, 8:12].transpose([1, 2, 0]).flatten()
+    np.testing.assert_array_equal(targets[1, 6].numpy(), expected.numpy())
+
+
+def test_patches_that_do_not_fill_the_image_are_an_error():
+    with pytest.raises(ValueError, match="patch_size 5 does not divide"):
+        PixelTarget(5)(batch())
+
+
+def test_missing_dalle_weights_say_what_to_do(tmp_path):
+    with pytest.raises(ValueError, match="DALL-E's tokenizer is not there.*train a tokenizer"):
+        DalleTokenizer(str(tmp_path))
+
+
+def test_dalle_weights_of_something_else_are_refused(tmp_path):
+    paddle.save({"conv.w": paddle.zeros([1])}, str(tmp_path / "encoder_weight.pd"))
+    with pytest.raises(ValueError, match="does not hold the weights of DALL-E's tokenizer"):
+        DalleTokenizer(str(tmp_path))
