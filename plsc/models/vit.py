@@ -50,9 +50,9 @@ class ViT(nn.Layer):
             differs on grids that are not square; `learned`; `none`.
         relative_position_bias: Of the attention logits: `per_block`, one `shared` by all blocks, `both` added up (the
             authors' `--shared_rel_pos_bias`), or `none`.
-        init: Of the matrices: `truncated_normal`, scaled down with depth, as in fine-tuning, or `xavier`, as in
-            pre-training. A narrow network that is trained from scratch needs `xavier`: the other hardly lets the image
-            through at first.
+        init: `truncated_normal`, scaled down with depth, as the reference's fine-tuning has it; or `xavier`, with the
+            patch embedding, as in MAE. Small patches and narrow networks need `xavier`: the deviation of the other is
+            fixed, so that hardly anything of the image gets through to their tokens at first.
 
     Raises:
         ValueError: If image, patch, width and heads do not fit together, or a rate is outside [0, 1).
@@ -214,8 +214,8 @@ class ViT(nn.Layer):
             truncated_normal_(self.pos_embed, INIT_STD)
         linears = [layer for layer in self.sublayers() if isinstance(layer, nn.Linear)]
         if init == "xavier":
-            for linear in linears:
-                xavier_uniform_(linear)
+            for layer in (self.patch_embed.proj, *linears):
+                xavier_uniform_(layer)
             return
         for linear in linears:
             truncated_normal_linear_(linear, INIT_STD)

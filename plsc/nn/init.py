@@ -26,11 +26,16 @@ def truncated_normal_(parameter: paddle.Tensor, std: float, limit: Optional[floa
     _fill(parameter, lambda p: paddle.erfinv(_uniform(p, edge)) * (math.sqrt(2.0) * std))
 
 
-def xavier_uniform_(linear: nn.Linear) -> None:
-    """Draws a weight uniformly from +-sqrt(6 / (inputs + outputs)) and sets the bias to zero."""
-    bound = math.sqrt(6.0 / sum(linear.weight.shape))
-    _fill(linear.weight, lambda p: _uniform(p, bound))
-    zero_bias_(linear)
+def xavier_uniform_(layer: nn.Layer) -> None:
+    """Draws a weight uniformly from +-sqrt(6 / (inputs + outputs)) and sets the bias to zero.
+
+    Args:
+        layer: A Linear, or a convolution whose windows do not overlap, which is a Linear over their pixels.
+    """
+    shape = layer.weight.shape
+    bound = math.sqrt(6.0 / (shape[0] + math.prod(shape[1:])))
+    _fill(layer.weight, lambda p: _uniform(p, bound))
+    zero_bias_(layer)
 
 
 def truncated_normal_linear_(linear: nn.Linear, std: float) -> None:
