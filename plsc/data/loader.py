@@ -1,5 +1,8 @@
 """Batches as Paddle tensors, read in this process or by worker processes, the same either way."""
 
+import atexit
+import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -105,20 +108,27 @@ class DataLoader:
             for positions in self.sampler:
                 yield {key: paddle.to_tensor(value) for key, value in batches.make(positions).items()}
             return
-        reader = iter(self._reader(batches))
+        yield from self._from_workers(batches)
+
+    def _from_workers(self, batches: "_Batches") -> Iterator[Dict[str, paddle.Tensor]]:
+        source = _OneByOne(self.sampler)
+        reader = iter(self._reader(batches, source))
+        close = functools.partial(_close, reader, source)
+        atexit.register(close)  # for a process that ends in the middle of an epoch
         try:
             for batch in reader:
                 if _FAILURE in batch:
-                    _raise(bytes(batch[_FAILURE].numpy()).decode())
+                    raise _error(bytes(batch[_FAILURE].numpy()).decode())
                 yield batch
+            source.stopped = True
         finally:
-            # Its own thread keeps it alive, so dropping it would leave the workers running.
-            reader._try_shutdown_all()
+            close()
+            atexit.unregister(close)
 
-    def _reader(self, batches: "_Batches") -> paddle.io.DataLoader:
+    def _reader(self, batches: "_Batches", source: "_OneByOne") -> paddle.io.DataLoader:
         return paddle.io.DataLoader(
             batches,
-            batch_sampler=_OneByOne(self.sampler),
+            batch_sampler=source,
             collate_fn=_only,
             num_workers=self.num_workers,
             prefetch_factor=self.prefetch,
@@ -150,13 +160,17 @@ class _Batches(paddle.io.Dataset):
 
 
 class _OneByOne(paddle.io.BatchSampler):
-    """Makes Paddle ask the dataset for a whole batch at once."""
+    """Makes Paddle ask the dataset for a whole batch at once, until it is `stopped`."""
 
     def __init__(self, sampler: EpochBatchSampler) -> None:
         self.batches = sampler
+        self.stopped = False
 
     def __iter__(self) -> Iterator[List[List[Position]]]:
-        return ([positions] for positions in self.batches)
+        for positions in self.batches:
+            if self.stopped:
+                return
+            yield [positions]
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -170,9 +184,22 @@ def _only(items: Sequence[Arrays]) -> Arrays:
     return items[0]
 
 
-def _raise(text: str) -> None:
+def _close(reader: Any, source: _OneByOne) -> None:
+    """Ends the workers. What is on its way is taken first: it would stay in /dev/shm, even after this process.
+
+    Dropping the reader would not do: its own thread keeps it alive, and the workers with it.
+    """
+    if not source.stopped:
+        source.stopped = True
+        with contextlib.suppress(Exception):
+            for _ in reader:
+                pass
+    reader._try_shutdown_all()
+
+
+def _error(text: str) -> Exception:
     kind, message = text.split(":", 1)
-    raise (ValueError if kind == ValueError.__name__ else RuntimeError)(message)
+    return (ValueError if kind == ValueError.__name__ else RuntimeError)(message)
 
 
 def _quiet_worker(worker_id: int) -> None:
