@@ -46,7 +46,13 @@ def _section(name: str, entries: Registry) -> Iterator[str]:
         annotations = annotations_of(entries.get(component))
         arguments = [_argument(p, annotations) for p in entries.parameters(component).values()]
         unbroken = ", ".join(argument.replace(" ", "\0") for argument in arguments)
-        lines = textwrap.fill(f"{component}({unbroken})", _WIDTH, subsequent_indent=" " * 8, break_on_hyphens=False)
+        lines = textwrap.fill(
+            f"{component}({unbroken})",
+            _WIDTH,
+            subsequent_indent=" " * 8,
+            break_on_hyphens=False,
+            break_long_words=False,
+        )
         yield lines.replace("\0", " ")
         yield "    " + (entries.get(component).__doc__ or "").strip().split("\n")[0]
 

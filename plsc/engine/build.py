@@ -108,6 +108,7 @@ def build_loader(config: Config, split: str, run: settings.Global) -> DataLoader
         mask_generator=registry.MASK_GENERATORS.build(masks) if masks is not None else None,
         batch_size=loader.batch_size,
         num_workers=loader.num_workers,
+        prefetch=loader.prefetch,
         shuffle=loader.shuffle and split == "Train",
         drop_last=loader.drop_last and split == "Train",
         seed=run.seed,
