@@ -1,6 +1,6 @@
 """Pixels as targets."""
 
-from typing import Literal, Sequence
+from typing import Literal, Sequence, Tuple
 
 import paddle
 
@@ -59,11 +59,17 @@ class PixelTarget:
             mean, std = (paddle.to_tensor(v, dtype=image.dtype).reshape(shape) for v in (self.mean, self.std))
             image = image * std + mean
         pixels = patchify(image, self.patch_size, self.patch_size)  # (B, N, P * P, 3)
-        if self.normalize == "channel":
-            mean, std = pixels.mean(axis=2, keepdim=True), pixels.std(axis=2, keepdim=True)
-            return ((pixels - mean) / (std + 1e-6)).flatten(2)
-        flat = pixels.flatten(2)
         if self.normalize == "none":
-            return flat
-        variance = flat.var(axis=2, keepdim=True, unbiased=self.normalize == "patch")
-        return (flat - flat.mean(axis=2, keepdim=True)) / (variance + 1e-6).sqrt()
+            return pixels.flatten(2)
+        if self.normalize == "channel":
+            centred, variance = _moments(pixels, unbiased=True)
+            return (centred / (variance.sqrt() + 1e-6)).flatten(2)
+        centred, variance = _moments(pixels.flatten(2), unbiased=self.normalize == "patch")
+        return centred / (variance + 1e-6).sqrt()
+
+
+def _moments(values: paddle.Tensor, unbiased: bool) -> Tuple[paddle.Tensor, paddle.Tensor]:
+    """Values minus their mean over axis 2, and their variance there."""
+    centred = values - values.mean(axis=2, keepdim=True)
+    count = values.shape[2] - (1 if unbiased else 0)
+    return centred, centred.square().sum(axis=2, keepdim=True) / float(count)
