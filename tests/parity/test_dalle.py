@@ -8,6 +8,7 @@ from paddle.nn import functional as F
 from plsc.tokenizers import DalleTokenizer
 from plsc.tokenizers.dalle import DalleDecoder, DalleEncoder, map_pixels, unmap_pixels
 from tests.parity import fixtures
+from tests.parity.deviation import check
 
 
 def build(path):
@@ -20,7 +21,7 @@ def build(path):
 
 
 def close(ours, reference, atol=1e-5):
-    np.testing.assert_allclose(ours.numpy(), reference, rtol=0, atol=atol)
+    check("DALL-E", ours, reference, atol)
 
 
 @pytest.mark.parametrize("path", fixtures.of_kind("dalle"))

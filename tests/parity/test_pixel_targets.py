@@ -2,12 +2,12 @@
 
 import re
 
-import numpy as np
 import paddle
 import pytest
 
 from plsc.tokenizers import PixelTarget
 from tests.parity import fixtures
+from tests.parity.deviation import check
 
 
 @pytest.mark.parametrize("normalize", ["none", "layernorm", "patch", "channel"])
@@ -16,7 +16,7 @@ def test_targets(normalize, denorm):
     _, arrays = fixtures.read(fixtures.named("rgb_targets_derived.npz"))
     target = PixelTarget(int(arrays["patch_size"]), normalize, denorm)
     ours = target({"image": paddle.to_tensor(arrays["samples"].astype("float64"))}).numpy()
-    np.testing.assert_allclose(ours, arrays[f"target_{normalize}_denorm{int(denorm)}"], rtol=0, atol=2e-7)
+    check("pixel targets", ours, arrays[f"target_{normalize}_denorm{int(denorm)}"], 2e-7, name=normalize)
 
 
 def test_every_array_of_the_fixture_is_known():
