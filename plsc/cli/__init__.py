@@ -9,6 +9,7 @@ from typing import List, Optional
 VERBS = {
     "train": "train from a config: pre-training, fine-tuning, probing, tokenizer training",
     "eval": "evaluate a checkpoint with the config it was trained with",
+    "convert": "convert weights between plsc, PLSC, the authors' CAE and timm",
 }
 _MODULES = {"eval": "evaluation"}
 

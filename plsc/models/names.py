@@ -90,6 +90,28 @@ def plsc_name(name: str) -> str:
     return _apply(_TO_PLSC, name)
 
 
+def classifier_official_name(name: str, mean_pooling: bool, attentive: bool, batch_norm: bool) -> str:
+    """The references' name for one of ours in `Classifier`.
+
+    Args:
+        name: Ours.
+        mean_pooling: The encoder's last norm comes after the pooling, where they call it `fc_norm`.
+        attentive: The head is attentive: its batch norm is their `fc_norm`.
+        batch_norm: The head is a linear probe with a batch norm: they number the two, `head.0` and `head.1`.
+    """
+    rules = _rules(
+        (r"^head\.batch_norm\.", "fc_norm." if attentive else "head.0."),
+        (r"^head\.linear\.", "head.1." if batch_norm else "head."),
+        (r"^head\.query_token$", "query_token"),
+        (r"^head\.blocks\.", "attentive_blocks."),
+        (r"^encoder\.norm\.", "fc_norm." if mean_pooling else "norm."),
+        (r"^encoder\.relative_position_bias\.table$", "rel_pos_bias.relative_position_bias_table"),
+        (r"attn\.relative_position_bias\.table$", "attn.relative_position_bias_table"),
+        (r"^encoder\.", ""),
+    )
+    return _apply(rules, name)
+
+
 def is_transposed(name: str) -> bool:
     """Whether the array of this name, ours or a reference's, is a linear weight: (out, in) in the authors' files."""
     return _LINEAR_WEIGHT.search(name) is not None

@@ -1,0 +1,171 @@
+"""Weights from one project's file to another's, both ways."""
+
+import os
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any, Callable, Dict, Optional
+
+import numpy as np
+import yaml
+
+from plsc import storage
+from plsc.checkpoint.formats import PREFIX, Arrays, Weights, read_weights
+from plsc.checkpoint.torch_file import write_torch_file
+from plsc.models.names import classifier_official_name, is_transposed, official_name, plsc_name
+from plsc.nn.pos_embed import sincos_2d
+from plsc.storage import CheckpointError
+
+FORMATS = ("plsc", "official", "own", "safetensors", "timm-vit")
+
+
+def convert(source: Path, target: Path, to: str, force: bool = False) -> str:
+    """Writes the weights of `source` as `target` in another format; nothing is left behind if it fails.
+
+    Args:
+        source: Anything `read_weights` reads.
+        target: A file, or for `own` a directory that `Init.checkpoint` takes.
+        to: One of FORMATS: PLSC's `.pd`, the authors' `.pth`, a checkpoint of ours, our names as safetensors, or the
+            encoder (and head) as timm's VisionTransformer names them (`.safetensors`, otherwise torch's format).
+        force: Replace `target` if it exists.
+
+    Returns:
+        What was written, in a sentence.
+
+    Raises:
+        CheckpointError: If the source cannot be read, or the target format cannot hold it.
+        FileExistsError: If the target exists.
+    """
+    if target.exists() and not force:
+        raise FileExistsError(f"{target} exists; choose another name or give --force")
+    weights = read_weights(source)
+    temporary = target.with_name(f".{target.name}.tmp")
+    _remove(temporary)
+    try:
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        count = _WRITERS[to](weights, temporary, target)
+        _remove(target)
+        os.replace(temporary, target)
+    finally:
+        _remove(temporary)
+    return f"{target}: {count} tensors as {to}"
+
+
+def _write_own(weights: Weights, path: Path, target: Path) -> int:
+    state = {"encoder": weights.encoder, "pooling": weights.pooling}
+    parts = {"model": weights.arrays, **({"fixed": weights.fixed} if weights.fixed else {})}
+    storage.write(path, 0, parts, state, weights.config or "{}\n")
+    return len(weights.arrays)
+
+
+def _write_safetensors(weights: Weights, path: Path, target: Path) -> int:
+    fixed = {f"fixed.{name}": value for name, value in weights.fixed.items()}
+    return _save_safetensors({**weights.arrays, **fixed}, path, {"pooling": weights.pooling or ""})
+
+
+def _write_plsc(weights: Weights, path: Path, target: Path) -> int:
+    state = _foreign(weights, plsc_name, transposed=False)
+    with open(path, "wb") as file:
+        pickle.dump({"model": state}, file, protocol=4)
+    return len(state)
+
+
+def _write_official(weights: Weights, path: Path, target: Path) -> int:
+    state = _foreign(weights, official_name, transposed=True)
+    write_torch_file(path, state)
+    return len(state)
+
+
+def _write_timm(weights: Weights, path: Path, target: Path) -> int:
+    state = _timm(weights)
+    if target.suffix == ".safetensors":
+        return _save_safetensors(state, path, {})
+    write_torch_file(path, state)
+    return len(state)
+
+
+_WRITERS: Dict[str, Callable[[Weights, Path, Path], int]] = {
+    "own": _write_own,
+    "safetensors": _write_safetensors,
+    "plsc": _write_plsc,
+    "official": _write_official,
+    "timm-vit": _write_timm,
+}
+
+
+def _foreign(weights: Weights, pretraining: Callable[[str], str], transposed: bool) -> Arrays:
+    """All arrays under the names of a reference."""
+    own = _plain(weights)
+    rename = pretraining
+    if "mask_token" not in own:
+        attentive = any(name.startswith("head.blocks.") or name == "head.query_token" for name in own)
+        normed = "head.batch_norm.running_mean" in own and not attentive
+
+        def rename(name: str) -> str:
+            return classifier_official_name(name, weights.pooling == "mean", attentive, normed)
+
+    own = {name: value for name, value in own.items() if not name.startswith("teacher.")}  # neither reference saves it
+    return {
+        rename(name): np.ascontiguousarray(value.T) if transposed and is_transposed(name) else value
+        for name, value in own.items()
+    }
+
+
+def _timm(weights: Weights) -> Arrays:
+    """Encoder and linear head under timm's names."""
+    renamed: Arrays = {}
+    own = _plain(weights)
+    for name, value in own.items():
+        if not name.startswith("encoder.") and not name.startswith("head.linear."):
+            continue
+        if "relative_position_bias" in name:
+            raise CheckpointError(f"{name}: timm's VisionTransformer has no relative position bias")
+        value = np.ascontiguousarray(value.T) if is_transposed(name) else value
+        name = name.replace("encoder.", "", 1).replace("head.linear.", "head.")
+        name = name.replace("gamma_1", "ls1.gamma").replace("gamma_2", "ls2.gamma")
+        if name.startswith("norm.") and weights.pooling == "mean":
+            name = f"fc_{name}"
+        if name.endswith("attn.q_bias"):
+            values = own[f"encoder.{name.replace('q_bias', 'v_bias')}"]
+            renamed[name.replace("q_bias", "qkv.bias")] = np.concatenate([value, np.zeros_like(value), values])
+        elif not name.endswith("attn.v_bias"):
+            renamed[name] = value
+    return renamed
+
+
+def _plain(weights: Weights) -> Arrays:
+    """The arrays without `model.`, with the encoder's position table."""
+    own = {name[len(PREFIX) :]: value for name, value in weights.arrays.items() if name.startswith(PREFIX)}
+    if "encoder.cls_token" not in own:
+        raise CheckpointError("only models with an encoder can be converted; this checkpoint holds none")
+    own.update(weights.fixed)
+    table = _computed_table(weights.config, own["encoder.cls_token"].shape[-1])
+    if "encoder.pos_embed" not in own and table is not None:
+        own["encoder.pos_embed"] = table
+    return own
+
+
+def _computed_table(config: str, dim: int) -> Optional[np.ndarray]:
+    """The sin-cos table that the encoder of a config computes; None if it has another or there is no config."""
+    node: Any = yaml.safe_load(config) if config else None
+    encoder = ((node or {}).get("Model") or {}).get("encoder") or {}
+    if not encoder or not str(encoder.get("pos_embed", "sincos")).startswith("sincos"):
+        return None
+    sizes = [encoder.get("image_size", 224), encoder.get("patch_size", 16)]
+    image, patch = ([size, size] if isinstance(size, int) else size for size in sizes)
+    official = encoder.get("pos_embed") == "sincos_official"
+    return sincos_2d((image[0] // patch[0], image[1] // patch[1]), dim, official_order=official)
+
+
+def _save_safetensors(arrays: Arrays, path: Path, metadata: Dict[str, str]) -> int:
+    from safetensors.numpy import save_file
+
+    save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, path, metadata)
+    return len(arrays)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    elif path.exists():
+        path.unlink()

@@ -1,0 +1,78 @@
+"""Writes `torch.save` files of plain tensors without torch: a zip with a pickle of protocol 2 and raw storages."""
+
+import pickle
+import struct
+import zipfile
+from pathlib import Path
+from typing import Dict, Mapping
+
+import numpy as np
+
+_STORAGES = {
+    "float32": "FloatStorage",
+    "float64": "DoubleStorage",
+    "float16": "HalfStorage",
+    "int64": "LongStorage",
+    "int32": "IntStorage",
+    "uint8": "ByteStorage",
+    "bool": "BoolStorage",
+}
+
+
+def write_torch_file(path: Path, state: Mapping[str, np.ndarray]) -> None:
+    """Writes `{"model": state}` so that `torch.load` reads it, also with `weights_only=True`.
+
+    Raises:
+        ValueError: If an array has a type that torch does not have.
+    """
+    arrays = {name: np.ascontiguousarray(value) for name, value in state.items()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("archive/data.pkl", _pickle(arrays))
+        archive.writestr("archive/byteorder", "little")
+        for key, value in enumerate(arrays.values()):
+            archive.writestr(f"archive/data/{key}", value.astype(value.dtype.newbyteorder("<")).tobytes())
+        archive.writestr("archive/version", "3\n")
+
+
+def _pickle(arrays: Dict[str, np.ndarray]) -> bytes:
+    items = b"".join(_text(name) + _tensor(key, value) for key, (name, value) in enumerate(arrays.items()))
+    model = pickle.EMPTY_DICT + pickle.MARK + items + pickle.SETITEMS
+    return pickle.PROTO + b"\x02" + pickle.EMPTY_DICT + _text("model") + model + pickle.SETITEM + pickle.STOP
+
+
+def _tensor(key: int, value: np.ndarray) -> bytes:
+    kind = _STORAGES.get(value.dtype.name)
+    if kind is None:
+        raise ValueError(f"torch has no tensors of the type {value.dtype}")
+    strides = [step // value.itemsize for step in value.strides]
+    storage = _tuple(_text("storage"), _name("torch", kind), _text(str(key)), _text("cpu"), _number(value.size))
+    hooks = _name("collections", "OrderedDict") + pickle.EMPTY_TUPLE + pickle.REDUCE
+    arguments = _tuple(
+        storage + pickle.BINPERSID,
+        _number(0),
+        _tuple(*map(_number, value.shape)),
+        _tuple(*map(_number, strides)),
+        pickle.NEWFALSE,
+        hooks,
+    )
+    return _name("torch._utils", "_rebuild_tensor_v2") + arguments + pickle.REDUCE
+
+
+def _tuple(*items: bytes) -> bytes:
+    return pickle.MARK + b"".join(items) + pickle.TUPLE
+
+
+def _name(module: str, name: str) -> bytes:
+    return pickle.GLOBAL + f"{module}\n{name}\n".encode()
+
+
+def _text(text: str) -> bytes:
+    encoded = text.encode()
+    return pickle.BINUNICODE + struct.pack("<I", len(encoded)) + encoded
+
+
+def _number(value: int) -> bytes:
+    if value < 2**31:
+        return pickle.BININT + struct.pack("<i", value)
+    encoded = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
+    return pickle.LONG1 + struct.pack("<B", len(encoded)) + encoded

@@ -1,0 +1,32 @@
+"""`plsc convert IN OUT --to FORMAT`: weights from one project's file to another's."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import List, Optional
+
+from plsc.cli import common
+
+FORMATS = ("plsc", "official", "own", "safetensors", "timm-vit")
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Runs the verb; returns the exit code."""
+    parser = common.parser("convert", "Convert weights between plsc, PLSC, the authors' CAE and timm.")
+    parser.add_argument("source", metavar="IN", help="run, checkpoint, .pd, .pth or .safetensors")
+    parser.add_argument("target", metavar="OUT", help="file to write; a directory for `own`")
+    parser.add_argument("--to", required=True, choices=FORMATS, help="format of OUT")
+    parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
+    return common.guarded(_run, parser.parse_args(argv))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from plsc import runtime
+
+    runtime.setup()
+    runtime.import_paddle()
+    from plsc.checkpoint.convert import convert
+
+    print(convert(Path(arguments.source), Path(arguments.target), arguments.to, arguments.force))
+    return 0

@@ -1,0 +1,113 @@
+import numpy as np
+import paddle
+import pytest
+
+from plsc.checkpoint.convert import convert
+from plsc.checkpoint.formats import read_weights
+from plsc.checkpoint.torch_file import write_torch_file
+from plsc.nn.pos_embed import sincos_2d
+from plsc.safe_pickle import read_state_file
+from tests.checkpoint.test_formats import make_cae, official_state, plsc_state
+from tests.parity import fixtures
+
+SIZES = {"small": (12, 4), "base": (12, 4), "large": (24, 4)}
+
+
+def same(left, right):
+    assert set(left) == set(right)
+    for name, value in left.items():
+        np.testing.assert_array_equal(value, right[name], err_msg=name)
+
+
+def with_table(state):
+    return {**state, "encoder.pos_embed": sincos_2d((4, 4), 16)}
+
+
+@pytest.mark.parametrize("through", ["own", "safetensors"])
+def test_plsc_round_trip(tmp_path, through):
+    paddle.save({"model": with_table(plsc_state()), "epoch": 1}, str(tmp_path / "a.pd"))
+    convert(tmp_path / "a.pd", tmp_path / f"b.{through}", through)
+    convert(tmp_path / f"b.{through}", tmp_path / "c.pd", "plsc")
+    same(read_state_file(tmp_path / "c.pd")["model"], with_table(plsc_state()))
+    same({k: np.asarray(v) for k, v in paddle.load(str(tmp_path / "c.pd"))["model"].items()}, with_table(plsc_state()))
+
+
+@pytest.mark.parametrize("through", ["own", "safetensors", "plsc"])
+def test_official_round_trip(tmp_path, through):
+    write_torch_file(tmp_path / "a.pth", with_table(official_state()))
+    convert(tmp_path / "a.pth", tmp_path / f"b.{through}", through)
+    convert(tmp_path / f"b.{through}", tmp_path / "c.pth", "official")
+    same(read_state_file(tmp_path / "c.pth")["model"], with_table(official_state()))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_full_key_lists_of_each_size_survive_both_references(tmp_path, size):
+    depth, heads = SIZES[size]
+    config = {
+        "img_size": 16, "patch_size": 4, "embed_dim": 16, "depth": depth, "num_heads": heads, "mlp_ratio": 4.0,
+        "layer_scale_init_value": 0.1, "regressor_depth": 4, "decoder_depth": 4, "decoder_embed_dim": 16,
+        "decoder_num_heads": heads, "decoder_num_classes": 32, "decoder_layer_scale_init_value": 0.1,
+    }  # fmt: skip
+    model = make_cae(config)
+    state = {f"model.{name}": value.numpy() for name, value in model.state_dict().items()}
+    from safetensors.numpy import save_file
+
+    save_file(state, tmp_path / "own.safetensors")
+    for to in ("plsc", "official"):
+        convert(tmp_path / "own.safetensors", tmp_path / f"x.{to}", to)
+        back = read_weights(tmp_path / f"x.{to}")
+        same(back.arrays, state)
+
+
+@pytest.mark.parametrize("path", fixtures.of_kind("finetune", "linprobe", "attentive"))
+def test_classifiers_return_to_the_names_they_came_with(tmp_path, path):
+    config, arrays = fixtures.read(path)
+    state = fixtures.group(arrays, "param")
+    computed = ("relative_position_index", "num_batches_tracked", "norm2_cross.weight", "norm2_cross.bias")
+    kept = {name: value for name, value in state.items() if not name.endswith(computed)}
+    write_torch_file(tmp_path / "a.pth", state)
+    convert(tmp_path / "a.pth", tmp_path / "own", "own")
+    convert(tmp_path / "own", tmp_path / "c.pth", "official")
+    same(read_state_file(tmp_path / "c.pth")["model"], kept)
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_timm_round_trip_of_the_encoder(tmp_path, suffix):
+    write_torch_file(tmp_path / "a.pth", with_table(official_state()))
+    convert(tmp_path / "a.pth", tmp_path / f"vit.{suffix}", "timm-vit")
+    back, source = read_weights(tmp_path / f"vit.{suffix}"), read_weights(tmp_path / "a.pth")
+    encoder = {name: value for name, value in source.arrays.items() if name.startswith("model.encoder.")}
+    same(back.arrays, encoder)
+
+
+def test_timm_names_are_those_of_timm(tmp_path):
+    write_torch_file(tmp_path / "a.pth", with_table(official_state()))
+    convert(tmp_path / "a.pth", tmp_path / "vit.pth", "timm-vit")
+    names = set(read_state_file(tmp_path / "vit.pth")["model"])
+    block = ("norm1.weight", "attn.qkv.weight", "attn.qkv.bias", "attn.proj.bias", "ls1.gamma", "mlp.fc2.weight")
+    assert {f"blocks.1.{name}" for name in block} <= names
+    assert {"cls_token", "pos_embed", "patch_embed.proj.weight", "norm.weight"} <= names
+
+
+def test_a_relative_position_bias_has_no_place_in_timm(tmp_path):
+    path = fixtures.named("finetune_mean_relpos.npz")
+    write_torch_file(tmp_path / "a.pth", fixtures.group(fixtures.read(path)[1], "param"))
+    with pytest.raises(ValueError, match="timm's VisionTransformer has no relative position bias"):
+        convert(tmp_path / "a.pth", tmp_path / "vit.pth", "timm-vit")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.pth"]
+
+
+def test_what_exists_is_replaced_only_by_force(tmp_path):
+    write_torch_file(tmp_path / "a.pth", official_state())
+    (tmp_path / "b.pd").write_text("mine")
+    with pytest.raises(FileExistsError, match="b.pd exists; choose another name or give --force"):
+        convert(tmp_path / "a.pth", tmp_path / "b.pd", "plsc")
+    assert (tmp_path / "b.pd").read_text() == "mine"
+    convert(tmp_path / "a.pth", tmp_path / "b.pd", "plsc", force=True)
+    assert read_weights(tmp_path / "b.pd").arrays
+
+
+def test_a_source_that_cannot_be_read_leaves_nothing(tmp_path):
+    with pytest.raises(ValueError, match="does not exist"):
+        convert(tmp_path / "missing", tmp_path / "out.pd", "plsc")
+    assert not list(tmp_path.iterdir())
