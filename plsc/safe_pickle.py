@@ -10,7 +10,9 @@ from __future__ import annotations
 import argparse
 import collections
 import io
+import math
 import pickle
+import pickletools
 import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO, Callable, Dict, List, Tuple, Union
@@ -95,6 +97,8 @@ class _Tensor:
         last = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.stride))
         if min((*self.shape, *self.stride, self.offset), default=0) < 0 or (0 not in self.shape and last >= len(flat)):
             raise UnsafeFileError("a tensor reaches beyond its storage")
+        if math.prod(self.shape) > len(flat):
+            raise UnsafeFileError("a tensor has more elements than its storage")
         steps = [s * flat.itemsize for s in self.stride]
         return np.lib.stride_tricks.as_strided(flat[self.offset :], self.shape, steps).copy()
 
@@ -206,6 +210,20 @@ class _Unpickler(pickle.Unpickler):
         return self.storages.setdefault(str(key), _Storage(_TORCH_TYPES[kind], int(elements)))
 
 
+def _load(file: BinaryIO, storages: Dict[str, _Storage]) -> Any:
+    """One pickle from where the file stands, after a look at its operations.
+
+    The interpreter of pickles makes its table of remembered objects as large as the highest number in the file.
+    """
+    start, size = file.tell(), file.seek(0, io.SEEK_END)
+    file.seek(start)
+    for operation, argument, _ in pickletools.genops(file):
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > size:
+            raise UnsafeFileError(f"damaged: it remembers object {argument} of a pickle of {size} bytes")
+    file.seek(start)
+    return _Unpickler(file, storages).load()
+
+
 def _read_torch_zip(file: BinaryIO) -> Any:
     with zipfile.ZipFile(file) as archive:
         names = [name for name in archive.namelist() if name == "data.pkl" or name.endswith("/data.pkl")]
@@ -213,7 +231,7 @@ def _read_torch_zip(file: BinaryIO) -> Any:
             raise UnsafeFileError("a zip file, but not one of torch.save")
         root = names[0][: -len("data.pkl")]
         storages: Dict[str, _Storage] = {}
-        content = _Unpickler(io.BytesIO(archive.read(names[0])), storages).load()
+        content = _load(io.BytesIO(archive.read(names[0])), storages)
         for key, storage in storages.items():
             entry = f"{root}data/{key}"
             if archive.getinfo(entry).file_size != storage.elements * storage.item_size:
@@ -224,13 +242,13 @@ def _read_torch_zip(file: BinaryIO) -> Any:
 
 def _read_stream(file: BinaryIO) -> Any:
     storages: Dict[str, _Storage] = {}
-    first = _Unpickler(file, storages).load()
+    first = _load(file, storages)
     if first != _LEGACY_MAGIC:
         return _join_slices(_finish(first))
     for _ in range(2):  # protocol version, system information
-        _Unpickler(file, storages).load()
-    content = _Unpickler(file, storages).load()
-    keys: List[Any] = _Unpickler(file, storages).load()
+        _load(file, storages)
+    content = _load(file, storages)
+    keys: List[Any] = _load(file, storages)
     for key in keys:
         storage = storages[str(key)]
         if int.from_bytes(file.read(8), "little") != storage.elements:

@@ -25,7 +25,7 @@ def write_torch_file(path: Path, state: Mapping[str, np.ndarray]) -> None:
     Raises:
         ValueError: If an array has a type that torch does not have.
     """
-    arrays = {name: np.ascontiguousarray(value) for name, value in state.items()}
+    arrays = {name: np.array(value, order="C") for name, value in state.items()}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr("archive/data.pkl", _pickle(arrays))
         archive.writestr("archive/byteorder", "little")

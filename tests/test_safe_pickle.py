@@ -1,0 +1,121 @@
+"""Weights of others are read without running anything they say."""
+
+import argparse
+import builtins
+import collections
+import contextlib
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+
+from plsc.safe_pickle import UnsafeFileError, read_state_file
+
+FILES = Path(__file__).parent / "files"
+EXPECTED = {
+    "weight": np.arange(6, dtype="float32").reshape(2, 3),
+    "transposed": np.arange(6, dtype="float32").reshape(2, 3).T,
+    "half": np.array([0.5, -2.0], dtype="float16"),
+    "brain": np.array([1.0, -3.0], dtype="float32"),
+    "count": np.array(7, dtype="int64"),
+}
+
+
+class Call:
+    """Pickles as a call of `function(*arguments)`."""
+
+    def __init__(self, function, *arguments):
+        self.call = (function, arguments)
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize(
+    ("content", "asked"),
+    [
+        (Call(os.system, "echo pwned > {marker}"), "posix.system"),
+        (Call(builtins.eval, "open('{marker}', 'w').write('x')"), "_*built.*.eval"),
+        (Call(builtins.exec, "open('{marker}', 'w').write('x')"), "_*built.*.exec"),
+        (Call(getattr, Call(builtins.__import__, "os"), "system"), "_*built.*.getattr"),
+        ({"model": {"w": Call(os.remove, "{marker}")}}, "posix.remove"),
+        (collections.OrderedDict(a=[Call(builtins.open, "{marker}", "w")]), "io.open"),
+        (Path("x"), "pathlib"),
+        (np.array([object()], dtype=object), "'O8'"),
+    ],
+    ids=range(8),
+)
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_anything_but_tensors_and_containers_is_refused_unrun(tmp_path, content, asked, protocol):
+    marker, path = tmp_path / "marker", tmp_path / "evil.pd"
+    path.write_bytes(pickle.dumps(content, protocol).replace(b"{marker}", b"/dev/nul"))
+    with pytest.raises(UnsafeFileError, match=f"evil.pd.*{asked}"):
+        read_state_file(path)
+    assert not marker.exists()
+
+
+def test_plain_containers_and_arrays_pass(tmp_path):
+    columns = np.asfortranarray(np.arange(6.0).reshape(2, 3))
+    content = {
+        "model": collections.OrderedDict(w=np.eye(3, dtype="float32"), f=columns),
+        "epoch": 3, "scaler": {"scale": 2.0, "use": True}, "args": argparse.Namespace(lr=0.1, name="x"),
+        "numbers": (np.float32(0.5), np.int64(4)), "big_endian": np.arange(3, dtype=">i4"),
+    }  # fmt: skip
+    path = tmp_path / "plain.pd"
+    for protocol in (2, 4):
+        path.write_bytes(pickle.dumps(content, protocol))
+        found = read_state_file(path)
+        np.testing.assert_array_equal(found["model"]["w"], np.eye(3))
+        np.testing.assert_array_equal(found["model"]["f"], np.arange(6.0).reshape(2, 3))
+        np.testing.assert_array_equal(found["big_endian"], [0, 1, 2])
+        assert found["args"] == {"lr": 0.1, "name": "x"}
+        assert found["numbers"] == (0.5, 4) and found["scaler"] == {"scale": 2.0, "use": True}
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+def test_what_paddle_saves(tmp_path, protocol):
+    layer = paddle.nn.Linear(2, 3)
+    optimizer = paddle.optimizer.AdamW(parameters=layer.parameters())
+    layer(paddle.ones([1, 2])).sum().backward()
+    optimizer.step()
+    path = tmp_path / "state.pd"
+    paddle.save({"model": layer.state_dict(), "optimizer": optimizer.state_dict()}, str(path), protocol=protocol)
+    found = read_state_file(path)
+    np.testing.assert_array_equal(found["model"]["weight"], layer.weight.numpy())
+    assert all(isinstance(v, np.ndarray) for v in found["model"].values())
+
+
+@pytest.mark.parametrize("name", ["zip.pth", "legacy.pth"])
+def test_what_torch_saves(name):
+    found = read_state_file(FILES / name)["model"]
+    assert set(found) == set(EXPECTED)
+    for key, value in EXPECTED.items():
+        np.testing.assert_array_equal(found[key], value, err_msg=key)
+        assert found[key].dtype == value.dtype and found[key].shape == value.shape
+
+
+@pytest.mark.parametrize("name", ["zip.pth", "legacy.pth"])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.95])
+def test_a_file_that_was_cut_off_is_named(tmp_path, name, share):
+    whole = (FILES / name).read_bytes()
+    path = tmp_path / name
+    path.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(UnsafeFileError, match=name):
+        read_state_file(path)
+
+
+def test_random_damage_never_gets_through_as_another_error(tmp_path):
+    rng = np.random.default_rng(0)
+    path = tmp_path / "damaged.pth"
+    for name in ("zip.pth", "legacy.pth"):
+        whole = bytearray((FILES / name).read_bytes())
+        for _ in range(150):
+            damaged = bytearray(whole)
+            for place in rng.integers(0, len(whole), 3):
+                damaged[place] = rng.integers(0, 256)
+            path.write_bytes(bytes(damaged))
+            with contextlib.suppress(UnsafeFileError):
+                read_state_file(path)
