@@ -33,7 +33,7 @@ def test_forward_losses_and_gradients(path):
         loss_ce = CrossEntropy()(logits, label)
         loss_soft.backward(retain_graph=True)
         # the authors detach a learned position table in fine-tuning; here it learns
-        check_gradients(FAMILY, model, fixtures.group(arrays, "grad_soft"), skip=("encoder.pos_embed",))
+        check_gradients(FAMILY, model, fixtures.group(arrays, "grad_soft"), detached=("encoder.pos_embed",))
         model.clear_gradients()
         loss_ls.backward()
     check_outputs(
