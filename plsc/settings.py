@@ -49,8 +49,8 @@ class Init:
     """Where initial weights come from, and which of them are taken."""
 
     checkpoint: Optional[str] = None  # a run directory, a checkpoint or a published file; null: random
-    take: str = "encoder"  # the part of the checkpoint: `encoder`, another prefix of its names, or "" for all
-    into: str = "encoder"  # the part of the task it goes to
+    take: Optional[str] = "encoder"  # the part of the checkpoint: `encoder`, another prefix of its names; null: all
+    into: Optional[str] = None  # the part of the task it goes to; null: the one that `take` names
     allow_missing: List[str] = field(default_factory=list)  # patterns of names that may stay as initialised
     allow_unexpected: List[str] = field(default_factory=list)  # patterns of names that may be left in the file
 

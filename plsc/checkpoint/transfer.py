@@ -66,8 +66,9 @@ def initialise(task: Any, init: Init) -> Report:
             is listed at once, and the task is as before.
     """
     source = read_weights(init.checkpoint)
-    take = source.encoder if init.take == ENCODER else init.take
-    into = encoder_prefix(task) if init.into == ENCODER else init.into
+    into = init.take if init.into is None else init.into
+    take = source.encoder if init.take == ENCODER else init.take or ""
+    into = encoder_prefix(task) if into == ENCODER else into or ""
     state = task.state_dict()
     taken = _part(source.arrays, take, "Init.take", str(init.checkpoint))
     target = _part(state, into, "Init.into", "the task")

@@ -75,7 +75,7 @@ def test_a_published_pretraining_model_loads_whole(tmp_path, form):
         save_file(official_state(), path)
     model = make_cae(REMAP["pretrain_config"])
     task = make_task(model)
-    report = initialise(task, Init(checkpoint=str(path), take="", into="", allow_unexpected=["*.pos_embed"]))
+    report = initialise(task, Init(checkpoint=str(path), take=None, allow_unexpected=["*.pos_embed"]))
     assert not report.new
     expected = official_state()
     fused = expected["encoder.blocks.1.attn.qkv.weight"]

@@ -86,7 +86,7 @@ def test_the_encoder_may_have_another_name_in_either(tmp_path):
 
 def test_everything(tmp_path):
     source, task = toy_task(1), toy_task(2)
-    report = initialise(task, Init(saved(tmp_path, source), take="", into=""))
+    report = initialise(task, Init(saved(tmp_path, source), take=None))
     for name, value in values(task).items():
         np.testing.assert_array_equal(value, values(source)[name], err_msg=name)
     assert str(report) == f"initialised from {tmp_path}: 12 tensors taken"
