@@ -6,7 +6,7 @@ Every field is a YAML key; the comment beside it is its documentation.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, List, Literal, Optional
+from typing import Any, Dict, List, Literal, Optional
 
 
 def at_least(least: float, default: Any) -> Any:
@@ -36,12 +36,23 @@ class Global:
     resume: Optional[str] = "auto"  # auto: continue from output_dir if it has a checkpoint; a path; or null
     num_threads: Optional[int] = at_least(1, None)  # CPU threads; null: one per core
     progress: Literal["auto", "bar", "lines", "none"] = "auto"  # auto: a bar on a terminal, lines elsewhere
+    profile: Optional[Dict[str, int]] = None  # {start: 10, stop: 20}: trace these steps into output_dir/profile
 
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("give the length of the run as either epochs or steps, and set the other to null")
         if self.epochs is not None and self.epochs <= 0:
             raise ValueError(f"epochs must be more than 0, got {self.epochs}")
+        if self.profile is not None:
+            _check_profile(self.profile)
+
+
+def _check_profile(steps: Dict[str, int]) -> None:
+    if set(steps) != {"start", "stop"} or not 0 <= steps["start"] < steps["stop"]:
+        raise ValueError(
+            f"profile needs two numbers of optimizer steps, start from 0 on and a later stop, as in "
+            f"{{start: 10, stop: 20}}, got {dict(steps)}"
+        )
 
 
 @dataclass

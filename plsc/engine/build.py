@@ -19,6 +19,7 @@ from plsc.engine.checkpointing import Checkpoints
 from plsc.engine.evaluate import evaluate
 from plsc.engine.logging import RunLog
 from plsc.engine.precision import Precision
+from plsc.engine.profiling import Profile
 from plsc.engine.trainer import Callback, Plan, Trainer
 from plsc.optim.ema import WeightEMA
 from plsc.schema import TASK_ARGUMENTS, read_settings
@@ -148,7 +149,11 @@ def build_callbacks(
     """The observers of the run, in the order in which they are called; checkpoints come last."""
     average: settings.EMA = read_settings(config, "EMA")
     ema = WeightEMA(task, average.decay, average.warmup) if average.decay is not None else None
-    callbacks: List[Callback] = [WeightAverage(ema)] if ema is not None else []
+    callbacks: List[Callback] = []
+    if run.profile is not None and distributed.is_main():
+        callbacks.append(Profile(Path(run.output_dir) / "profile", **run.profile))  # first: others are not training
+    if ema is not None:
+        callbacks.append(WeightAverage(ema))
     callbacks.append(ProgressLog(run.log_every_steps))
     if config["DataLoader"].get("Eval") is not None:
         callbacks.append(Evaluation(build_evaluation(config, run, task, precision), run.eval_every_epochs, ema))

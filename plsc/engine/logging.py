@@ -151,8 +151,13 @@ def _short(metrics: Mapping[str, float]) -> Dict[str, str]:
 
 
 def write_environment(path: Path, runtime: Mapping[str, str]) -> None:
-    """Writes env.json: versions, device, threads and the git commit the run was started from."""
-    facts = {
+    """Writes `environment(runtime)` as env.json."""
+    path.write_text(json.dumps(environment(runtime), indent=2) + "\n", encoding="utf-8")
+
+
+def environment(runtime: Mapping[str, str]) -> Dict[str, Any]:
+    """Versions, device, threads and the git commit this process was started from."""
+    return {
         "plsc": plsc.__version__,
         "paddle": paddle.__version__,
         "python": platform.python_version(),
@@ -164,7 +169,6 @@ def write_environment(path: Path, runtime: Mapping[str, str]) -> None:
         "command": sys.argv,
         "runtime": dict(runtime),
     }
-    path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
 def _git_commit() -> Optional[str]:
