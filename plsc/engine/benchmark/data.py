@@ -1,0 +1,125 @@
+"""The data: images per second of one core, by transform, and of the loader as it is configured."""
+
+import contextlib
+import math
+import statistics
+import sys
+import time
+from typing import Any, Dict, Iterator, List, Tuple
+
+from plsc.data.pipeline import SampleDataset, collate
+from plsc.engine.benchmark.clock import StageClock, shares
+from plsc.engine.benchmark.inputs import Subject, positions
+
+READ, REST = "read and decode", "arrays, masks, batches"
+RUNS = 5  # the time is divided into so many measurements, of which the median counts
+SMALL_BATCH = 16  # the loader's speed does not depend on it, the time until it is steady does
+LEAST = 2  # batches
+
+
+def measure_data(subject: Subject, seconds: float) -> Dict[str, Any]:
+    """Reads the training set as a run would.
+
+    Args:
+        subject: From `inputs.runnable`.
+        seconds: About how long each of three measurements may take.
+    """
+    with _one_thread():
+        result = {**_one_core(subject, seconds), **_by_transform(subject, seconds)}
+    rate, read = _loader_rate(subject, seconds, result["images_per_second_per_core"])
+    return {**result, "num_workers": subject.loader.num_workers, "loader_images": read, "loader_images_per_second": rate}
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keeps OpenCV, if a transform uses it, on one core, as in the loader's workers."""
+    cv2 = sys.modules.get("cv2")
+    threads = cv2.getNumThreads() if cv2 is not None else 0
+    if cv2 is not None:
+        cv2.setNumThreads(0)
+    try:
+        yield
+    finally:
+        if cv2 is not None:
+            cv2.setNumThreads(threads)
+
+
+def _one_core(subject: Subject, seconds: float) -> Dict[str, Any]:
+    """Images per second of processor time and by the clock, which differ if the disk or another process is slow."""
+    samples = subject.samples()
+    order = positions(len(samples))
+    samples[next(order)]  # tables and imports of the first image are not the others'
+    by_cpu: List[float] = []
+    by_clock: List[float] = []
+    total = 0
+    for _ in range(RUNS):
+        batch, cpu, start = [], time.process_time(), time.perf_counter()
+        while not batch or time.perf_counter() - start < seconds / RUNS:
+            batch.append(samples[next(order)])
+            if len(batch) % SMALL_BATCH == 0:
+                collate(batch[-SMALL_BATCH:])
+        by_cpu.append(len(batch) / max(time.process_time() - cpu, 1e-9))
+        by_clock.append(len(batch) / (time.perf_counter() - start))
+        total += len(batch)
+    return {
+        "images": total,
+        "images_per_second_per_core": statistics.median(by_cpu),
+        "images_per_second_by_the_clock": statistics.median(by_clock),
+    }
+
+
+class _Timed:
+    """A dataset whose reading is a stage."""
+
+    def __init__(self, dataset: Any, clock: StageClock) -> None:
+        self.dataset = dataset
+        self.clock = clock
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Dict[str, Any]:
+        with self.clock.measuring(READ):
+            return self.dataset[index]
+
+
+def _by_transform(subject: Subject, seconds: float) -> Dict[str, Any]:
+    clock = StageClock()
+    names = _distinct([type(transform).__name__ for transform in subject.transforms])
+    timed = [clock.wrap(transform, name) for transform, name in zip(subject.transforms, names)]
+    samples = SampleDataset(_Timed(subject.dataset, clock), timed, subject.masks)
+    order = positions(len(samples))
+    samples[next(order)]
+    clock.seconds.clear()
+    start, read = time.perf_counter(), 0
+    while not read or time.perf_counter() - start < seconds:
+        with clock.measuring(REST):
+            collate([samples[next(order)] for _ in range(SMALL_BATCH)])
+        read += SMALL_BATCH
+    per_image = {name: clock.seconds[name] / read for name in (READ, *names, REST)}
+    return {"transform_seconds_per_image": per_image, "transform_shares": shares(per_image)}
+
+
+def _distinct(names: List[str]) -> List[str]:
+    """Names with a number behind those that occur again."""
+    return [f"{name} {names[:i].count(name) + 1}" if names[:i].count(name) else name for i, name in enumerate(names)]
+
+
+def _loader_rate(subject: Subject, seconds: float, expected: float) -> Tuple[float, int]:
+    """Images per second of the loader alone once it is steady, and how many were read for that."""
+    size, workers = min(subject.loader.batch_size, SMALL_BATCH), subject.loader.num_workers
+    ahead = workers * subject.loader.prefetch + 1  # batches that were prepared before anyone asked
+    most = ahead + max(LEAST, math.ceil(seconds * expected * max(1, workers) / size))
+    reader = subject.reader(most, size)
+    start, count = 0.0, 0
+    batches = iter(reader)
+    for number, _ in enumerate(batches, start=1):
+        if number == ahead:
+            start = time.perf_counter()
+        elif number > ahead:
+            count += 1
+            elapsed = time.perf_counter() - start
+            if count >= LEAST and elapsed > seconds:
+                break
+    batches.close()
+    return count * size / elapsed, count * size

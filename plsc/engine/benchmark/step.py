@@ -1,0 +1,188 @@
+"""The training step: images per second, share of the machine's arithmetic, memory, and where the time goes."""
+
+import resource
+import statistics
+import sys
+import time
+from typing import Any, Callable, Dict, List, Mapping, Optional
+
+import paddle
+
+from plsc import registry, settings
+from plsc.data.pipeline import collate
+from plsc.engine.benchmark.clock import REST, StageClock, shares, synchronize
+from plsc.engine.benchmark.inputs import Subject, positions
+from plsc.engine.benchmark.stages import LOSS, MODEL, timed_stages
+from plsc.engine.build import build_list, build_task, make_plan
+from plsc.engine.logging import RunLog
+from plsc.engine.precision import Precision
+from plsc.engine.trainer import Trainer
+from plsc.schema import read_settings
+from plsc.tasks.base import Batch
+
+Config = Mapping[str, Any]
+PRODUCT = (1576, 768, 3072)  # rows, inner, columns: a perceptron's first layer over the tokens of eight images
+WARM_UP = 2
+LEAST, MOST = 3, 50  # timed steps
+WAIT = "data wait"
+
+
+def measure_step(subject: Subject, seconds: float) -> Dict[str, Any]:
+    """Times optimizer steps of one micro-batch.
+
+    Args:
+        subject: From `inputs.runnable`.
+        seconds: About how long the timed steps may take; there are at least `LEAST` of them.
+
+    Returns:
+        Plain data: rates, seconds, shares by stage, memory in MiB.
+    """
+    trainer = make_trainer(subject.config, subject.notes)
+    batch = first_batch(subject)
+    product = product_gflops()
+    timed = time_steps(lambda: trainer.train_step([batch]), seconds)
+    memory = peak_memory()
+    step, images = statistics.median(timed), batch["image"].shape[0]
+    result = {
+        "batch_size": images,
+        "image_shape": list(batch["image"].shape[1:]),
+        "seconds_per_step": step,
+        "seconds_of_each_step": timed,
+        "images_per_second": images / step,
+        "parameters_trained": sum(p.size for p in trainer.parameters),
+        **_arithmetic(trainer, subject, images / step, max(product, product_gflops())),
+        **memory,
+    }
+    return {**result, **_stages(trainer, subject, batch, step, len(timed))}
+
+
+def make_trainer(config: Config, notes: List[str]) -> Trainer:
+    """The config's trainer without a loader and without callbacks; its weights are random."""
+    run: settings.Global = read_settings(config, "Global")
+    loader: settings.Loader = read_settings(config, "DataLoader.Train.loader")
+    task = build_task(config, run.seed)
+    plan = make_plan(run, max(1, run.steps or 1000), 1, loader.batch_size)
+    section = config["DataLoader"]["Train"]
+    trainer = Trainer(
+        task,
+        registry.OPTIMIZERS.build(config["Optimizer"], model=task),
+        lambda step: 1e-6,  # the rate does not change the time, and random weights stay finite
+        None,
+        build_list(registry.BATCH_TRANSFORMS, section.get("batch_transforms")),
+        Precision(read_settings(config, "AMP"), notes.append),
+        plan,
+        [],
+        RunLog(main=False),
+        seed=run.seed,
+    )
+    task.train()
+    return trainer
+
+
+def first_batch(subject: Subject) -> Batch:
+    """One batch as the loader yields it, from this process."""
+    samples = subject.samples()
+    order = positions(len(samples))
+    arrays = collate([samples[next(order)] for _ in range(subject.loader.batch_size)])
+    return {key: paddle.to_tensor(value) for key, value in arrays.items()}
+
+
+def time_steps(take: Callable[[], Any], seconds: float, least: int = LEAST, most: int = MOST) -> List[float]:
+    """Warms up, then times calls, each until the device is done.
+
+    Returns:
+        The seconds of each call.
+    """
+    for _ in range(WARM_UP):
+        once = _timed(take)
+    count = int(min(max(seconds / max(once, 1e-9), least), most))
+    return [_timed(take) for _ in range(count)]
+
+
+def _timed(take: Callable[[], Any]) -> float:
+    synchronize()
+    start = time.perf_counter()
+    take()
+    synchronize()
+    return time.perf_counter() - start
+
+
+def product_gflops() -> float:
+    """Arithmetic rate of a float32 matrix product in this process: what the step can be compared with."""
+    rows, inner, columns = PRODUCT
+    left, right = paddle.rand([rows, inner]), paddle.rand([inner, columns])
+    seconds = statistics.median(time_steps(lambda: paddle.matmul(left, right), 0.5, least=10))
+    return 2 * rows * inner * columns / seconds / 1e9
+
+
+def step_flops(task: Any, masked: int) -> Optional[int]:
+    """Operations of a training step on one image: three forward passes where there is a gradient, one elsewhere.
+
+    None if the model does not count its operations.
+    """
+    count = getattr(task.model, "flops", None)
+    if count is None:
+        return None
+    return sum(operations * (3 if trained else 1) for operations, trained in count(masked).values())
+
+
+def _arithmetic(trainer: Trainer, subject: Subject, rate: float, product: float) -> Dict[str, Any]:
+    flops = step_flops(trainer.task, subject.patches[0])
+    return {
+        "product_gflops": product,
+        "gflop_per_image": None if flops is None else flops / 1e9,
+        "gflops": None if flops is None else flops * rate / 1e9,
+        "share_of_product": None if flops is None else flops * rate / 1e9 / product,
+    }
+
+
+def peak_memory() -> Dict[str, Optional[float]]:
+    """The most memory there was so far, in MiB: of the process, and of Paddle's tensors."""
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    if paddle.device.get_device().startswith("gpu"):
+        allocated = paddle.device.cuda.max_memory_allocated()
+    else:
+        allocated = paddle.base.core.host_memory_stat_peak_value("Allocated", 0)
+    return {"peak_resident_mib": resident, "peak_tensors_mib": allocated / 2**20}
+
+
+def _stages(trainer: Trainer, subject: Subject, batch: Batch, step: float, count: int) -> Dict[str, Any]:
+    """Seconds and shares by stage, from steps of their own, and the wait for the loader beside them."""
+    clock = StageClock()
+
+    def take() -> None:
+        with clock.measuring(REST):
+            trainer.train_step([batch])
+
+    steps = min(count, 10)
+    with timed_stages(trainer, clock, lambda: trainer.train_step([batch])):
+        take()
+        clock.seconds.clear()
+        for _ in range(steps):
+            take()
+    seconds = {name: value / steps for name, value in clock.seconds.items()}
+    seconds = {WAIT: data_wait(subject, trainer, step), **_in_order(seconds)}
+    return {"stage_seconds": seconds, "stage_shares": shares(seconds)}
+
+
+def _in_order(seconds: Dict[str, float]) -> Dict[str, float]:
+    """As a step goes: targets and transforms, the model's parts, the rest of it, the loss, what follows."""
+    before, after = ("batch transforms", "targets"), (MODEL, LOSS, "backward", "gradient clip")
+    ends = ("task before the update", "optimizer", "task after the update", REST)
+    parts = [name for name in seconds if name not in (*before, *after, *ends)]
+    return {name: seconds[name] for name in (*before, *parts, *after, *ends) if name in seconds}
+
+
+def data_wait(subject: Subject, trainer: Trainer, step: float) -> float:
+    """Seconds that a step waits for the config's loader, once what was prepared ahead is used up.
+
+    Reading goes on while the step computes, so both slow each other down where cores are few, as in a real run.
+    """
+    ahead = subject.loader.num_workers * subject.loader.prefetch if step < 1 else 0  # a slow step leaves time to refill
+    waits, since = [], time.perf_counter()
+    for batch in subject.reader(1 + ahead + LEAST, subject.loader.batch_size):
+        waits.append(time.perf_counter() - since)
+        trainer.train_step([batch])
+        synchronize()
+        since = time.perf_counter()
+    return statistics.median(waits[1 + ahead :])
