@@ -5,7 +5,7 @@ import math
 import statistics
 import sys
 import time
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List
 
 from plsc.data.pipeline import SampleDataset, collate
 from plsc.engine.benchmark.clock import StageClock, shares
@@ -26,8 +26,7 @@ def measure_data(subject: Subject, seconds: float) -> Dict[str, Any]:
     """
     with _one_thread():
         result = {**_one_core(subject, seconds), **_by_transform(subject, seconds)}
-    rate, read = _loader_rate(subject, seconds, result["images_per_second_per_core"])
-    return {**result, "num_workers": subject.loader.num_workers, "loader_images": read, "loader_images_per_second": rate}
+    return {**result, **_loader_rate(subject, seconds, result["images_per_second_per_core"])}
 
 
 @contextlib.contextmanager
@@ -105,8 +104,8 @@ def _distinct(names: List[str]) -> List[str]:
     return [f"{name} {names[:i].count(name) + 1}" if names[:i].count(name) else name for i, name in enumerate(names)]
 
 
-def _loader_rate(subject: Subject, seconds: float, expected: float) -> Tuple[float, int]:
-    """Images per second of the loader alone once it is steady, and how many were read for that."""
+def _loader_rate(subject: Subject, seconds: float, expected: float) -> Dict[str, Any]:
+    """Images per second of the loader alone, with the config's workers, once it is steady."""
     size, workers = min(subject.loader.batch_size, SMALL_BATCH), subject.loader.num_workers
     ahead = workers * subject.loader.prefetch + 1  # batches that were prepared before anyone asked
     most = ahead + max(LEAST, math.ceil(seconds * expected * max(1, workers) / size))
@@ -122,4 +121,5 @@ def _loader_rate(subject: Subject, seconds: float, expected: float) -> Tuple[flo
             if count >= LEAST and elapsed > seconds:
                 break
     batches.close()
-    return count * size / elapsed, count * size
+    rate = count * size / elapsed
+    return {"num_workers": workers, "loader_images": count * size, "loader_images_per_second": rate}

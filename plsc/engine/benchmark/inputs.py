@@ -3,7 +3,7 @@
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import paddle
@@ -18,7 +18,8 @@ from plsc.schema import read_settings
 from plsc.storage import resolve
 
 Config = Mapping[str, Any]
-GENERATED_SIZE = (500, 375)  # pixels, ImageNet's most frequent size
+GENERATED_SIZE = (500, 375)  # width and height in pixels, ImageNet's most frequent
+SQUARE = (375, 375)  # for transforms that keep the shape, written for a dataset of squares
 DISTINCT = 32  # generated images; more files are copies of them
 JPEG_QUALITY = 92  # with this noise the files are about as large as ImageNet's, 100 KB
 
@@ -106,12 +107,13 @@ def runnable(config: Config, folder: Path) -> Subject:
     section, masks = own["DataLoader"]["Train"], own.get("MaskGenerator")
     loader: settings.Loader = read_settings(own, "DataLoader.Train.loader")
     _find_weights(own, notes)
-    dataset = _find_dataset(section, loader.batch_size, folder, notes)
+    transforms = build_list(registry.TRANSFORMS, section.get("transforms"))
+    dataset = _find_dataset(section, transforms, loader.batch_size, folder, notes)
     _find_tokenizer(own, notes)
     return Subject(
         own,
         dataset,
-        build_list(registry.TRANSFORMS, section.get("transforms")),
+        transforms,
         registry.MASK_GENERATORS.build(masks) if masks is not None else None,
         loader,
         notes,
@@ -129,15 +131,28 @@ def _find_weights(config: Dict[str, Any], notes: List[str]) -> None:
         config["Init"] = None
 
 
-def _find_dataset(section: Dict[str, Any], batch_size: int, folder: Path, notes: List[str]) -> Any:
+def _find_dataset(
+    section: Dict[str, Any], transforms: List[Any], batch_size: int, folder: Path, notes: List[str]
+) -> Any:
     node = section["dataset"]
     try:
         return registry.DATASETS.build(node)
     except (ValueError, OSError) as error:
         missing = str(error).split(";")[0]
-    generate_images(folder / "train", max(2 * DISTINCT, batch_size))
-    width, height = GENERATED_SIZE
-    notes.append(f"the training set is not here ({missing}): generated JPEG images of {width} x {height} pixels")
+    for size in (GENERATED_SIZE, SQUARE):
+        generate_images(folder / "train", max(2 * DISTINCT, batch_size), size)
+        dataset = _generated(section, node, folder)
+        if _is_square(SampleDataset(dataset, transforms)[0, 0]["image"].shape):
+            break
+    notes.append(f"the training set is not here ({missing}): generated JPEG images of {size[0]} x {size[1]} pixels")
+    return dataset
+
+
+def _is_square(shape: Sequence[int]) -> bool:
+    return shape[-1] == shape[-2]
+
+
+def _generated(section: Dict[str, Any], node: Mapping[str, Any], folder: Path) -> Any:
     try:  # its other arguments stay, such as the choice of a decoder
         section["dataset"] = {**node, "root": str(folder)}
         return registry.DATASETS.build(section["dataset"])
@@ -166,7 +181,7 @@ def _find_tokenizer(config: Dict[str, Any], notes: List[str]) -> None:
     notes.append(f"targets given: the tokenizer is not here ({str(missing).split(';')[0]}), so its time is left out")
 
 
-def generate_images(folder: Path, count: int) -> None:
+def generate_images(folder: Path, count: int, size: Tuple[int, int] = GENERATED_SIZE) -> None:
     """Writes JPEG images of two classes that are about as hard to decode and as large as photographs."""
     rng = np.random.default_rng(0)
     files: List[bytes] = []
@@ -174,19 +189,19 @@ def generate_images(folder: Path, count: int) -> None:
         path = folder / f"class_{number % 2}" / f"{number:05d}.JPEG"
         path.parent.mkdir(parents=True, exist_ok=True)
         if len(files) < DISTINCT:
-            _photograph(rng).save(path, quality=JPEG_QUALITY)
+            _photograph(rng, size).save(path, quality=JPEG_QUALITY)
             files.append(path.read_bytes())
         else:
             path.write_bytes(files[number % DISTINCT])
 
 
-def _photograph(rng: np.random.Generator) -> Image.Image:
+def _photograph(rng: np.random.Generator, size: Tuple[int, int]) -> Image.Image:
     """Noise at all scales, stronger at the coarse ones, as in natural images."""
-    width, height = GENERATED_SIZE
+    width, height = size
     pixels = np.full((height, width, 3), 128.0)
     for cells, strength in ((4, 60), (16, 30), (64, 15), (width, 10)):
         noise = rng.normal(0, strength, size=(max(1, cells * height // width), cells, 3)).clip(-127, 127)
-        layer = Image.fromarray((noise + 128).astype(np.uint8)).resize(GENERATED_SIZE, Image.BICUBIC)
+        layer = Image.fromarray((noise + 128).astype(np.uint8)).resize(size, Image.BICUBIC)
         pixels += np.asarray(layer, dtype=np.float64) - 128
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
