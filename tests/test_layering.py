@@ -25,6 +25,7 @@ LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 NEED_PADDLE = ("distributed", "runtime", "safe_pickle", "storage")
 WITHOUT_PADDLE = [f"{part}.py" for part in LAYERS[0] if part not in NEED_PADDLE]
 WITHOUT_PADDLE += ["cli/__init__.py", "cli/common.py", "cli/train.py", "cli/evaluation.py", "cli/listing.py"]
+WITHOUT_PADDLE += ["cli/benchmark.py"]
 
 METHODS = re.compile(r"(?<![a-z])(cae|d?vae|dall_?e|beit|mae|simmim|moco|dino|vit)(?![a-z])", re.IGNORECASE)
 
@@ -128,7 +129,7 @@ def test_runtime_imports_paddle_in_one_function_only():
 
 
 def test_tools_use_the_command_line():
-    for name in ("train.py", "eval.py"):
+    for name in ("train.py", "eval.py", "benchmark.py"):
         modules = [module for module in imports(parse(ROOT / "tools" / name)) if module.startswith("plsc")]
         assert modules == ["plsc.cli", "plsc.cli.main"]
 

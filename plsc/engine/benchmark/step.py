@@ -88,13 +88,15 @@ def first_batch(subject: Subject) -> Batch:
 
 
 def time_steps(take: Callable[[], Any], seconds: float, least: int = LEAST, most: int = MOST) -> List[float]:
-    """Warms up, then times calls, each until the device is done.
+    """Warms up, less if a call takes long, then times calls, each until the device is done.
 
     Returns:
         The seconds of each call.
     """
     for _ in range(WARM_UP):
         once = _timed(take)
+        if once > seconds / WARM_UP:
+            break
     count = int(min(max(seconds / max(once, 1e-9), least), most))
     return [_timed(take) for _ in range(count)]
 

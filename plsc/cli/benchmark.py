@@ -1,0 +1,58 @@
+"""`plsc benchmark -c CONFIG`: how fast a config is here, and where its time goes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import List, Optional
+
+from plsc.cli import common
+
+PHASES = ("step", "data", "startup", "scaling", "all")
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Runs the verb; returns the exit code."""
+    parser = common.parser("benchmark", "Measure a config on this machine: training step, data, start, scaling.")
+    common.add_config_options(parser)
+    parser.add_argument(
+        "--phase", choices=PHASES, nargs="+", default=["all"], help="what to measure; all: step, data and startup"
+    )
+    parser.add_argument("--against", metavar="JSON", help="benchmark.json of an earlier benchmark to compare with")
+    parser.add_argument(
+        "--fail-below", type=float, metavar="RATIO", help="with --against: exit with 1 if a ratio is lower than this"
+    )
+    parser.add_argument("--out", default="output/benchmark", metavar="DIR", help="where JSON and charts go")
+    parser.add_argument("--seconds", type=float, default=20.0, help="about how long a measurement may take (20)")
+    arguments = parser.parse_args(argv)
+    if arguments.fail_below is not None and arguments.against is None:
+        parser.error("--fail-below needs --against")
+    return common.guarded(_run, arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    config = common.load_config(arguments)
+    reference = _read(arguments.against) if arguments.against is not None else None
+    chosen = common.prepare(config)
+    from plsc.engine.benchmark import report
+    from plsc.engine.benchmark.run import ALL, benchmark, write
+
+    phases = [*ALL, *arguments.phase] if "all" in arguments.phase else arguments.phase
+    result = benchmark(config, phases, arguments.seconds, chosen, lambda text: print(text, flush=True))
+    result["command"] = {"config": arguments.config, "overrides": common.overrides(arguments)}
+    written = write(result, Path(arguments.out))
+    print(f"\n{report.table(result)}\n\nwritten: {', '.join(map(str, written))}")
+    if reference is None:
+        return 0
+    text, lowest = report.compare(result, reference)
+    print(f"\n{text}")
+    below = arguments.fail_below is not None and (lowest is None or lowest < arguments.fail_below)
+    return common.FAILURE if below else 0
+
+
+def _read(path: str) -> object:
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"--against {path}: is no JSON: {error}") from error

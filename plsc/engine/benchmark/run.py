@@ -1,0 +1,121 @@
+"""A benchmark from a checked config: the phases in order, and what is written about them."""
+
+import json
+import os
+import platform
+import tempfile
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+
+import paddle
+
+from plsc.engine.benchmark import report
+from plsc.engine.benchmark.data import measure_data
+from plsc.engine.benchmark.inputs import Subject, runnable
+from plsc.engine.benchmark.scaling import measure_scaling
+from plsc.engine.benchmark.startup import measure_startup
+from plsc.engine.benchmark.step import measure_step
+from plsc.engine.logging import environment
+from plsc.engine.run import set_device
+from plsc.schema import read_settings
+from plsc.yaml_tree import to_plain
+
+Config = Mapping[str, Any]
+ALL = ("step", "data", "startup")  # step first: peak memory is the process's
+FORMAT = 1
+
+
+def benchmark(
+    config: Config,
+    phases: Sequence[str],
+    seconds: float,
+    runtime: Mapping[str, str],
+    say: Callable[[str], None],
+    sweeps: Optional[Mapping[str, Sequence[int]]] = None,
+) -> Dict[str, Any]:
+    """Measures a config on this machine.
+
+    Args:
+        config: Checked by plsc.schema.
+        phases: Of `step`, `data`, `startup` and `scaling`.
+        seconds: About how long a single measurement may take.
+        runtime: What plsc.runtime chose.
+        say: Told what is going on.
+        sweeps: See `scaling.measure_scaling`.
+
+    Returns:
+        Plain data: `machine`, `config`, `notes`, and `results` by phase.
+
+    Raises:
+        ValueError: If the config cannot be run, even with stand-ins for missing files.
+    """
+    set_device(read_settings(config, "Global").device)
+    with tempfile.TemporaryDirectory(prefix="plsc_benchmark_") as folder:
+        subject = runnable(config, Path(folder))
+        measures: Dict[str, Callable[[], Dict[str, Any]]] = {
+            "step": lambda: measure_step(subject, seconds),
+            "data": lambda: measure_data(subject, seconds),
+            "startup": lambda: measure_startup(subject.config, Path(folder)),
+            "scaling": lambda: measure_scaling(subject, seconds, sweeps),
+        }
+        results: Dict[str, Any] = {}
+        for phase, measure in measures.items():
+            if phase in phases:
+                say(f"measuring: {phase}")
+                results[phase] = measure()
+        notes = [*dict.fromkeys([*subject.notes, *_remarks(results)])]
+    return {
+        "format": FORMAT,
+        "machine": machine(runtime),
+        "config": to_plain(config),
+        "measured": _sizes(subject),
+        "notes": notes,
+        "results": results,
+    }
+
+
+def write(result: Mapping[str, Any], folder: Path) -> List[Path]:
+    """Writes `benchmark.json` and its charts; returns their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "benchmark.json"
+    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return [path, *report.draw(result, folder)]
+
+
+def machine(runtime: Mapping[str, str]) -> Dict[str, Any]:
+    """What the numbers depend on besides the code."""
+    facts = environment(runtime)
+    on_gpu = facts["device"].startswith("gpu")
+    return {
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": int(os.environ.get("OMP_NUM_THREADS", "1")),
+        "gpu": paddle.device.cuda.get_device_name() if on_gpu else None,
+        "load": list(os.getloadavg()),  # far above the cores: others were at work, and the numbers are too low
+        **facts,
+    }
+
+
+def _cpu() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _sizes(subject: Subject) -> Dict[str, Any]:
+    masked, patches = subject.patches
+    return {"batch_size": subject.loader.batch_size, "masked_patches": masked, "patches": patches}
+
+
+def _remarks(results: Mapping[str, Any]) -> List[str]:
+    """What two phases say together."""
+    if "step" not in results or "data" not in results:
+        return []
+    loader, step = results["data"]["loader_images_per_second"], results["step"]["images_per_second"]
+    workers = results["data"]["num_workers"]
+    verdict = "hides behind the step" if loader > step else "is what a run waits for"
+    if not workers:
+        verdict = "hides behind nothing, as the process that trains reads (DataLoader.Train.loader.num_workers: 0)"
+    return [f"the loader with {workers} workers reads {loader:.3g} img/s, the step takes {step:.3g}: it {verdict}"]
