@@ -26,7 +26,8 @@ SAME = ("cpu", "cores", "threads", "gpu", "paddle")
 STAGES = (("step", "stage"), ("data", "transform"))
 # Okabe and Ito: told apart by people who do not see all colours.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
-SMALL_SHARE = 0.0005  # stages below it are left out of table and chart
+SMALL_SHARE = 0.0005  # stages below it are left out of table and chart,
+ALWAYS = ("data wait", "targets")  # but for those that one hopes to find here
 
 
 def _at(result: Result, place: str) -> Optional[float]:
@@ -58,12 +59,16 @@ def _number(value: float, unit: str) -> str:
     return f"{value:>10.1%}" if not unit else f"{value:>10.4g} {unit}"
 
 
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1e3:,.0f}" if seconds >= 1 else f"{seconds * 1e3:.3g}"
+
+
 def _stages(result: Result, phase: str, kind: str) -> Dict[str, Tuple[float, float]]:
-    """Seconds and share by stage, without those that are next to nothing."""
+    """Seconds and share by stage, without most of those that are next to nothing."""
     found = result["results"].get(phase, {})
     shares = found.get(f"{kind}_shares", {})
     seconds = found.get("stage_seconds" if phase == "step" else "transform_seconds_per_image", {})
-    return {name: (seconds[name], share) for name, share in shares.items() if share >= SMALL_SHARE}
+    return {name: (seconds[name], share) for name, share in shares.items() if share >= SMALL_SHARE or name in ALWAYS}
 
 
 def _stage_rows(result: Result, phase: str, kind: str) -> Iterator[str]:
@@ -71,7 +76,7 @@ def _stage_rows(result: Result, phase: str, kind: str) -> Iterator[str]:
     if stages:
         yield f"\n{f'share of the {phase}':<30} {'':>10} {'ms' if phase == 'step' else 'ms an image':>12}"
     for name, (seconds, share) in stages.items():
-        yield f"  {name:<28} {share:>10.1%} {seconds * 1e3:>12.4g}"
+        yield f"  {name:<28} {share:>10.1%} {_milliseconds(seconds):>12}"
 
 
 def _scaling_rows(result: Result) -> Iterator[str]:
@@ -83,7 +88,7 @@ def _scaling_rows(result: Result) -> Iterator[str]:
         shown = predicted_per_image(scaling, point)
         yield (
             f"{point['image_size']:>10} {point['width']:>6} {point['batch_size']:>6} "
-            f"{point['seconds_per_image'] * 1e3:>12.4g} {'' if shown is None else f'{shown * 1e3:.4g}':>10}"
+            f"{_milliseconds(point['seconds_per_image']):>12} {'' if shown is None else _milliseconds(shown):>10}"
         )
     model = scaling["cost_model"]
     if model:
@@ -161,7 +166,7 @@ def _draw_stages(result: Result, panels: Mapping[str, Mapping[str, Tuple[float, 
         bars = [100 * share for _, share in stages.values()]
         axis.barh(list(stages), bars, color=BLUE if phase == "step" else ORANGE)
         for row, (seconds, share) in enumerate(stages.values()):
-            axis.text(100 * share, row, f"  {share:.1%}   {seconds * 1e3:.3g} ms", va="center", fontsize=9)
+            axis.text(100 * share, row, f"  {share:.1%}   {_milliseconds(seconds)} ms", va="center", fontsize=9)
         axis.invert_yaxis()
         axis.set_xlim(0, 1.3 * max(bars))
         axis.set_title(_title(result, phase), loc="left", fontsize=10)

@@ -5,7 +5,7 @@ import os
 import platform
 import tempfile
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
 
 import paddle
 
@@ -23,6 +23,7 @@ from plsc.yaml_tree import to_plain
 Config = Mapping[str, Any]
 ALL = ("step", "data", "startup")  # step first: peak memory is the process's
 FORMAT = 1
+DISAGREE = 1.15  # two measurements of one thing
 
 
 def benchmark(
@@ -109,13 +110,19 @@ def _sizes(subject: Subject) -> Dict[str, Any]:
     return {"batch_size": subject.loader.batch_size, "masked_patches": masked, "patches": patches}
 
 
-def _remarks(results: Mapping[str, Any]) -> List[str]:
-    """What two phases say together."""
-    if "step" not in results or "data" not in results:
-        return []
-    loader, step = results["data"]["loader_images_per_second"], results["step"]["images_per_second"]
-    workers = results["data"]["num_workers"]
-    verdict = "hides behind the step" if loader > step else "is what a run waits for"
-    if not workers:
-        verdict = "hides behind nothing, as the process that trains reads (DataLoader.Train.loader.num_workers: 0)"
-    return [f"the loader with {workers} workers reads {loader:.3g} img/s, the step takes {step:.3g}: it {verdict}"]
+def _remarks(results: Mapping[str, Any]) -> Iterator[str]:
+    """What two measurements say together."""
+    step, data = results.get("step"), results.get("data")
+    if step:
+        staged = step["seconds_per_staged_step"]
+        if not 1 / DISAGREE < staged / step["seconds_per_step"] < DISAGREE:
+            yield (
+                f"the steps whose stages were timed took {staged:.3g} s, the others {step['seconds_per_step']:.3g} s: "
+                "the stages had to wait for each other, or this machine was doing something else"
+            )
+    if step and data:
+        loader, taken, workers = data["loader_images_per_second"], step["images_per_second"], data["num_workers"]
+        verdict = "hides behind the step" if loader > taken else "is what a run waits for"
+        if not workers:
+            verdict = "hides behind nothing, as the process that trains reads (DataLoader.Train.loader.num_workers: 0)"
+        yield f"the loader with {workers} workers reads {loader:.3g} img/s, the step takes {taken:.3g}: it {verdict}"

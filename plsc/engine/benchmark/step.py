@@ -163,8 +163,9 @@ def _stages(trainer: Trainer, subject: Subject, batch: Batch, step: float, count
         for _ in range(steps):
             take()
     seconds = {name: value / steps for name, value in clock.seconds.items()}
+    staged = sum(seconds.values())
     seconds = {WAIT: data_wait(subject, trainer, step), **_in_order(seconds)}
-    return {"stage_seconds": seconds, "stage_shares": shares(seconds)}
+    return {"seconds_per_staged_step": staged, "stage_seconds": seconds, "stage_shares": shares(seconds)}
 
 
 def _in_order(seconds: Dict[str, float]) -> Dict[str, float]:
