@@ -10,6 +10,7 @@ VERBS = {
     "train": "train from a config: pre-training, fine-tuning, probing, tokenizer training",
     "eval": "evaluate a checkpoint with the config it was trained with",
     "convert": "convert weights between plsc, PLSC, the authors' CAE and timm",
+    "replay": "repeat a step whose gradients were not finite, from its dump",
 }
 _MODULES = {"eval": "evaluation"}
 
