@@ -13,7 +13,16 @@ import numpy as np
 import pytest
 
 from plsc import storage
-from tests.distributed.jobs import PRETRAIN, SMALL_CAE, arrays, job_environment, launch, launch_command, logs
+from tests.distributed.jobs import (
+    PRETRAIN,
+    SMALL_CAE,
+    arrays,
+    assert_close,
+    job_environment,
+    launch,
+    launch_command,
+    logs,
+)
 from tests.integration.runs import ROOT, data, make_digits, metrics, train
 
 STEPS = 24
@@ -26,8 +35,9 @@ def images(tmp_path_factory):
 
 def options(images, output, *more, batch=4, steps=STEPS):
     size = f"DataLoader.Train.loader.batch_size={batch}"
-    return [*data(images, evaluation=False), *SMALL_CAE, size, f"Global.output_dir={output}", "Global.epochs=null",
-            f"Global.steps={steps}", "LRScheduler.warmup_epochs=0", "Model.encoder.drop_path_rate=0.2", *more]  # fmt: skip
+    length = ["Global.epochs=null", f"Global.steps={steps}", "LRScheduler.warmup_epochs=0"]
+    run = [f"Global.output_dir={output}", "Model.encoder.drop_path_rate=0.2"]
+    return [*data(images, evaluation=False), *SMALL_CAE, size, *length, *run, *more]
 
 
 def start(command, cwd):
@@ -183,7 +193,7 @@ def test_two_nodes(images, tmp_path):
         assert node.returncode == 0, text + logs(tmp_path)
     assert [row["step"] for row in metrics(tmp_path / "run")] == [1, 2, 3, 4]
     launch(2, options(images, "one_node", steps=4), tmp_path)
-    assert_same(tmp_path / "run", arrays(tmp_path / "one_node"))
+    assert_close(tmp_path / "run", tmp_path / "one_node")  # other numbers of threads round differently
 
 
 def test_processes_with_different_configs_are_told_what_differs(images, tmp_path):
