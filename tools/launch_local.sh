@@ -15,6 +15,6 @@ export PADDLE_LOCAL_SIZE=$count  # shares the cores among the processes
 echo "one log per process: $logs/workerlog.*" >&2
 if command -v nvidia-smi > /dev/null && nvidia-smi -L > /dev/null 2>&1; then
   devices=$(seq -s, 0 $((count - 1)))
-  exec "$python" -m paddle.distributed.launch --devices="$devices" --log_dir="$logs" "$root/tools/train.py" "$@"
+  exec "$python" -m paddle.distributed.launch --devices="$devices" --log_level=WARNING --log_dir="$logs" "$root/tools/train.py" "$@"
 fi
-exec "$python" -m paddle.distributed.launch --nproc_per_node="$count" --log_dir="$logs" "$root/tools/train.py" "$@"
+exec "$python" -m paddle.distributed.launch --nproc_per_node="$count" --log_level=WARNING --log_dir="$logs" "$root/tools/train.py" "$@"

@@ -70,8 +70,10 @@ def _opening(trainer: Any, runtime: Mapping[str, str], directory: Path) -> str:
         )
     chosen = "  ".join(f"{key}={value}" for key, value in runtime.items())
     trained = sum(p.size for p in trainer.parameters)
+    processes = distributed.world_size()
+    device = paddle.device.get_device() + (f" in each of {processes} processes" if processes > 1 else "")
     return (
-        f"{trained:,} trained parameters on {paddle.device.get_device()}; {plan.stop_step} steps of "
+        f"{trained:,} trained parameters on {device}; {plan.stop_step} steps of "
         f"{plan.global_batch_size} images ({plan.epochs:.4g} epochs of {plan.steps_per_epoch} steps); {chosen}"
     )
 
