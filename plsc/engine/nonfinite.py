@@ -139,7 +139,9 @@ def diagnose(trainer: Any, micro_batches: Sequence[Batch]) -> Dict[str, Any]:
     if broken:
         where = f"the weights were not finite before it, first {broken[0]}"
     elif layers:
-        where = f"the first layer whose output is not finite is {layers[0]}"
+        where = f"the first output that is not finite is that of {layers[0]}"
+        if layers[0].startswith("the batch"):
+            where = f"{layers[0]} is not finite"
     elif not all(np.isfinite(value) for value in values.values()):
         where = "every layer's output is finite, the loss is not"
     elif gradients:
@@ -151,19 +153,23 @@ def diagnose(trainer: Any, micro_batches: Sequence[Batch]) -> Dict[str, Any]:
 
 
 @contextmanager
-def watch_layers(network: nn.Layer) -> Iterator[List[Tuple[str, bool]]]:
-    """Inside, every layer without layers of its own notes its name and whether its output is finite, in order."""
+def watch_layers(task: nn.Layer) -> Iterator[List[Tuple[str, bool]]]:
+    """Inside, the batch and every layer, when it is done, note their name and whether their values are finite."""
     seen: List[Tuple[str, bool]] = []
+
+    def note_batch(layer: nn.Layer, inputs: Any) -> None:
+        seen.extend((f"the batch's {key}", _finite(value)) for key, value in inputs[0].items())
 
     def note(name: str) -> Any:
         def hook(layer: nn.Layer, inputs: Any, output: Any) -> None:
-            parts = output if isinstance(output, (list, tuple)) else [output]
+            parts = output.values() if isinstance(output, dict) else output
+            parts = [parts] if isinstance(parts, paddle.Tensor) else parts
             seen.append((name, all(_finite(part) for part in parts if isinstance(part, paddle.Tensor))))
 
         return hook
 
-    leaves = [(name, part) for name, part in network.named_sublayers() if not part.sublayers()]
-    hooks = [part.register_forward_post_hook(note(name)) for name, part in leaves]
+    hooks = [part.register_forward_post_hook(note(name)) for name, part in task.named_sublayers()]
+    hooks.append(task.register_forward_pre_hook(note_batch))
     try:
         yield seen
     finally:

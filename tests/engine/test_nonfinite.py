@@ -43,7 +43,7 @@ def test_stop_names_step_layer_metrics_and_dump(tmp_path):
         trainer.fit()
     text = str(error.value)
     assert "the gradients of step 3 are not finite (loss nan)" in text
-    assert "the first layer whose output is not finite is model.0" in text
+    assert "the batch's image is not finite" in text
     assert "Lower the learning rate" in text and "tools/replay.py" in text
     folder = tmp_path / "nonfinite" / "step_00000003"
     assert {path.name for path in folder.iterdir()} == {"rank_0", "model.safetensors", "config.yaml"}
@@ -111,6 +111,11 @@ def test_broken_weights_and_broken_gradients_are_told_apart(tmp_path):
     trainer.parameters[2].set_value(paddle.full_like(trainer.parameters[2], float("inf")))
     with pytest.raises(FloatingPointError, match="weights were not finite before it, first model.2.weight"):
         trainer.fit()
+    layer = poisoned(tmp_path / "layer", "stop")
+    layer.parameters[1].set_value(paddle.full_like(layer.parameters[1], 3e38))  # finite, but not twice as much
+    layer.task.model[1].forward = lambda x: x + x
+    with pytest.raises(FloatingPointError, match=r"the first output that is not finite is that of model.1\. "):
+        layer.fit()
     root = poisoned(tmp_path / "root", "stop")
     # the gradient of sqrt at 0 is infinite, its value is not
     root.task.forward = lambda batch: {"loss": (root.task.model(batch["image"]) * 0.0).sum().sqrt()}
