@@ -80,7 +80,17 @@ def _end_forks_with_this_process() -> None:
         return
     with contextlib.suppress(OSError, AttributeError):
         prctl = ctypes.CDLL(None).prctl
-        os.register_at_fork(after_in_child=lambda: prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL)))
+        parent = [0]
+
+        def note_parent() -> None:
+            parent[0] = os.getpid()
+
+        def end_with_parent() -> None:
+            prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+            if os.getppid() != parent[0]:  # it was killed before the line above
+                os._exit(1)
+
+        os.register_at_fork(before=note_parent, after_in_child=end_with_parent)
 
 
 def _keep_freed_memory() -> bool:
