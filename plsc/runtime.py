@@ -88,7 +88,7 @@ def _end_forks_with_this_process() -> None:
         def end_with_parent() -> None:
             prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
             if os.getppid() != parent[0]:  # it was killed before the line above
-                os._exit(1)
+                os.kill(os.getpid(), signal.SIGKILL)
 
         os.register_at_fork(before=note_parent, after_in_child=end_with_parent)
 
