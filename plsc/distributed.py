@@ -1,29 +1,108 @@
-"""Many processes, one run: set-up, ranks, broadcast, gradient sync. The only file that imports paddle.distributed.
+"""Many processes, one run: set-up, ranks, sums, broadcast, sharding. The only file that imports paddle.distributed.
 
 Processes are started by `python -m paddle.distributed.launch`; everything below is fleet's. With a single process
 every function is a cheap no-op, so callers never ask whether the run is distributed.
 """
 
 import os
-from typing import Iterable, List
+import subprocess
+import sys
+import warnings
+import zlib
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping
 
 import numpy as np
 import paddle
 
+from plsc import watchdog
+from plsc.settings import DistributedStrategy
+
+LAUNCH = "python -m paddle.distributed.launch"
 _ready = False
+_strategy = DistributedStrategy()
 
 
-def setup() -> None:
-    """Joins the job that `paddle.distributed.launch` started; does nothing for a single process."""
-    global _ready
-    if _ready or int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) == 1:
+def launched_processes() -> int:
+    """How many processes the launcher says there are; 1 without a launcher."""
+    return int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
+
+
+def setup(strategy: DistributedStrategy) -> None:
+    """Joins the job that `paddle.distributed.launch` started; does nothing for a single process.
+
+    A job whose processes do not find each other within `strategy.timeout` seconds is ended with a message.
+
+    Raises:
+        ValueError: If the strategy does not fit the number of processes or the device.
+    """
+    global _ready, _strategy
+    processes = launched_processes()
+    if _ready or processes == 1:
         return
+    check_strategy(strategy, processes)
     from paddle.distributed import fleet
 
-    strategy = fleet.DistributedStrategy()
-    strategy.hybrid_configs = {"dp_degree": int(os.environ["PADDLE_TRAINERS_NUM"]), "mp_degree": 1, "pp_degree": 1}
-    fleet.init(is_collective=True, strategy=strategy)
-    _ready = True
+    plan = fleet.DistributedStrategy()
+    degree = strategy.sharding_degree
+    plan.hybrid_configs = {
+        "dp_degree": processes // degree, "mp_degree": 1, "pp_degree": 1, "sharding_degree": degree,
+    }  # fmt: skip
+    with _deadline(strategy.timeout), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # "Current global rank 1 is not in group", of groups that are not its own
+        if _on_gpu():
+            fleet.init(is_collective=True, strategy=plan)
+        else:
+            # fleet.init forms seven groups at once; with more than two processes, gloo often mixes them up and fails
+            paddle.distributed.init_parallel_env()
+            fleet.fleet._user_defined_strategy = plan  # where fleet's optimizers look it up
+        _ready, _strategy = True, strategy
+        barrier()
+
+
+def check_strategy(strategy: DistributedStrategy, processes: int) -> None:
+    """Raises ValueError if `processes` cannot divide the work as `strategy` says."""
+    degree = strategy.sharding_degree
+    if processes == 1:
+        return  # a laptop runs the config of a cluster
+    if processes % degree:
+        raise ValueError(
+            f"DistributedStrategy.sharding_degree: {degree} does not divide the {processes} processes of this job"
+        )
+    if 1 < degree < processes and not _on_gpu():
+        raise ValueError(
+            f"DistributedStrategy.sharding_degree: {degree} of {processes} processes needs GPUs; on CPUs all "
+            f"processes form one group, so it must be 1 or {processes}"
+        )
+    if not strategy.data_parallel and degree < processes:
+        raise ValueError(
+            f"DistributedStrategy.data_parallel: false, but {processes} processes with sharding_degree {degree} are "
+            f"{processes // degree} copies of the model; set it to true, or sharding_degree to {processes}"
+        )
+
+
+def _on_gpu() -> bool:
+    return paddle.device.get_device().startswith("gpu")
+
+
+@contextmanager
+def _deadline(seconds: float) -> Iterator[None]:
+    """Ends this process with a message unless the block is left in time: these calls wait for others without end."""
+    master = os.environ.get("PADDLE_MASTER") or os.environ.get("PADDLE_TRAINER_ENDPOINTS", "").split(",")[0]
+    message = (
+        f"error: process {os.environ.get('PADDLE_TRAINER_ID')} of {launched_processes()} did not find the others "
+        f"within {seconds:g} seconds. Master: {master}. Do all nodes name this master and the same --nnodes, is its "
+        "port open, and did another process end early (see the workerlog files)? DistributedStrategy.timeout gives "
+        "slow clusters more time"
+    )
+    script = str(Path(watchdog.__file__))
+    watcher = subprocess.Popen([sys.executable, "-S", "-E", script, str(os.getpid()), str(seconds), message])
+    try:
+        yield
+    finally:
+        watcher.kill()
+        watcher.wait()
 
 
 def rank() -> int:
@@ -47,6 +126,32 @@ def barrier() -> None:
         paddle.distributed.barrier()
 
 
+def check_agreement(facts: Mapping[str, str]) -> None:
+    """Compares facts that must be the same in every process, such as the config.
+
+    Raises:
+        ValueError: In every process, with what differs and where.
+    """
+    if not _ready:
+        return
+    with _deadline(_strategy.timeout):
+        everyone = gather_objects(dict(facts))
+    first = everyone[0]
+    problems = [
+        f"  {key}: {first.get(key, 'not there')} in process 0, {other.get(key, 'not there')} in process {number}"
+        for number, other in enumerate(everyone)
+        for key in sorted(set(first) | set(other))
+        if first.get(key) != other.get(key)
+    ]
+    if problems:
+        more = f"\n  and {len(problems) - 10} more" if len(problems) > 10 else ""
+        raise ValueError(
+            "the processes of this job were not started with the same config:\n"
+            + "\n".join(problems[:10])
+            + f"{more}\nstart every node with the same command and the same files"
+        )
+
+
 def broadcast_parameters(layer: paddle.nn.Layer) -> None:
     """Gives every process the parameters and buffers of the first."""
     if not _ready:
@@ -56,14 +161,47 @@ def broadcast_parameters(layer: paddle.nn.Layer) -> None:
             paddle.distributed.broadcast(tensor, src=0)
 
 
+def differing_tensors(tensors: Mapping[str, paddle.Tensor]) -> Dict[str, List[int]]:
+    """Names of tensors whose bytes differ between processes, with the processes that differ from the first."""
+    if not _ready:
+        return {}
+    everyone = gather_objects({name: zlib.crc32(tensor.numpy().tobytes()) for name, tensor in tensors.items()})
+    different = {
+        name: [number for number, other in enumerate(everyone) if other.get(name) != checksum]
+        for name, checksum in everyone[0].items()
+    }
+    return {name: numbers for name, numbers in different.items() if numbers}
+
+
 def sync_gradients(parameters: Iterable[paddle.Tensor]) -> None:
-    """Replaces each gradient by its mean over the processes, many gradients per message."""
+    """Replaces each gradient by its mean over the processes, `DistributedStrategy.bucket_mb` in a message."""
     if not _ready:
         return
-    from paddle.distributed import fleet
-    from paddle.distributed.fleet.utils.hybrid_parallel_util import fused_allreduce_gradients
+    from paddle.distributed.fleet.utils.hybrid_parallel_util import fused_allreduce_gradients_with_group
 
-    fused_allreduce_gradients(list(parameters), fleet.get_hybrid_communicate_group())
+    bucket = _strategy.bucket_mb * 2**20
+    fused_allreduce_gradients_with_group(list(parameters), None, bucket_size=bucket, scale=1.0 / world_size())
+
+
+class _Sum(paddle.autograd.PyLayer):
+    """A sum over processes that gradients pass through: each gets the sum of all gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, value: paddle.Tensor) -> paddle.Tensor:
+        total = value.clone()
+        paddle.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: paddle.Tensor) -> paddle.Tensor:
+        total = gradient.clone()
+        paddle.distributed.all_reduce(total)
+        return total
+
+
+def differentiable_sum(value: paddle.Tensor) -> paddle.Tensor:
+    """The sum of a tensor over the processes, through which gradients pass."""
+    return _Sum.apply(value) if _ready else value
 
 
 def sum_over_processes(values: np.ndarray) -> np.ndarray:
@@ -80,10 +218,86 @@ def any_process(flag: bool) -> bool:
     return bool(sum_over_processes(np.array([float(flag)]))[0] > 0)
 
 
-def gather_objects(item: object) -> List[object]:
+def gather_objects(item: Any) -> List[Any]:
     """`item` of every process, in the order of ranks; plain data only."""
     if not _ready:
         return [item]
-    items: List[object] = []
+    items: List[Any] = []
     paddle.distributed.all_gather_object(items, item)
     return items
+
+
+def recompute(forward: Callable[..., Any], *inputs: Any) -> Any:
+    """`forward(*inputs)`, of which only the inputs are kept; the rest is computed again in the backward pass."""
+    from paddle.distributed.fleet.utils import recompute as recompute_call
+
+    return recompute_call(forward, *inputs)
+
+
+def shards_optimizer() -> bool:
+    """Whether the optimizer's state is divided among processes."""
+    return _ready and _strategy.sharding_degree > 1
+
+
+class _WholeJob:
+    """What fleet's sharding asks of a topology, for one sharding group of all processes."""
+
+    def get_sharding_parallel_group(self) -> Any:
+        return paddle.distributed.get_group(0)
+
+    def get_sharding_parallel_world_size(self) -> int:
+        return world_size()
+
+    def get_sharding_parallel_rank(self) -> int:
+        return rank()
+
+
+def _topology() -> Any:
+    from paddle.distributed import fleet
+
+    return fleet.get_hybrid_communicate_group() if _on_gpu() else _WholeJob()
+
+
+class ShardedOptimizer:
+    """Divides a Paddle optimizer's state among the processes of a sharding group: ZeRO stage 1 (arXiv 1910.02054).
+
+    Each process updates its share of the parameters and then sends it to the others. Gradients are averaged before,
+    by `sync_gradients`. Fleet's DygraphShardingOptimizer does the work.
+
+    Args:
+        inner: Over a plain list of parameters, not groups.
+    """
+
+    def __init__(self, inner: Any) -> None:
+        from paddle.distributed.fleet.meta_optimizers.dygraph_optimizer import DygraphShardingOptimizer
+
+        topology = _topology()
+        self._group = topology.get_sharding_parallel_group()
+        self._sharding = DygraphShardingOptimizer(inner, topology)
+
+    def step(self) -> None:
+        """Updates this process's share and exchanges the results."""
+        self._sharding.step()
+
+    def is_mine(self, parameter: paddle.Tensor) -> bool:
+        """Whether this process keeps the state of a parameter."""
+        return self._owner(parameter) == rank()
+
+    def gather(self, parameter: paddle.Tensor, make: Callable[[], paddle.Tensor]) -> paddle.Tensor:
+        """A tensor of a parameter's state from the process that keeps it; every process of the group must call.
+
+        Args:
+            parameter: Whose state.
+            make: Returns the tensor where it is kept, elsewhere one of its shape and type to receive it.
+        """
+        tensor = make()
+        paddle.distributed.broadcast(tensor, src=self._owner(parameter), group=self._group)
+        return tensor
+
+    def _owner(self, parameter: paddle.Tensor) -> int:
+        return self._group.ranks[self._sharding._param2rank[parameter.name]]
+
+
+def agree_on(value: Any) -> Any:
+    """The first process's `value`; plain data only."""
+    return gather_objects(value)[0]

@@ -11,10 +11,12 @@ import contextlib
 import ctypes
 import io
 import os
+import signal
 import sys
 import warnings
 from typing import Any, Dict, Optional
 
+_PR_SET_PDEATHSIG = 1
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_MAX = -4
 _BIGGEST = 2**31 - 1
@@ -37,6 +39,7 @@ def setup(num_threads: Optional[int] = None) -> Dict[str, str]:
     os.environ.setdefault("MKL_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
     if _is_amd():
         os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
+    _end_forks_with_this_process()
     chosen = {name: os.environ[name] for name in ("OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE") if name in os.environ}
     return {**chosen, "malloc": "keeps freed memory" if _keep_freed_memory() else "as the system has it"}
 
@@ -69,6 +72,25 @@ def _is_amd() -> bool:
             return any("AuthenticAMD" in line for line in lines)
     except OSError:
         return False
+
+
+def _end_forks_with_this_process() -> None:
+    """Has Linux kill the processes that this one forks, such as loader workers, when it is killed itself."""
+    if not sys.platform.startswith("linux"):
+        return
+    with contextlib.suppress(OSError, AttributeError):
+        prctl = ctypes.CDLL(None).prctl
+        parent = [0]
+
+        def note_parent() -> None:
+            parent[0] = os.getpid()
+
+        def end_with_parent() -> None:
+            prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+            if os.getppid() != parent[0]:  # it was killed before the line above
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        os.register_at_fork(before=note_parent, after_in_child=end_with_parent)
 
 
 def _keep_freed_memory() -> bool:

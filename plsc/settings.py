@@ -34,6 +34,9 @@ class Global:
     monitor: Optional[str] = None  # evaluation metric that decides `best`, such as top1
     monitor_mode: Literal["max", "min"] = "max"
     resume: Optional[str] = "auto"  # auto: continue from output_dir if it has a checkpoint; a path; or null
+    on_nonfinite: Literal["stop", "skip", "rewind"] = "stop"  # gradients that are not finite; docs/distributed.md
+    nonfinite_limit: int = at_least(1, 10)  # steps that skip or rewind may leave out before the run stops
+    check_sync_every: Optional[int] = at_least(1, None)  # steps between comparisons of all processes' parameters
     num_threads: Optional[int] = at_least(1, None)  # CPU threads; null: one per core
     progress: Literal["auto", "bar", "lines", "none"] = "auto"  # auto: a bar on a terminal, lines elsewhere
     profile: Optional[Dict[str, int]] = None  # {start: 10, stop: 20}: trace these steps into output_dir/profile
@@ -70,9 +73,14 @@ class Init:
 class AMP:
     """Mixed precision; on a device without it the run says so once and goes on in float32."""
 
-    level: Literal["O0", "O1", "O2"] = "O0"
-    dtype: Literal["auto", "float16", "bfloat16"] = "auto"
-    init_loss_scaling: float = 65536.0
+    level: Literal["O0", "O1", "O2"] = "O0"  # O1: products in 16 bits; O2: parameters too, with float32 masters
+    dtype: Literal["auto", "float16", "bfloat16"] = "auto"  # auto: bfloat16 if the device has it
+    init_loss_scaling: float = 65536.0  # of float16; halved when gradients overflow, doubled after `growth_steps`
+    growth_steps: int = at_least(1, 2000)
+
+    def __post_init__(self) -> None:
+        if self.init_loss_scaling < 1:
+            raise ValueError(f"init_loss_scaling must be at least 1, got {self.init_loss_scaling}")
 
 
 @dataclass
@@ -89,9 +97,14 @@ class EMA:
 
 @dataclass
 class DistributedStrategy:
-    """How a job on several devices divides the work."""
+    """How a job on several devices divides work and memory; a single process runs the same config alone."""
 
-    data_parallel: bool = True
+    data_parallel: bool = True  # false: an error if processes would be copies of each other
+    sharding_degree: int = at_least(1, 1)  # processes that share the optimizer's state (ZeRO stage 1); 1: none
+    recompute: List[str] = field(default_factory=list)  # patterns of layers, such as "encoder.blocks.*"
+    sync_batch_norm: bool = True  # statistics of batch normalisation over all processes
+    bucket_mb: int = at_least(1, 128)  # gradients in one message
+    timeout: int = at_least(1, 60)  # seconds until processes that do not find each other give up
 
 
 @dataclass

@@ -2,12 +2,16 @@
 
 import builtins
 import os
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from plsc import runtime
 
+ROOT = Path(__file__).parent.parent
 NAMES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "MKL_DEBUG_CPU_TYPE", "PADDLE_LOCAL_SIZE")
 
 
@@ -21,6 +25,7 @@ def fresh(monkeypatch):
     monkeypatch.setattr(runtime, "available_cores", lambda: 8)
     monkeypatch.setattr(runtime, "_keep_freed_memory", lambda: True)
     monkeypatch.setattr(runtime, "_is_amd", lambda: True)
+    monkeypatch.setattr(runtime, "_end_forks_with_this_process", lambda: None)
     return monkeypatch
 
 
@@ -86,3 +91,26 @@ def test_a_missing_paddle_says_how_to_install_it(fresh):
 
 def test_cores_are_those_of_this_process():
     assert 1 <= runtime.available_cores() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a signal for children of a killed process is Linux's")
+def test_forked_processes_end_with_a_killed_one():
+    code = (
+        "import os, sys, time\nfrom plsc import runtime\nruntime.setup()\nchild = os.fork()\n"
+        "if child:\n    print(child, flush=True)\ntime.sleep(60)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    child = int(process.stdout.readline())
+    process.kill()
+    process.wait()
+    deadline = time.time() + 10
+    while time.time() < deadline and _runs(child):
+        time.sleep(0.05)
+    assert not _runs(child)
+
+
+def _runs(pid):
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    except OSError:
+        return False

@@ -130,7 +130,7 @@ def test_dotted_keys_in_a_file(problems):
         ("DataLoader.Train.transforms={name: Flip}", "expected a list, each {name: ...} of a transform, got a mapping"),
         ("DataLoader.Train.transforms+=", "transforms.1: expected {name: ...} of a transform, got null"),
         ("DataLoader.Train=images", "expected a mapping with the keys dataset, transforms, batch_transforms, loader"),
-        ("AMP=O1", "AMP: expected a mapping with the keys level, dtype, init_loss_scaling, got the text 'O1'"),
+        ("AMP=O1", "AMP: expected a mapping with the keys level, dtype, init_loss_scaling, growth_steps, got the text"),
         ("AMP.level=o1", "AMP.level: expected one of O0, O1, O2, got the text 'o1'"),
         ("Global.output_dir=2024", 'Global.output_dir: expected text, got 2024; write it in quotes: "2024"'),
         ("Init={allow_missing: head.*}", "expected a list, each text, got the text 'head.*'; write [head.*]"),

@@ -10,6 +10,7 @@ VERBS = {
     "train": "train from a config: pre-training, fine-tuning, probing, tokenizer training",
     "eval": "evaluate a checkpoint with the config it was trained with",
     "convert": "convert weights between plsc, PLSC, the authors' CAE and timm",
+    "replay": "repeat a step whose gradients were not finite, from its dump",
     "benchmark": "measure a config on this machine: training step, data, start, scaling",
 }
 _MODULES = {"eval": "evaluation"}

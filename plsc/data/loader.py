@@ -88,6 +88,11 @@ class DataLoader:
         """Optimizer steps in a whole epoch."""
         return self.sampler.steps_per_epoch
 
+    @property
+    def batches_of_all(self) -> int:
+        """Micro-batches that every process has."""
+        return self.sampler.batches_of_all
+
     def set_position(self, epoch: int, step: int) -> None:
         """Chooses the epoch, and the optimizer step in it, at which the next iteration starts."""
         self.sampler.set_position(epoch, step)

@@ -84,6 +84,12 @@ class EpochBatchSampler:
         whole, rest = divmod(self.num_samples, self.global_batch_size)
         return whole * self.accumulate + (0 if self.drop_last else len(self._parts_of_rest(np.arange(rest))))
 
+    @property
+    def batches_of_all(self) -> int:
+        """Micro-batches that every process has; without `drop_last` some may have one more."""
+        whole, rest = divmod(self.num_samples, self.global_batch_size)
+        return whole * self.accumulate + (1 if not self.drop_last and rest >= self.world_size else 0)
+
     def __iter__(self) -> Iterator[List[Position]]:
         epoch, first = self.epoch, self.step
         order = self.order(epoch)

@@ -1,6 +1,7 @@
 """From a checked config to a trainer that is ready to run. Read this first: it is the whole assembly, in order.
 
-task -> initial weights -> loaders -> optimizer and schedule -> callbacks -> trainer -> resumed state.
+task -> initial weights -> loaders -> optimizer and schedule -> division of work -> callbacks -> trainer ->
+resumed state.
 Nothing here knows a method: components come from the registries, what they need from each other from their signatures.
 """
 
@@ -14,13 +15,16 @@ import paddle
 from plsc import distributed, registry, settings
 from plsc.checkpoint import store, transfer
 from plsc.data.loader import DataLoader
-from plsc.engine.callbacks import Evaluation, ProgressLog, WeightAverage
+from plsc.engine.callbacks import Evaluation, ProgressLog, SyncCheck, WeightAverage
 from plsc.engine.checkpointing import Checkpoints
 from plsc.engine.evaluate import evaluate
 from plsc.engine.logging import RunLog
+from plsc.engine.nonfinite import NonFinitePolicy
 from plsc.engine.precision import Precision
 from plsc.engine.profiling import Profile
+from plsc.engine.recompute import apply_recompute
 from plsc.engine.trainer import Callback, Plan, Trainer
+from plsc.nn.batch_norm import FeatureBatchNorm
 from plsc.optim.ema import WeightEMA
 from plsc.schema import TASK_ARGUMENTS, read_settings
 from plsc.tasks.base import Task
@@ -52,7 +56,7 @@ def build_trainer(config: Config, log: RunLog) -> Trainer:
         global_batch_size=plan.global_batch_size,
     )
     precision = Precision(read_settings(config, "AMP"), log.say)
-    distributed.broadcast_parameters(task)
+    divide_work(task, optimizer, precision, read_settings(config, "DistributedStrategy"))
     callbacks, checkpoints = build_callbacks(config, run, task, precision)
     trainer = Trainer(
         task,
@@ -65,7 +69,11 @@ def build_trainer(config: Config, log: RunLog) -> Trainer:
         callbacks,
         log,
         seed=run.seed,
-        save=checkpoints.save,
+        save=checkpoints.save_now,
+        rewind=checkpoints.rewind,
+        nonfinite=NonFinitePolicy(
+            run.on_nonfinite, run.nonfinite_limit, Path(run.output_dir) / "nonfinite", dump(config)
+        ),
     )
     resume(trainer, checkpoints, run, log)
     return trainer
@@ -91,6 +99,18 @@ def initialise(task: Task, config: Config, log: RunLog) -> None:
         report = transfer.initialise(task, init)
         task.on_weights_loaded(report.loaded)
         log.say(str(report))
+
+
+def divide_work(task: Task, optimizer: Any, precision: Precision, strategy: settings.DistributedStrategy) -> None:
+    """Prepares task and optimizer for the processes and the memory there are; the numbers stay the same."""
+    for layer in task.sublayers():
+        if isinstance(layer, FeatureBatchNorm):
+            layer.over_processes = strategy.sync_batch_norm
+    apply_recompute(task, strategy.recompute)
+    distributed.broadcast_parameters(task)
+    precision.prepare(task, optimizer)
+    if distributed.shards_optimizer():
+        optimizer.shard()
 
 
 def build_list(kind: registry.Registry, nodes: Optional[List[Any]]) -> List[Any]:
@@ -154,6 +174,8 @@ def build_callbacks(
         callbacks.append(Profile(Path(run.output_dir) / "profile", **run.profile))  # first: others are not training
     if ema is not None:
         callbacks.append(WeightAverage(ema))
+    if run.check_sync_every is not None:
+        callbacks.append(SyncCheck(run.check_sync_every))
     callbacks.append(ProgressLog(run.log_every_steps))
     if config["DataLoader"].get("Eval") is not None:
         callbacks.append(Evaluation(build_evaluation(config, run, task, precision), run.eval_every_epochs, ema))
@@ -187,12 +209,15 @@ def resume(trainer: Trainer, checkpoints: Checkpoints, run: settings.Global, log
     """Continues from the checkpoint that `Global.resume` means, if there is one."""
     if run.resume is None:
         return
-    if run.resume == "auto":
-        path = store.find_latest_whole(checkpoints.directory)
-        if path is None:
-            return
-    else:
-        path = store.resolve(run.resume)
+    path = store.find_latest_whole(checkpoints.directory) if run.resume == "auto" else store.resolve(run.resume)
+    path = distributed.agree_on(path)
+    if path is None:
+        return
+    if distributed.any_process(not path.is_dir()):
+        raise ConfigError(
+            f"{path} is there for the first process, but not for all; Global.output_dir must be on a file system that "
+            "every node sees"
+        )
     checkpoints.restore(trainer, path)
     log.say(f"resumed from {path} at step {trainer.step}")
 

@@ -21,7 +21,11 @@ class ProgressLog(Callback):
     def __init__(self, every_steps: int) -> None:
         self.every_steps = every_steps
         self._sums: Dict[str, paddle.Tensor] = {}
-        self._count = 0
+        self._reset()
+
+    def _reset(self) -> None:
+        self._sums.clear()
+        self._steps = self._count = 0  # since the last line: all, and those that changed the weights
         self._since = time.perf_counter()
 
     def on_train_begin(self, trainer: Trainer) -> None:
@@ -29,9 +33,11 @@ class ProgressLog(Callback):
         self._since = time.perf_counter()
 
     def on_step_end(self, trainer: Trainer, metrics: Dict[str, paddle.Tensor]) -> None:
-        for name, value in metrics.items():
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
-        self._count += 1
+        self._steps += 1
+        if not trainer.skipped:
+            for name, value in metrics.items():
+                self._sums[name] = self._sums[name] + value if name in self._sums else value
+            self._count += 1
         trainer.log.advance()
         if trainer.step % self.every_steps == 0 or trainer.at_epoch_end or trainer.finished:
             self._flush(trainer)
@@ -39,20 +45,26 @@ class ProgressLog(Callback):
     def on_train_end(self, trainer: Trainer) -> None:
         trainer.log.close_bar()
 
+    def on_rewind(self, trainer: Trainer) -> None:
+        self._reset()
+        trainer.log.close_bar()
+        trainer.log.open_bar(trainer.plan.stop_step, trainer.step, "train")
+
     def _flush(self, trainer: Trainer) -> None:
+        if not self._count:
+            self._reset()
+            return
         values = {name: float(total) / self._count for name, total in self._sums.items()}
         means = distributed.sum_over_processes(np.array(list(values.values()))) / distributed.world_size()
         shown = dict(zip(values, map(float, means)))
-        if not np.isfinite(shown["loss"]):
-            raise FloatingPointError(
-                f"the loss is {shown['loss']} at step {trainer.step}; the metrics since the last line: {shown}. "
-                "Lower the learning rate, lengthen the warm-up or set Optimizer.clip_norm"
-            )
         seconds = time.perf_counter() - self._since
         shown["lr"] = trainer.schedule(trainer.step - 1)
-        shown["images_per_second"] = self._count * trainer.plan.global_batch_size / max(seconds, 1e-9)
-        trainer.log.record("train", trainer.step, trainer.epoch, shown, _line(trainer, shown, seconds / self._count))
-        self._sums, self._count, self._since = {}, 0, time.perf_counter()
+        skipped = len(trainer.nonfinite.left_out) + trainer.nonfinite.overflows
+        if skipped:
+            shown["skipped_steps"] = float(skipped)
+        shown["images_per_second"] = self._steps * trainer.plan.global_batch_size / max(seconds, 1e-9)
+        trainer.log.record("train", trainer.step, trainer.epoch, shown, _line(trainer, shown, seconds / self._steps))
+        self._reset()
 
     def restart_clock(self) -> None:
         """Leaves the time since the last line out of the speed; for work that is not training."""
@@ -95,17 +107,39 @@ class Evaluation(Callback):
             return
         trainer.evaluation = self._measure(trainer, "eval", trainer.stop_if_asked)
         if self.ema is not None:
-            with self.ema.swap(trainer.task):  # not interruptible: what is saved are the run's own weights
-                trainer.evaluation = self._measure(trainer, "eval_ema", None)
+            with self.ema.swap(trainer.task):
+                trainer.evaluation = self._measure(trainer, "eval_ema", trainer.stop_if_asked)
         for callback in trainer.callbacks:
             if isinstance(callback, ProgressLog):
                 callback.restart_clock()
 
-    def _measure(self, trainer: Trainer, split: str, on_batch: Optional[Callable[[], None]]) -> Dict[str, float]:
+    def _measure(self, trainer: Trainer, split: str, on_batch: Callable[[], None]) -> Dict[str, float]:
         results = self.run(on_batch=on_batch)
         text = "  ".join(f"{name} {value:.4g}" for name, value in results.items())
         trainer.log.record(split, trainer.step, trainer.epoch, results, f"{split} at epoch {trainer.epoch:.2f}: {text}")
         return results
+
+
+class SyncCheck(Callback):
+    """Compares the weights of all processes, which must be the same bit for bit.
+
+    Args:
+        every_steps: Steps between two comparisons.
+    """
+
+    def __init__(self, every_steps: int) -> None:
+        self.every_steps = every_steps
+
+    def on_step_end(self, trainer: Trainer, metrics: Dict[str, paddle.Tensor]) -> None:
+        if trainer.step % self.every_steps:
+            return
+        different = distributed.differing_tensors(trainer.task.state_dict())
+        if different:
+            shown = ", ".join(f"{name} (process {', '.join(map(str, r))})" for name, r in list(different.items())[:5])
+            raise RuntimeError(
+                f"{len(different)} tensors differ between processes at step {trainer.step}: {shown}. Nothing trained "
+                "since the last comparison can be trusted; resume from a checkpoint before it"
+            )
 
 
 class WeightAverage(Callback):

@@ -1,12 +1,16 @@
-"""When a run saves, what it saves, and how it continues from it."""
+"""When a run saves, what it saves, and how it continues from it.
 
+Training waits only for a copy of the weights in host memory; a thread writes it to disk.
+"""
+
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Mapping, Optional
 
 import numpy as np
 import paddle
 
-from plsc import distributed
+from plsc import distributed, storage
 from plsc.checkpoint import store
 from plsc.checkpoint.transfer import encoder_prefix
 from plsc.engine.trainer import Callback, Trainer
@@ -47,6 +51,8 @@ class Checkpoints(Callback):
         self.ema = ema
         self.best: Optional[float] = None
         self._saved_step = -1
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._pending: Optional[Future] = None
 
     def on_train_begin(self, trainer: Trainer) -> None:
         self._saved_step = trainer.step if trainer.step else -1
@@ -70,27 +76,68 @@ class Checkpoints(Callback):
         self.best = value
         return True
 
-    def save(self, trainer: Trainer, is_best: bool = False) -> Optional[Path]:
-        """Writes a checkpoint of the current step, unless there is one; returns its directory."""
+    def save(self, trainer: Trainer, is_best: bool = False) -> None:
+        """Begins to write a checkpoint of the current step, unless there is one; every process must call.
+
+        Raises:
+            OSError: If the checkpoint before it could not be written.
+        """
         if trainer.step == self._saved_step and not is_best:
-            return None
+            return
         self._saved_step = trainer.step
+        optimizer = trainer.optimizer.state_dict()  # gathered, if it is divided among processes
         if not distributed.is_main():
-            return None
-        path = store.save(
-            self.directory,
-            trainer.step,
-            model=trainer.task.state_dict(),
-            optimizer=trainer.optimizer.state_dict(),
-            ema=self.ema.state_dict() if self.ema is not None else None,
-            state={**trainer.state_dict(), "best": self.best, "encoder": encoder_prefix(trainer.task)},
-            config_text=self.config_text,
-        )
+            return
+        self.wait()
+        parts = {"model": trainer.task.state_dict(), "optimizer": optimizer}
+        if self.ema is not None:
+            parts["ema"] = self.ema.state_dict()
+        arrays = {part: store.snapshot(tensors) for part, tensors in parts.items()}
+        state = {**trainer.state_dict(), "best": self.best, "encoder": encoder_prefix(trainer.task)}
+        self._pending = self._writer.submit(self._write, trainer, trainer.step, arrays, state, is_best)
+
+    def save_now(self, trainer: Trainer) -> None:
+        """Writes a checkpoint of the current step; when it returns in any process, it is on disk."""
+        self.save(trainer)
+        self.wait()
+        distributed.barrier()  # a process that ends makes the launcher end the others
+
+    def wait(self) -> None:
+        """Returns when what was begun is on disk.
+
+        Raises:
+            OSError: If it could not be written.
+        """
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def _write(
+        self, trainer: Trainer, step: int, arrays: Mapping[str, Any], state: Mapping[str, Any], is_best: bool
+    ) -> None:
+        try:
+            path = storage.write(self.directory, step, arrays, state, self.config_text)
+        except OSError as error:
+            raise OSError(f"the checkpoint of step {step} could not be written to {self.directory}: {error}") from error
         if is_best:
             store.point(self.directory, "best", path)
         store.keep_last(self.directory, self.keep_last)
         trainer.log.note(f"saved {path}")
-        return path
+
+    def on_train_end(self, trainer: Trainer) -> None:
+        self.wait()
+
+    def rewind(self, trainer: Trainer) -> bool:
+        """Puts the newest checkpoint of this run into the trainer; false if there is none."""
+        self.wait()
+        path = distributed.agree_on(store.find_latest_whole(self.directory))
+        if path is None:
+            return False
+        left_out = trainer.nonfinite.state_dict()
+        self.restore(trainer, path)
+        trainer.nonfinite.set_state_dict(left_out)
+        self._saved_step = trainer.step
+        return True
 
     def restore(self, trainer: Trainer, path: Path) -> None:
         """Puts a checkpoint of the same configuration into the trainer.

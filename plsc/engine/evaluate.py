@@ -27,7 +27,7 @@ def evaluate(
         batch_transforms: As in training, without augmentation.
         metrics: Of plsc.engine.metrics; reset before and summed over the processes after.
         precision: Autocast of the forward pass.
-        on_batch: Called after each batch; may raise to end the evaluation.
+        on_batch: Called after each batch that every process has, by all together; may raise to end the evaluation.
 
     Returns:
         Numbers by name.
@@ -40,7 +40,7 @@ def evaluate(
     try:
         with paddle.no_grad():
             paddle.seed(0)
-            for batch in loader:
+            for number, batch in enumerate(loader):
                 for transform in batch_transforms:
                     batch = transform(batch, rng)
                 if not metrics:
@@ -49,7 +49,7 @@ def evaluate(
                     prediction = task.predict(batch) if metrics else task(batch)
                 for metric in tracked:
                     metric.update(prediction, batch)
-                if on_batch is not None:
+                if on_batch is not None and number < loader.batches_of_all:
                     on_batch()
     finally:
         set_training(task, True)

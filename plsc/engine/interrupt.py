@@ -19,13 +19,17 @@ class Interrupted(Exception):  # noqa: N818 - the end of a run that was asked to
 
 
 class StopRequest:
-    """Remembers a signal until the training loop asks; a second Ctrl-C ends the process at once."""
+    """Remembers a signal until the run asks; a second Ctrl-C ends the process at once. May be entered repeatedly."""
 
     def __init__(self) -> None:
         self.signal_number: Optional[int] = None
         self._previous: Dict[int, object] = {}
+        self._depth = 0
 
     def __enter__(self) -> "StopRequest":
+        self._depth += 1
+        if self._depth > 1:
+            return self
         for number in SIGNALS:
             try:
                 self._previous[number] = signal.signal(number, self._handle)
@@ -34,6 +38,9 @@ class StopRequest:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self._depth -= 1
+        if self._depth:
+            return
         for number, previous in self._previous.items():
             signal.signal(number, previous)
         self._previous.clear()

@@ -1,14 +1,15 @@
 """A whole run from a checked config: device, output directory, training, and what is said at the end."""
 
 from pathlib import Path
-from typing import Any, Dict, Mapping
+from typing import Any, Dict, Iterator, Mapping, Tuple
 
 import paddle
 
+import plsc
 from plsc import distributed
 from plsc.checkpoint import store
 from plsc.engine.build import build_evaluation, build_task, build_trainer
-from plsc.engine.interrupt import Interrupted
+from plsc.engine.interrupt import Interrupted, StopRequest
 from plsc.engine.logging import RunLog, write_environment
 from plsc.engine.precision import Precision
 from plsc.schema import read_settings
@@ -27,11 +28,16 @@ def train(config: Config, runtime: Mapping[str, str]) -> int:
     Returns:
         Exit code: 0, or 128 + signal if the run was asked to stop (everything is saved then).
     """
+    with StopRequest() as stop:
+        return _train(config, runtime, stop)
+
+
+def _train(config: Config, runtime: Mapping[str, str], stop: StopRequest) -> int:
     run = read_settings(config, "Global")
-    set_device(run.device)
-    distributed.setup()
+    join_job(config)
     log = RunLog(distributed.is_main(), run.progress)
     trainer = build_trainer(config, log)
+    trainer.stop_request = stop
     directory = Path(run.output_dir)
     log.open(directory)
     try:
@@ -42,10 +48,11 @@ def train(config: Config, runtime: Mapping[str, str]) -> int:
         trainer.fit()
         log.say(f"done: {trainer.step} steps; everything is in {directory}")
         return 0
-    except Interrupted as stop:
+    except Interrupted as stopped:
         log.close_bar()
-        log.say(f"{stop}; saved in {directory / 'checkpoints'}. The same command goes on from there.")
-        return 128 + stop.signal_number
+        saved = f"saved in {directory / 'checkpoints'}" if trainer.step else "there is nothing to save"
+        log.say(f"{stopped}; {saved}. The same command goes on from there.")
+        return 128 + stopped.signal_number
     except Exception as error:
         log.close_bar()
         log.note(f"{type(error).__name__}: {error}")
@@ -63,10 +70,37 @@ def _opening(trainer: Any, runtime: Mapping[str, str], directory: Path) -> str:
         )
     chosen = "  ".join(f"{key}={value}" for key, value in runtime.items())
     trained = sum(p.size for p in trainer.parameters)
+    processes = distributed.world_size()
+    device = paddle.device.get_device() + (f" in each of {processes} processes" if processes > 1 else "")
     return (
-        f"{trained:,} trained parameters on {paddle.device.get_device()}; {plan.stop_step} steps of "
+        f"{trained:,} trained parameters on {device}; {plan.stop_step} steps of "
         f"{plan.global_batch_size} images ({plan.epochs:.4g} epochs of {plan.steps_per_epoch} steps); {chosen}"
     )
+
+
+def join_job(config: Config) -> None:
+    """Chooses the device and joins the other processes of the job, which must have the same config.
+
+    Raises:
+        ConfigError: If device, strategy or config do not fit.
+    """
+    set_device(read_settings(config, "Global").device)
+    try:
+        distributed.setup(read_settings(config, "DistributedStrategy"))
+        versions = {"plsc": plsc.__version__, "paddle": paddle.__version__}
+        distributed.check_agreement({**versions, **dict(_leaves(config, ""))})
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _leaves(node: Any, path: str) -> Iterator[Tuple[str, str]]:
+    """Key paths and values of a config."""
+    items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else None
+    if items is None:
+        yield path, repr(node)
+        return
+    for key, value in items:
+        yield from _leaves(value, f"{path}.{key}" if path else str(key))
 
 
 def set_device(device: str) -> None:
@@ -100,8 +134,7 @@ def evaluate_checkpoint(config: Config, checkpoint: Path, ema: bool = False) -> 
     if config["DataLoader"].get("Eval") is None:
         raise ConfigError("DataLoader.Eval: the config has no evaluation set; give one with -o DataLoader.Eval=...")
     run = read_settings(config, "Global")
-    set_device(run.device)
-    distributed.setup()
+    join_job(config)
     task = build_task(config, run.seed)
     saved = store.load(checkpoint)
     if ema and not saved.ema:

@@ -9,6 +9,7 @@ import paddle
 from plsc import distributed
 from plsc.engine.interrupt import Interrupted, StopRequest
 from plsc.engine.logging import RunLog
+from plsc.engine.nonfinite import NonFinitePolicy, Rewind
 from plsc.engine.precision import Precision
 from plsc.tasks.base import Batch, Task
 
@@ -48,6 +49,9 @@ class Callback:
     def on_step_end(self, trainer: "Trainer", metrics: Dict[str, paddle.Tensor]) -> None:
         """Called after every optimizer step with the step's metrics, still on the device."""
 
+    def on_rewind(self, trainer: "Trainer") -> None:
+        """Called after the run went back to an earlier step, whose state is in place."""
+
     def on_train_end(self, trainer: "Trainer") -> None:
         """Called once after the last step; not when the run is interrupted or fails."""
 
@@ -66,7 +70,9 @@ class Trainer:
         callbacks: Called in this order.
         log: The run's voice.
         seed: All random numbers of a step are functions of it and of the step.
-        save: Called with the trainer when the run is asked to stop.
+        save: Called with the trainer when the run is asked to stop; returns when everything is on disk.
+        rewind: Puts the last checkpoint into the trainer; false if there is none.
+        nonfinite: What to do when gradients are not finite.
     """
 
     def __init__(
@@ -82,6 +88,8 @@ class Trainer:
         log: RunLog,
         seed: int = 0,
         save: Optional[Callable[["Trainer"], Any]] = None,
+        rewind: Optional[Callable[["Trainer"], bool]] = None,
+        nonfinite: Optional[NonFinitePolicy] = None,
     ) -> None:
         self.task = task
         self.optimizer = optimizer
@@ -94,9 +102,13 @@ class Trainer:
         self.log = log
         self.seed = seed
         self.save = save
+        self.rewind = rewind
+        self.nonfinite = nonfinite or NonFinitePolicy()
         self.step = 0
+        self.skipped = False  # whether the step just taken left the weights as they were
         self.evaluation: Optional[Dict[str, float]] = None  # of the step just taken, if one was due
         self.stop_request = StopRequest()
+        self.rank = distributed.rank()
         self.parameters = [p for p in task.parameters() if not p.stop_gradient]
 
     @property
@@ -119,16 +131,25 @@ class Trainer:
 
         Raises:
             Interrupted: If the run was asked to stop; everything is saved by then.
-            FloatingPointError: If the loss is not finite.
+            FloatingPointError: If gradients are not finite and `nonfinite` says to stop.
         """
         self.task.train()
         with self.stop_request:
-            for callback in self.callbacks:
-                callback.on_train_begin(self)
-            while not self.finished:
-                self._train_epoch()
-            for callback in self.callbacks:
-                callback.on_train_end(self)
+            try:
+                self.stop_if_asked()  # it may have been during the set-up
+                for callback in self.callbacks:
+                    callback.on_train_begin(self)
+                while not self.finished:
+                    try:
+                        self._train_epoch()
+                    except Rewind as bad:
+                        self._go_back(bad)
+                for callback in self.callbacks:
+                    callback.on_train_end(self)
+            except Interrupted:
+                if self.save is not None and self.step > 0:
+                    self.save(self)
+                raise
 
     def _train_epoch(self) -> None:
         epoch, step_in_epoch = divmod(self.step, self.plan.steps_per_epoch)
@@ -142,7 +163,7 @@ class Trainer:
                 return
 
     def train_step(self, micro_batches: Sequence[Batch]) -> Dict[str, paddle.Tensor]:
-        """Takes one optimizer step.
+        """Takes one optimizer step, or leaves the weights alone if the gradients are not finite.
 
         Args:
             micro_batches: `plan.accumulate` batches of equal size.
@@ -152,8 +173,27 @@ class Trainer:
         """
         self.optimizer.set_lr(self.schedule(self.step))
         self.optimizer.set_progress(self.step / self.plan.total_steps)
+        metrics = self.accumulate_gradients(micro_batches)
+        distributed.sync_gradients(self.parameters)
+        self.precision.unscale(self.parameters)
+        metrics["grad_norm"] = self.optimizer.clip_gradients()
+        self.skipped = not self._may_update(metrics["grad_norm"], micro_batches)
+        if not self.skipped:
+            self.task.before_step(self.step / self.plan.total_steps)
+            self.optimizer.step()
+        self.optimizer.clear_grad()
+        self.step += 1
+        self.task.on_step_end(self.step / self.plan.total_steps)
+        return metrics
+
+    def accumulate_gradients(self, micro_batches: Sequence[Batch]) -> Dict[str, paddle.Tensor]:
+        """Adds up this process's gradients of the current step; the same every time it is called for a step.
+
+        Returns:
+            The task's scalars averaged over the micro-batches.
+        """
         paddle.seed(self._step_seed())
-        rng = np.random.default_rng([self.seed, self.step, distributed.rank(), BATCH_SALT])
+        rng = np.random.default_rng([self.seed, self.step, self.rank, BATCH_SALT])
         metrics: Dict[str, paddle.Tensor] = {}
         for batch in micro_batches:
             batch = self.prepare(batch, rng)
@@ -163,15 +203,31 @@ class Trainer:
             for name, value in outputs.items():
                 share = value.detach() / len(micro_batches)
                 metrics[name] = metrics[name] + share if name in metrics else share
-        distributed.sync_gradients(self.parameters)
-        self.precision.unscale(self.optimizer)
-        metrics["grad_norm"] = self.optimizer.clip_gradients()
-        self.task.before_step(self.step / self.plan.total_steps)
-        self.precision.step(self.optimizer)
-        self.optimizer.clear_grad()
-        self.step += 1
-        self.task.on_step_end(self.step / self.plan.total_steps)
         return metrics
+
+    def _may_update(self, norm: paddle.Tensor, micro_batches: Sequence[Batch]) -> bool:
+        """Whether the step's gradients may change the weights.
+
+        The norm is that of all processes' gradients, so all decide alike. It is the one number that a step reads back
+        from the device: a run that goes on with broken weights costs more than the wait.
+        """
+        if self.step in self.nonfinite.left_out:
+            return False
+        if np.isfinite(float(norm)):
+            self.precision.succeeded()
+            return True
+        if self.precision.overflowed():
+            self.nonfinite.overflows += 1
+        else:
+            self.nonfinite.handle(self, micro_batches)
+        return False
+
+    def _go_back(self, bad: Rewind) -> None:
+        if self.rewind is None or not self.rewind(self):
+            raise FloatingPointError(f"{bad} There is no checkpoint to go back to") from None
+        self.log.say(f"{bad} Back to step {self.step}; step {bad.step + 1} will be left out")
+        for callback in self.callbacks:
+            callback.on_rewind(self)
 
     def prepare(self, batch: Batch, rng: np.random.Generator) -> Batch:
         """A batch as the task takes it: augmented, normalised, with targets.
@@ -192,23 +248,23 @@ class Trainer:
 
     def _step_seed(self) -> int:
         """Drop path and noise of a step depend on (seed, step, rank) alone, so a resumed run repeats them."""
-        return int(np.random.SeedSequence([self.seed, self.step, distributed.rank()]).generate_state(1)[0])
+        return int(np.random.SeedSequence([self.seed, self.step, self.rank]).generate_state(1)[0])
 
     def stop_if_asked(self) -> None:
-        """Saves and raises `Interrupted` if the run was asked to stop; called wherever a run spends time."""
+        """Raises `Interrupted`, upon which `fit` saves, if the run was asked to stop; called wherever time is spent."""
         if self.stop_request.pending():
-            if self.save is not None:
-                self.save(self)
             raise Interrupted(self.step, self.stop_request.signal_number or 15)
 
     def state_dict(self) -> Dict[str, Any]:
         """Everything besides weights and optimizer state that a resumed run needs; plain data."""
-        return {"step": self.step, "seed": self.seed, "scaler": self.precision.state_dict()}
+        parts = {"scaler": self.precision.state_dict(), "nonfinite": self.nonfinite.state_dict()}
+        return {"step": self.step, "seed": self.seed, **parts}
 
     def set_state_dict(self, state: Dict[str, Any]) -> None:
         """Restores `state_dict()`."""
         self.step = int(state["step"])
         self.precision.set_state_dict(state.get("scaler", {}))
+        self.nonfinite.set_state_dict(state.get("nonfinite", {}))
 
 
 def _groups(loader: Any, size: int) -> Iterator[List[Batch]]:

@@ -10,6 +10,7 @@ from plsc.nn.attention import CrossAttention
 from plsc.nn.block import Block
 from plsc.nn.drop_path import DropPath, drop_path_ramp
 from plsc.nn.flops import block_flops, linear_flops
+from plsc.nn.functional import LayerNorm, Linear, scale_channels
 from plsc.nn.init import rescale_by_depth_, truncated_normal_, truncated_normal_linear_, xavier_uniform_
 from plsc.nn.mlp import Mlp
 from plsc.nn.teacher import make_teacher, update_teacher
@@ -50,11 +51,11 @@ class RegressorBlock(nn.Layer):
         norm_eps: float = 1e-6,
     ) -> None:
         super().__init__()
-        self.norm1_q = nn.LayerNorm(dim, epsilon=norm_eps)
-        self.norm1_k = nn.LayerNorm(dim, epsilon=norm_eps)
-        self.norm1_v = nn.LayerNorm(dim, epsilon=norm_eps)
+        self.norm1_q = LayerNorm(dim, epsilon=norm_eps)
+        self.norm1_k = LayerNorm(dim, epsilon=norm_eps)
+        self.norm1_v = LayerNorm(dim, epsilon=norm_eps)
         self.cross_attn = CrossAttention(dim, num_heads, qkv_bias, qk_scale, drop_rate, attn_drop_rate)
-        self.norm2 = nn.LayerNorm(dim, epsilon=norm_eps)
+        self.norm2 = LayerNorm(dim, epsilon=norm_eps)
         self.mlp = Mlp(dim, int(dim * mlp_ratio), drop_rate)
         self.drop_path = DropPath(drop_path_rate)
         trained = layer_scale is not None and layer_scale > 0
@@ -70,8 +71,8 @@ class RegressorBlock(nn.Layer):
         attended = self.cross_attn(
             self.norm1_q(x + position_q), self.norm1_k(kv + position_kv), self.norm1_v(kv)
         )
-        x = self.norm2(x + self.drop_path(self.gamma_1 * attended))
-        return x + self.drop_path(self.gamma_2 * self.mlp(x))
+        x = self.norm2(x + self.drop_path(scale_channels(attended, self.gamma_1)))
+        return x + self.drop_path(scale_channels(self.mlp(x), self.gamma_2))
 
 
 class Regressor(nn.Layer):
@@ -96,7 +97,7 @@ class Regressor(nn.Layer):
                 for rate in drop_path_ramp(drop_path_rate, depth)
             ]
         )
-        self.norm = nn.LayerNorm(dim, epsilon=options["norm_eps"])
+        self.norm = LayerNorm(dim, epsilon=options["norm_eps"])
 
     def forward(
         self, query: paddle.Tensor, visible: paddle.Tensor, position_m: paddle.Tensor, position_v: paddle.Tensor
@@ -130,7 +131,7 @@ class Decoder(nn.Layer):
                 for rate in drop_path_ramp(drop_path_rate, depth)
             ]
         )
-        self.norm = nn.LayerNorm(dim, epsilon=options["norm_eps"])
+        self.norm = LayerNorm(dim, epsilon=options["norm_eps"])
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """(B, M, D) -> (B, M, D)."""
@@ -188,12 +189,12 @@ class CAE(nn.Layer):
         options = {"layer_scale": decoder_layer_scale, **encoder.block_options}
         self.regressor = Regressor(dim, heads, regressor_depth, regressor_drop_path_rate, **options)
         self.decoder = Decoder(dim, heads, decoder_depth, decoder_drop_path_rate, **options)
-        self.head = nn.Linear(dim, vocab_size)
+        self.head = Linear(dim, vocab_size)
         self.mask_token = self.create_parameter([1, 1, dim])
         self.encoder_to_decoder = self.encoder_to_decoder_norm = None
         if dim != encoder.embed_dim:
-            self.encoder_to_decoder = nn.Linear(encoder.embed_dim, dim)
-            self.encoder_to_decoder_norm = nn.LayerNorm(dim, epsilon=encoder.block_options["norm_eps"])
+            self.encoder_to_decoder = Linear(encoder.embed_dim, dim)
+            self.encoder_to_decoder_norm = LayerNorm(dim, epsilon=encoder.block_options["norm_eps"])
         self._add_positions(dim)
         self._initialize(init)
         self.teacher = make_teacher(encoder)

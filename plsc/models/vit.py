@@ -9,6 +9,7 @@ from plsc.nn.attention import RelativePositionBias
 from plsc.nn.block import Block
 from plsc.nn.drop_path import drop_path_ramp
 from plsc.nn.flops import block_flops, linear_flops
+from plsc.nn.functional import LayerNorm
 from plsc.nn.init import rescale_by_depth_, truncated_normal_, truncated_normal_linear_, xavier_uniform_, zero_bias_
 from plsc.nn.patch_embed import PatchEmbed
 from plsc.nn.pos_embed import sincos_2d
@@ -113,7 +114,7 @@ class ViT(nn.Layer):
                 for rate in drop_path_ramp(drop_path_rate, depth)
             ]
         )
-        self.norm = nn.LayerNorm(embed_dim, epsilon=norm_eps)
+        self.norm = LayerNorm(embed_dim, epsilon=norm_eps)
         self._initialize(init)
 
     @property

@@ -6,6 +6,7 @@ import paddle
 from paddle import nn
 from paddle.nn import functional as F
 
+from plsc.nn.functional import Linear, linear
 from plsc.nn.pos_embed import relative_position_index
 
 
@@ -92,7 +93,7 @@ class _MultiHead(nn.Layer):
         zeros = nn.initializer.Constant(0.0)
         self.q_bias = self.create_parameter([dim], default_initializer=zeros) if qkv_bias else None
         self.v_bias = self.create_parameter([dim], default_initializer=zeros) if qkv_bias else None
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
 
     def _project(
         self, x: paddle.Tensor, weight: paddle.Tensor, bias: Optional[paddle.Tensor], scale: float = 1.0
@@ -100,7 +101,7 @@ class _MultiHead(nn.Layer):
         """(B, N, D) -> (B, heads, N, D / heads)."""
         if scale != 1.0:  # on the weights, which are smaller than the activations
             weight, bias = weight * scale, bias if bias is None else bias * scale
-        return split_heads(F.linear(x, weight, bias), self.num_heads)
+        return split_heads(linear(x, weight, bias), self.num_heads)
 
     def _output(
         self, q: paddle.Tensor, k: paddle.Tensor, v: paddle.Tensor, bias: Optional[paddle.Tensor] = None

@@ -3,6 +3,8 @@
 import paddle
 from paddle import nn
 
+from plsc import distributed
+
 
 class FeatureBatchNorm(nn.Layer):
     """Normalises features by batch statistics, without learned scale and shift.
@@ -14,7 +16,12 @@ class FeatureBatchNorm(nn.Layer):
         num_features: Width D of the features.
         eps: Added to the variance.
         momentum: Share of the batch's statistics in the running ones.
+
+    Attributes:
+        over_processes: Whether the statistics are those of the batches of all processes, which must be of equal size.
     """
+
+    over_processes = False
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
         super().__init__()
@@ -32,14 +39,21 @@ class FeatureBatchNorm(nn.Layer):
         features = features.astype(self.running_mean.dtype)
         if not self.training:
             return (features - self.running_mean) * paddle.rsqrt(self.running_var + self.eps)
-        batch = features.shape[0]
+        processes = distributed.world_size() if self.over_processes else 1
+        batch = features.shape[0] * processes
         if batch < 2:
             raise ValueError("batch normalisation needs at least 2 samples per device in training; raise batch_size")
-        mean = features.mean(axis=0)
+        mean = self._mean(features, processes)
         centered = features - mean
-        variance = centered.square().mean(axis=0)
+        variance = self._mean(centered.square(), processes)
         self._update_running(mean, variance * (batch / (batch - 1)))
         return centered * paddle.rsqrt(variance + self.eps)
+
+    @staticmethod
+    def _mean(values: paddle.Tensor, processes: int) -> paddle.Tensor:
+        """(B, D) -> (D), over the batches of `processes`."""
+        mean = values.mean(axis=0)
+        return mean if processes == 1 else distributed.differentiable_sum(mean) / processes
 
     @paddle.no_grad()
     def _update_running(self, mean: paddle.Tensor, variance: paddle.Tensor) -> None:

@@ -7,6 +7,7 @@ from paddle import nn
 
 from plsc.nn.attention import Attention
 from plsc.nn.drop_path import DropPath
+from plsc.nn.functional import LayerNorm, scale_channels
 from plsc.nn.mlp import Mlp
 
 
@@ -42,9 +43,9 @@ class Block(nn.Layer):
         bias_grid: Optional[Tuple[int, int]] = None,
     ) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim, epsilon=norm_eps)
+        self.norm1 = LayerNorm(dim, epsilon=norm_eps)
         self.attn = Attention(dim, num_heads, qkv_bias, qk_scale, drop_rate, attn_drop_rate, bias_grid)
-        self.norm2 = nn.LayerNorm(dim, epsilon=norm_eps)
+        self.norm2 = LayerNorm(dim, epsilon=norm_eps)
         self.mlp = Mlp(dim, int(dim * mlp_ratio), drop_rate)
         self.drop_path = DropPath(drop_path_rate)
         self.gamma_1 = self.gamma_2 = None
@@ -59,4 +60,4 @@ class Block(nn.Layer):
         return x + self._branch(self.mlp(self.norm2(x)), self.gamma_2)
 
     def _branch(self, branch: paddle.Tensor, gamma: Optional[paddle.Tensor]) -> paddle.Tensor:
-        return self.drop_path(branch if gamma is None else gamma * branch)
+        return self.drop_path(branch if gamma is None else scale_channels(branch, gamma))

@@ -4,6 +4,8 @@ import paddle
 from paddle import nn
 from paddle.nn import functional as F
 
+from plsc.nn.functional import Linear
+
 
 class Mlp(nn.Layer):
     """Linear, exact GELU, linear; dropout after the second linear layer only, as in CAE.
@@ -16,8 +18,8 @@ class Mlp(nn.Layer):
 
     def __init__(self, dim: int, hidden_dim: int, drop_rate: float = 0.0) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden_dim)
-        self.fc2 = nn.Linear(hidden_dim, dim)
+        self.fc1 = Linear(dim, hidden_dim)
+        self.fc2 = Linear(hidden_dim, dim)
         self.drop_rate = drop_rate
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:

@@ -4,7 +4,8 @@ from typing import Optional, Tuple
 
 import paddle
 from paddle import nn
-from paddle.nn import functional as F
+
+from plsc.nn.functional import linear
 
 
 def gather_tokens(tokens: paddle.Tensor, index: paddle.Tensor) -> paddle.Tensor:
@@ -72,7 +73,7 @@ class PatchEmbed(nn.Layer):
         if index is not None:
             patches = gather_tokens(patches, index)
         weight = self.proj.weight.flatten(1).t()  # (D, C, p, p) -> (C p p, D)
-        return F.linear(patches, weight, self.proj.bias)
+        return linear(patches, weight, self.proj.bias)
 
     def _patches(self, image: paddle.Tensor) -> paddle.Tensor:
         """(B, C, H, W) -> (B, N, C p p), the values of a patch in the order of the convolution's weights."""

@@ -4,12 +4,15 @@ Paddle keys an optimizer's state by tensor names such as `linear_0.w_0`, which a
 here it is keyed by structured names, `model.head.weight/moment1`, so that it can be resumed.
 """
 
+from functools import partial
 from typing import Any, Dict, List, Optional, Sequence
 
 import paddle
 from paddle import nn
+from paddle._C_ops import squared_l2_norm
 from paddle.base.layer_helper import LayerHelper
 
+from plsc import distributed
 from plsc.optim.lars import LarsOptimizer
 from plsc.optim.param_groups import ParameterGroup, group_parameters
 from plsc.optim.schedules import cosine
@@ -82,6 +85,16 @@ class Optimizer:
         """Updates the parameters."""
         self.inner.step()
 
+    def shard(self) -> None:
+        """Divides the optimizer's state among processes, as DistributedStrategy.sharding_degree says.
+
+        Raises:
+            ValueError: If this optimizer cannot be divided.
+        """
+        raise ValueError(
+            f"DistributedStrategy.sharding_degree: {type(self).__name__} cannot be divided; use AdamW, or set it to 1"
+        )
+
     def clear_grad(self) -> None:
         """Drops the gradients and their memory; a parameter without a gradient is not updated."""
         for parameter in self.parameters:
@@ -100,11 +113,10 @@ class Optimizer:
         if not gradients:
             return paddle.zeros([])
         norm = _global_norm(gradients)
-        if self.clip_norm is not None:
-            factor = paddle.clip(self.clip_norm / (norm + 1e-6), max=1.0)
-            factors = {dtype: factor.astype(dtype) for dtype in {g.dtype for g in gradients}}
+        factor = 1.0 if self.clip_norm is None else float(self.clip_norm / (norm + 1e-6))
+        if factor < 1.0:
             for gradient in gradients:
-                gradient.multiply_(factors[gradient.dtype])
+                gradient.scale_(factor)  # by a number of the host: on a CPU by far faster than by a tensor of one
         return norm
 
     def state_dict(self) -> Dict[str, paddle.Tensor]:
@@ -119,6 +131,12 @@ class Optimizer:
             ValueError: If the state is of another optimizer or of other parameters; they are listed.
         """
         own = self.state_dict()
+        self._check_state(state, own)
+        for name, tensor in own.items():
+            tensor.set_value(state[name])
+
+    def _check_state(self, state: Dict[str, Any], own: Dict[str, paddle.Tensor]) -> None:
+        """Raises ValueError if `state` has not the names and shapes of `own`."""
         unknown, missing = sorted(set(state) - set(own)), sorted(set(own) - set(state))
         reshaped = [name for name in own if name in state and list(own[name].shape) != list(state[name].shape)]
         if unknown or missing or reshaped:
@@ -129,8 +147,6 @@ class Optimizer:
                 + _listed("of another shape", reshaped)
                 + "resume with the config it was saved with"
             )
-        for name, tensor in own.items():
-            tensor.set_value(state[name])
 
 
 @OPTIMIZERS.register()
@@ -163,28 +179,60 @@ class AdamW(Optimizer):
         self.weight_decay_end = weight_decay_end
         self.weight_decay_start = weight_decay
         self._progress_is_known = False
-        self.inner = paddle.optimizer.AdamW(
+        decayed = {self.named[name].name for group in self.groups if group.decayed for name in group.parameters}
+        for group in self.groups:
+            for name in group.parameters:
+                self.named[name].optimize_attr["learning_rate"] = group.lr_scale
+        self.inner = paddle.optimizer.AdamW(  # one list: fleet does not divide Paddle's parameter groups
             learning_rate=0.0,
             beta1=float(beta1),
             beta2=float(beta2),
             epsilon=float(epsilon),
             weight_decay=float(weight_decay),
-            parameters=self.paddle_groups(),
+            parameters=self.parameters,
+            apply_decay_param_fun=lambda name: name in decayed,
         )
+        self._sharded: Optional[distributed.ShardedOptimizer] = None
 
     def set_progress(self, progress: float) -> None:
         """Sets the weight decay of the next step, if it changes during the run."""
         self._progress_is_known = True
         if self.weight_decay_end is None:
             return
-        value = cosine(progress, self.weight_decay_start, self.weight_decay_end, 1)
-        for group, settings in zip(self.groups, self.inner._param_groups):
+        self.inner._weight_decay = value = cosine(progress, self.weight_decay_start, self.weight_decay_end, 1)
+        for group in self.groups:
             if group.decayed:
-                group.weight_decay = settings["weight_decay"] = value
+                group.weight_decay = value
 
     def step(self) -> None:
         assert self._progress_is_known or self.weight_decay_end is None, "weight_decay_end: call set_progress first"
-        super().step()
+        (self._sharded or self.inner).step()
+
+    def shard(self) -> None:
+        self._sharded = distributed.ShardedOptimizer(self.inner)
+
+    def state_dict(self) -> Dict[str, paddle.Tensor]:
+        """The optimizer's tensors by structured name and kind; with sharding every process must call."""
+        if self._sharded is None:
+            return super().state_dict()
+        mine = {name: p for name, p in self.named.items() if self._sharded.is_mine(p)}
+        tensors = _state_of(self.inner, list(mine.values()))
+        state = {}
+        for kind in sorted(tensors):
+            for name, parameter in self.named.items():
+                own = tensors[kind][parameter.name] if name in mine else None
+                state[f"{name}/{kind}"] = self._sharded.gather(parameter, partial(_like, own, parameter, kind))
+        return state
+
+    def set_state_dict(self, state: Dict[str, Any]) -> None:
+        if self._sharded is None:
+            super().set_state_dict(state)
+            return
+        self._check_state(state, self.state_dict())
+        mine = {name: p for name, p in self.named.items() if self._sharded.is_mine(p)}
+        for kind, tensors in _state_of(self.inner, list(mine.values())).items():
+            for name, parameter in mine.items():
+                tensors[parameter.name].set_value(state[f"{name}/{kind}"])
 
 
 @OPTIMIZERS.register()
@@ -238,7 +286,7 @@ def _global_norm(gradients: Sequence[paddle.Tensor]) -> paddle.Tensor:
     """The Euclidean norm of all gradients together, at least in float32."""
     half = (paddle.float16, paddle.bfloat16)
     wide = [g.astype("float32") if g.dtype in half else g for g in gradients]
-    return paddle.add_n([g.square().sum() for g in wide]).sqrt()
+    return paddle.add_n([squared_l2_norm(g) for g in wide]).sqrt().reshape([])
 
 
 def _state_of(inner: Any, parameters: Sequence[paddle.Tensor]) -> Dict[str, Dict[str, paddle.Tensor]]:
@@ -250,7 +298,17 @@ def _state_of(inner: Any, parameters: Sequence[paddle.Tensor]) -> Dict[str, Dict
     if inner.helper is None:
         inner.helper = LayerHelper(type(inner).__name__)
     inner._create_accumulators(paddle.static.default_main_program().global_block(), list(parameters))
-    return inner._accumulators
+    masters = {"master_weight": inner._master_weights} if getattr(inner, "_master_weights", None) else {}
+    return {**inner._accumulators, **masters}
+
+
+def _like(own: Optional[paddle.Tensor], parameter: paddle.Tensor, kind: str) -> paddle.Tensor:
+    """`own`, or room for what another process keeps of that kind for a parameter."""
+    if own is not None:
+        return own
+    half = parameter.dtype in (paddle.float16, paddle.bfloat16)
+    shape = [1] if kind.endswith("_pow_acc") else parameter.shape
+    return paddle.zeros(shape, "float32" if half else parameter.dtype)
 
 
 def _listed(text: str, names: Sequence[str]) -> str:

@@ -24,12 +24,21 @@ class Fixed(Task):
         return {"loss": batch["image"].mean(), "other": batch["image"].max()}
 
 
+class Batches(list):
+    """A loader of one process."""
+
+    @property
+    def batches_of_all(self):
+        return len(self)
+
+
 def batches(images, labels, sizes):
-    start = 0
+    found, start = Batches(), 0
     for size in sizes:
         part = slice(start, start + size)
-        yield {"image": paddle.to_tensor(images[part]), "label": paddle.to_tensor(labels[part])}
+        found.append({"image": paddle.to_tensor(images[part]), "label": paddle.to_tensor(labels[part])})
         start += size
+    return found
 
 
 @pytest.fixture
@@ -66,6 +75,17 @@ def test_the_task_trains_on_afterwards_and_an_interruption_leaves_it_so(data):
     with pytest.raises(KeyboardInterrupt):
         evaluate(task, batches(*data, [50, 53]), [], [Accuracy()], Precision(AMP()), stop)
     assert task.training and task.model[1].training
+
+
+def test_processes_meet_only_after_batches_that_all_have(data):
+    calls = []
+
+    class Uneven(Batches):
+        batches_of_all = 2  # another process has no third batch, and would not answer
+
+    loader = Uneven(batches(*data, [50, 50, 3]))
+    evaluate(Fixed(), loader, [], [Accuracy()], Precision(AMP()), lambda: calls.append(1))
+    assert len(calls) == 2
 
 
 def test_an_empty_set_and_missing_labels_are_errors(data):

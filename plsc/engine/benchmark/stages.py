@@ -17,7 +17,7 @@ CALLS: Tuple[Tuple[str, str, str], ...] = (
     ("precision", "unscale", "gradient clip"),
     ("optimizer", "clip_gradients", "gradient clip"),
     ("task", "before_step", "task before the update"),
-    ("precision", "step", "optimizer"),
+    ("optimizer", "step", "optimizer"),
     ("optimizer", "clear_grad", "optimizer"),
     ("task", "on_step_end", "task after the update"),
 )

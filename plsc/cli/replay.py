@@ -1,0 +1,32 @@
+"""`plsc replay DUMP`: repeats a step whose gradients were not finite."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import List, Optional
+
+from plsc import config as config_files
+from plsc.cli import common
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Runs the verb; returns the exit code."""
+    parser = common.parser("replay", "Repeat a step whose gradients were not finite, and show where they broke.")
+    parser.add_argument("dump", metavar="DUMP", type=Path, help="output_dir/nonfinite/step_...")
+    parser.add_argument("--rank", type=int, default=0, help="whose part of the batch (default 0)")
+    return common.guarded(_run, parser.parse_args(argv))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    path = arguments.dump / "config.yaml"
+    if not path.is_file():
+        raise ValueError(f"{arguments.dump} is no dump of a step: it has no config.yaml")
+    config = config_files.load(str(path), [])
+    common.prepare(config)
+    from plsc.engine.replay import replay
+    from plsc.engine.run import set_device
+
+    set_device("auto")
+    print(replay(config, arguments.dump, arguments.rank))
+    return 0

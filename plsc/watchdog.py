@@ -1,0 +1,24 @@
+"""Ends another process that waits without end inside a library: `watchdog.py PID SECONDS MESSAGE`, run as a script.
+
+A thread could not do it: the library may hold the interpreter's lock while it waits.
+"""
+
+import os
+import signal
+import sys
+import time
+
+
+def watch(parent: int, seconds: float, message: str) -> None:
+    """Waits; then prints `message` and kills `parent`, unless it has ended before."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if os.getppid() != parent:
+            return
+        time.sleep(0.1)
+    print(message, file=sys.stderr, flush=True)
+    os.kill(parent, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    watch(int(sys.argv[1]), float(sys.argv[2]), sys.argv[3])
