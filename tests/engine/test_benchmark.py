@@ -37,7 +37,6 @@ def make_small(patch, folder):
     patch.setattr(step, "PRODUCT", (8, 8, 8))
     patch.setattr(step, "MOST", 3)
     patch.setattr(startup, "RUNS", 1)
-    patch.setattr(scaling, "TOO_LONG", float("inf"))  # however busy the machine is
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +50,7 @@ def measured(tmp_path_factory):
     """All phases of the quickstart's pre-training, once for the tests of this file."""
     with pytest.MonkeyPatch.context() as patch:
         make_small(patch, tmp_path_factory.mktemp("measured"))
+        patch.setattr(scaling, "TOO_LONG", float("inf"))  # however busy the machine is
         said = []
         phases = ("step", "data", "startup", "scaling")
         result = benchmark(tiny("pretrain"), phases, 0.02, {"from": "tests"}, said.append, SWEEPS)
