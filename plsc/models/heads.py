@@ -5,8 +5,9 @@ from typing import Optional
 import paddle
 from paddle import nn
 
-from plsc.nn.attention import CrossAttention, attend, check_heads, split_heads
+from plsc.nn.attention import CrossAttention, check_heads, split_heads
 from plsc.nn.batch_norm import FeatureBatchNorm
+from plsc.nn.functional import LayerNorm, Linear, attend
 from plsc.nn.init import truncated_normal_, zero_bias_
 from plsc.registry import MODELS
 
@@ -45,7 +46,7 @@ class LinearHead(nn.Layer):
         self.in_features = in_features
         self.num_classes = num_classes
         self.batch_norm = FeatureBatchNorm(in_features, batch_norm_eps) if batch_norm else None
-        self.linear = nn.Linear(in_features, num_classes)
+        self.linear = Linear(in_features, num_classes)
         _initialize(self.linear, init_std, init_scale)
 
     def forward(self, features: paddle.Tensor) -> paddle.Tensor:
@@ -79,7 +80,7 @@ class AttentiveBlock(nn.Layer):
         super().__init__()
         affine = False if parameter_free else None  # False: no parameter; None: Paddle's default
         self.norm1_q, self.norm1_k, self.norm1_v = (
-            nn.LayerNorm(dim, epsilon=norm_eps, weight_attr=affine, bias_attr=affine) for _ in range(3)
+            LayerNorm(dim, epsilon=norm_eps, weight_attr=affine, bias_attr=affine) for _ in range(3)
         )
         attention = ProjectionFreeAttention if parameter_free else CrossAttention
         self.cross_attn = attention(dim, num_heads, qkv_bias, qk_scale)
@@ -100,7 +101,7 @@ class ProjectionFreeAttention(nn.Layer):
 
     def forward(self, q: paddle.Tensor, k: paddle.Tensor, v: paddle.Tensor) -> paddle.Tensor:
         """Queries (B, N, D), keys and values (B, M, D) -> (B, N, D)."""
-        return attend(*(split_heads(x, self.num_heads) for x in (q * self.scale, k, v)))
+        return attend(*(split_heads(x, self.num_heads) for x in (q, k, v)), self.scale)
 
 
 @MODELS.register()
@@ -158,7 +159,7 @@ class AttentiveHead(nn.Layer):
             ]
         )
         self.batch_norm = FeatureBatchNorm(in_features, batch_norm_eps)
-        self.linear = nn.Linear(in_features, num_classes)
+        self.linear = Linear(in_features, num_classes)
         for layer in self.sublayers():
             if isinstance(layer, nn.Linear):
                 _initialize(layer, init_std, init_scale if layer is self.linear else 1.0)

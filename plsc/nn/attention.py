@@ -6,7 +6,7 @@ import paddle
 from paddle import nn
 from paddle.nn import functional as F
 
-from plsc.nn.functional import Linear, linear
+from plsc.nn.functional import Linear, attend, linear, project_heads
 from plsc.nn.pos_embed import relative_position_index
 
 
@@ -44,34 +44,6 @@ def split_heads(x: paddle.Tensor, num_heads: int) -> paddle.Tensor:
     return x.reshape([x.shape[0], x.shape[1], num_heads, -1]).transpose([0, 2, 1, 3])
 
 
-def attend(
-    q: paddle.Tensor,
-    k: paddle.Tensor,
-    v: paddle.Tensor,
-    bias: Optional[paddle.Tensor] = None,
-    drop_rate: float = 0.0,
-) -> paddle.Tensor:
-    """Averages values by the softmax of query-key products.
-
-    Args:
-        q: Queries, already scaled, (B, heads, N, d).
-        k: Keys (B, heads, M, d).
-        v: Values (B, heads, M, d).
-        bias: Added to the products, (heads, N, M).
-        drop_rate: Dropout probability of the weights.
-
-    Returns:
-        (B, N, heads * d).
-    """
-    weights = paddle.matmul(q, k, transpose_y=True)
-    if bias is not None:
-        weights = weights + bias
-    weights = F.softmax(weights, axis=-1)
-    if drop_rate:
-        weights = F.dropout(weights, drop_rate)
-    return paddle.matmul(weights, v).transpose([0, 2, 1, 3]).flatten(2)
-
-
 class _MultiHead(nn.Layer):
     """What self- and cross-attention share: heads, biases, the output projection."""
 
@@ -95,19 +67,11 @@ class _MultiHead(nn.Layer):
         self.v_bias = self.create_parameter([dim], default_initializer=zeros) if qkv_bias else None
         self.proj = Linear(dim, dim)
 
-    def _project(
-        self, x: paddle.Tensor, weight: paddle.Tensor, bias: Optional[paddle.Tensor], scale: float = 1.0
-    ) -> paddle.Tensor:
-        """(B, N, D) -> (B, heads, N, D / heads)."""
-        if scale != 1.0:  # on the weights, which are smaller than the activations
-            weight, bias = weight * scale, bias if bias is None else bias * scale
-        return split_heads(linear(x, weight, bias), self.num_heads)
-
     def _output(
         self, q: paddle.Tensor, k: paddle.Tensor, v: paddle.Tensor, bias: Optional[paddle.Tensor] = None
     ) -> paddle.Tensor:
-        """Queries (B, heads, N, d), already scaled, keys and values (B, heads, M, d) -> (B, N, D)."""
-        x = self.proj(attend(q, k, v, bias, self.attn_drop_rate if self.training else 0.0))
+        """Queries (B, heads, N, d), keys and values (B, heads, M, d) -> (B, N, D)."""
+        x = self.proj(attend(q, k, v, self.scale, bias, self.attn_drop_rate if self.training else 0.0))
         return F.dropout(x, self.drop_rate, training=self.training) if self.drop_rate else x
 
 
@@ -146,9 +110,7 @@ class Attention(_MultiHead):
         if self.relative_position_bias is not None:
             own = self.relative_position_bias()
             bias = own if bias is None else bias + own
-        w_q, w_k, w_v = paddle.split(self.qkv.weight, 3, axis=1)
-        q = self._project(x, w_q, self.q_bias, self.scale)
-        return self._output(q, self._project(x, w_k, None), self._project(x, w_v, self.v_bias), bias)
+        return self._output(*project_heads(x, self.qkv.weight, self.q_bias, self.v_bias, self.num_heads), bias)
 
 
 class CrossAttention(_MultiHead):
@@ -182,8 +144,5 @@ class CrossAttention(_MultiHead):
 
     def forward(self, q: paddle.Tensor, k: paddle.Tensor, v: paddle.Tensor) -> paddle.Tensor:
         """Queries (B, N, D), keys and values (B, M, D) -> (B, N, D)."""
-        return self._output(
-            self._project(q, self.q.weight, self.q_bias, self.scale),
-            self._project(k, self.k.weight, None),
-            self._project(v, self.v.weight, self.v_bias),
-        )
+        parts = ((q, self.q, self.q_bias), (k, self.k, None), (v, self.v, self.v_bias))
+        return self._output(*(split_heads(linear(x, layer.weight, bias), self.num_heads) for x, layer, bias in parts))

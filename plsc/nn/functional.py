@@ -1,16 +1,21 @@
-"""Linear layers, layer normalisation and channel scales whose gradients are cheap on a CPU.
+"""Linear layers, layer normalisation, channel scales and attention that are cheap on a CPU.
 
 Paddle's CPU kernels sum over rows in one thread, at a tenth of the memory's speed: the gradient of a bias costs as much
-as a third of the product beside it. Here rows are summed by a product with ones. On other devices Paddle's own
-operators are used. The numbers agree up to rounding.
+as a third of the product beside it, a softmax as much as the products around it. Here rows are summed and repeated by
+products with ones. On other devices Paddle's own operators are used. The numbers agree up to rounding.
+
+Gradients of these functions can be taken once: Paddle crashes when a graph with a PyLayer is walked a second time
+(`retain_graph=True`).
 """
 
-from typing import Any, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 import paddle
 from paddle import nn
 from paddle.autograd import PyLayer
 from paddle.nn import functional as F
+
+_LEAST_SUM = 1e-30  # of exponentials: what float32 drops is less than its rounding then
 
 
 def linear(x: paddle.Tensor, weight: paddle.Tensor, bias: Optional[paddle.Tensor] = None) -> paddle.Tensor:
@@ -41,8 +46,70 @@ class LayerNorm(nn.LayerNorm):
         return _LayerNorm.apply(x, self.weight, self.bias, self._epsilon)
 
 
+def project_heads(
+    x: paddle.Tensor,
+    weight: paddle.Tensor,
+    q_bias: Optional[paddle.Tensor],
+    v_bias: Optional[paddle.Tensor],
+    num_heads: int,
+) -> Tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
+    """Queries, keys and values of self-attention.
+
+    Args:
+        x: Tokens (B, N, D).
+        weight: Of queries, keys and values side by side, (D, 3 * D).
+        q_bias: Added to the queries, (D), or None.
+        v_bias: Added to the values, (D); given if `q_bias` is.
+        num_heads: Heads; D is a multiple.
+
+    Returns:
+        Three tensors (B, heads, N, D / heads).
+    """
+    if not x.place.is_cpu_place():
+        bias = None if q_bias is None else _qkv_bias(q_bias, v_bias)
+        return tuple(_heads_first(F.linear(x, weight, bias), num_heads).unbind(0))
+    biases = () if q_bias is None else (q_bias, v_bias)
+    if paddle.is_grad_enabled() and not all(t.stop_gradient for t in (x, weight, *biases)):
+        return _ProjectHeads.apply(x, weight, *biases, num_heads=num_heads)
+    return _project_heads(x, weight, biases, num_heads)
+
+
+def attend(
+    q: paddle.Tensor,
+    k: paddle.Tensor,
+    v: paddle.Tensor,
+    scale: float,
+    bias: Optional[paddle.Tensor] = None,
+    drop_rate: float = 0.0,
+) -> paddle.Tensor:
+    """Averages values by the softmax of query-key products.
+
+    Args:
+        q: Queries (B, heads, N, d).
+        k: Keys (B, heads, M, d).
+        v: Values (B, heads, M, d).
+        scale: Factor of the queries.
+        bias: Added to the products, (heads, N, M).
+        drop_rate: Dropout probability of the weights.
+
+    Returns:
+        (B, N, heads * d).
+    """
+    if drop_rate or not q.place.is_cpu_place():
+        return _attend_elsewhere(q, k, v, scale, bias, drop_rate)
+    inputs = (q, k, v) if bias is None else (q, k, v, bias)
+    if paddle.is_grad_enabled() and not all(t.stop_gradient for t in inputs):
+        return _Attend.apply(*inputs, scale=scale)
+    return _attend(q, k, v, scale, bias)[0]
+
+
 def _learns_on_cpu(parameter: paddle.Tensor) -> bool:
     return paddle.is_grad_enabled() and not parameter.stop_gradient and parameter.place.is_cpu_place()
+
+
+def _learning(*tensors: paddle.Tensor) -> List[bool]:
+    """Which of the inputs of a PyLayer get a gradient; for the others Paddle wants None."""
+    return [not tensor.stop_gradient for tensor in tensors]
 
 
 def _rows(x: paddle.Tensor) -> paddle.Tensor:
@@ -69,15 +136,15 @@ class _Linear(PyLayer):
     @staticmethod
     def forward(ctx: Any, x: paddle.Tensor, weight: paddle.Tensor, bias: paddle.Tensor) -> paddle.Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.input_learns, ctx.weight_learns = not x.stop_gradient, not weight.stop_gradient
+        ctx.learns = _learning(x, weight)
         return _affine(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, gradient: paddle.Tensor) -> Tuple[Optional[paddle.Tensor], ...]:
         x, weight = ctx.saved_tensor()
         rows = _rows(gradient)
-        dx = paddle.matmul(rows, weight, transpose_y=True).reshape(x.shape) if ctx.input_learns else None
-        dw = paddle.matmul(_rows(x), rows, transpose_x=True) if ctx.weight_learns else None
+        dx = paddle.matmul(rows, weight, transpose_y=True).reshape(x.shape) if ctx.learns[0] else None
+        dw = paddle.matmul(_rows(x), rows, transpose_x=True) if ctx.learns[1] else None
         return dx, dw, _sum_rows(rows)
 
 
@@ -91,7 +158,7 @@ class _Scale(PyLayer):
     @staticmethod
     def forward(ctx: Any, x: paddle.Tensor, scale: paddle.Tensor) -> paddle.Tensor:
         ctx.save_for_backward(x, scale)
-        ctx.input_learns = not x.stop_gradient
+        ctx.learns = _learning(x, scale)
         rows = _rows(x)
         return (rows * _repeat_row(scale, rows.shape[0])).reshape(x.shape)
 
@@ -99,7 +166,7 @@ class _Scale(PyLayer):
     def backward(ctx: Any, gradient: paddle.Tensor) -> Tuple[Optional[paddle.Tensor], ...]:
         x, scale = ctx.saved_tensor()
         rows = _rows(gradient)
-        dx = (rows * _repeat_row(scale, rows.shape[0])).reshape(x.shape) if ctx.input_learns else None
+        dx = (rows * _repeat_row(scale, rows.shape[0])).reshape(x.shape) if ctx.learns[0] else None
         return dx, _sum_rows(rows * _rows(x))
 
 
@@ -113,7 +180,7 @@ class _LayerNorm(PyLayer):
             rows, weight, bias, "epsilon", epsilon, "begin_norm_axis", 1
         )
         ctx.save_for_backward(x, weight, mean, variance)
-        ctx.epsilon, ctx.input_learns = epsilon, not x.stop_gradient
+        ctx.epsilon, ctx.learns = epsilon, _learning(x, weight, bias)
         return y.reshape(x.shape)
 
     @staticmethod
@@ -124,10 +191,121 @@ class _LayerNorm(PyLayer):
         centred = _rows(x) - _repeat_column(mean.unsqueeze(1), width)  # (R, D)
         weighted = rows * centred
         dx = None
-        if ctx.input_learns:
+        if ctx.learns[0]:
             # with n = scale centred: dx = scale (g w - mean(g w) - n mean(g w n)), means over D as products with w
             share = weight.unsqueeze(1) / width  # (D, 1)
             dx = rows * paddle.matmul(scale, weight.unsqueeze(0))
             dx.subtract_(centred.multiply_(_repeat_column(scale**3 * paddle.matmul(weighted, share), width)))
             dx = dx.subtract_(_repeat_column(scale * paddle.matmul(rows, share), width)).reshape(x.shape)
-        return dx, paddle.matmul(scale, weighted, transpose_x=True).reshape([-1]), _sum_rows(rows)
+        dw = paddle.matmul(scale, weighted, transpose_x=True).reshape([-1])
+        return dx, dw, _sum_rows(rows) if ctx.learns[2] else None
+
+
+def _qkv_bias(q_bias: paddle.Tensor, v_bias: paddle.Tensor) -> paddle.Tensor:
+    """(D), (D) -> (3 * D): keys have none."""
+    return paddle.concat([q_bias, paddle.zeros_like(q_bias), v_bias])
+
+
+def _heads_first(x: paddle.Tensor, num_heads: int) -> paddle.Tensor:
+    """(B, N, 3 * D) -> (3, B, heads, N, D / heads)."""
+    return x.reshape([*x.shape[:2], 3, num_heads, -1]).transpose([2, 0, 3, 1, 4])
+
+
+def _project_heads(
+    x: paddle.Tensor, weight: paddle.Tensor, biases: Tuple[paddle.Tensor, ...], num_heads: int
+) -> Tuple[paddle.Tensor, ...]:
+    rows = _rows(x)
+    y = paddle.matmul(rows, weight)
+    if biases:
+        y.add_(_repeat_row(_qkv_bias(*biases), rows.shape[0]))
+    heads = _heads_first(y.reshape([*x.shape[:2], weight.shape[1]]), num_heads).contiguous()
+    return tuple(heads._slice(i, i + 1).reshape(heads.shape[1:]) for i in range(3))  # parts of one buffer, not copies
+
+
+class _ProjectHeads(PyLayer):
+    @staticmethod
+    def forward(
+        ctx: Any, x: paddle.Tensor, weight: paddle.Tensor, *biases: paddle.Tensor, num_heads: int
+    ) -> Tuple[paddle.Tensor, ...]:
+        ctx.save_for_backward(x, weight)
+        ctx.learns = _learning(x, weight, *biases)
+        return _project_heads(x, weight, biases, num_heads)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: paddle.Tensor) -> Tuple[Optional[paddle.Tensor], ...]:
+        x, weight = ctx.saved_tensor()
+        rows = paddle.concat([_merge_heads(part).reshape([-1, x.shape[-1]]) for part in gradients], axis=1)  # (R, 3 D)
+        dx = paddle.matmul(rows, weight, transpose_y=True).reshape(x.shape) if ctx.learns[0] else None
+        dw = paddle.matmul(_rows(x), rows, transpose_x=True) if ctx.learns[1] else None
+        if not any(ctx.learns[2:]):
+            return (dx, dw, *(None for _ in ctx.learns[2:]))
+        dq, _, dv = _sum_rows(rows).split(3)
+        return dx, dw, dq if ctx.learns[2] else None, dv if ctx.learns[3] else None
+
+
+def _merge_heads(x: paddle.Tensor) -> paddle.Tensor:
+    """(B, heads, N, d) -> (B, N, heads * d)."""
+    return x.transpose([0, 2, 1, 3]).flatten(2)
+
+
+def _attend_elsewhere(
+    q: paddle.Tensor, k: paddle.Tensor, v: paddle.Tensor, scale: float, bias: Optional[paddle.Tensor], drop_rate: float
+) -> paddle.Tensor:
+    """Attention by Paddle's operators."""
+    scores = paddle.matmul(q * scale, k, transpose_y=True)
+    weights = F.softmax(scores if bias is None else scores + bias, axis=-1)
+    return _merge_heads(paddle.matmul(F.dropout(weights, drop_rate) if drop_rate else weights, v))
+
+
+def _attend(
+    q: paddle.Tensor, k: paddle.Tensor, v: paddle.Tensor, scale: float, bias: Optional[paddle.Tensor]
+) -> Tuple[paddle.Tensor, paddle.Tensor]:
+    """Merged heads (B, N, heads * d) and weights (B, heads, N, M)."""
+    scores = paddle.matmul(q, k, transpose_y=True).scale_(scale)
+    if bias is not None:
+        of_all = _repeat_row(bias.reshape([-1]), q.shape[0])  # (B, heads * N * M)
+        scores.add_(of_all.reshape(scores.shape))
+    weights = _softmax(scores)
+    return _merge_heads(paddle.matmul(weights, v)), weights
+
+
+def _softmax(scores: paddle.Tensor) -> paddle.Tensor:
+    """Over the last axis, (..., M).
+
+    Without the usual shift by the row's maximum, the search for which takes longer than the rest; if the scores are so
+    far from zero that it is needed, Paddle's own.
+    """
+    rows = _rows(scores)
+    powers = rows.exp()
+    sums = paddle.matmul(powers, paddle.ones([rows.shape[1], 1], rows.dtype))  # (R, 1)
+    values = sums.numpy()
+    if not (values.min() > _LEAST_SUM and values.max() < 1 / _LEAST_SUM):  # also if one is not a number
+        return F.softmax(scores, axis=-1)
+    return powers.multiply_(_repeat_column(sums.reciprocal_(), rows.shape[1])).reshape(scores.shape)
+
+
+class _Attend(PyLayer):
+    @staticmethod
+    def forward(
+        ctx: Any, q: paddle.Tensor, k: paddle.Tensor, v: paddle.Tensor, *bias: paddle.Tensor, scale: float
+    ) -> paddle.Tensor:
+        y, weights = _attend(q, k, v, scale, bias[0] if bias else None)
+        ctx.save_for_backward(q, k, v, weights, y.detach())
+        ctx.scale, ctx.learns = scale, _learning(q, k, v, *bias)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: paddle.Tensor) -> Tuple[Optional[paddle.Tensor], ...]:
+        q, k, v, weights, y = ctx.saved_tensor()
+        split = [*gradient.shape[:2], q.shape[1], q.shape[3]]  # (B, N, heads, d)
+        # the sum over M of weights times their gradients is that over d of outputs times their gradients
+        means = paddle.matmul((gradient * y).reshape([-1, split[3]]), paddle.ones([split[3], 1], y.dtype))
+        means = means.reshape(split[:3]).transpose([0, 2, 1])  # (B, heads, N)
+        gradient = gradient.reshape(split).transpose([0, 2, 1, 3])  # (B, heads, N, d)
+        dv = paddle.matmul(weights, gradient, transpose_x=True) if ctx.learns[2] else None
+        ds = paddle.matmul(gradient, v, transpose_y=True)  # (B, heads, N, M)
+        ds.subtract_(_repeat_column(means.reshape([-1, 1]), ds.shape[3]).reshape(ds.shape)).multiply_(weights)
+        dq = paddle.matmul(ds, k).scale_(ctx.scale) if ctx.learns[0] else None
+        dk = paddle.matmul(ds, q, transpose_x=True).scale_(ctx.scale) if ctx.learns[1] else None
+        of_all = ds.reshape([ds.shape[0], -1])  # (B, heads * N * M)
+        return (dq, dk, dv, *(_sum_rows(of_all).reshape(ds.shape[1:]) if learns else None for learns in ctx.learns[3:]))

@@ -3,7 +3,8 @@ import paddle
 import pytest
 from paddle.nn import functional as F
 
-from plsc.nn.attention import Attention, CrossAttention, RelativePositionBias, attend, split_heads
+from plsc.nn.attention import Attention, CrossAttention, RelativePositionBias, split_heads
+from plsc.nn.functional import attend
 from plsc.nn.utils import set_training
 
 
@@ -87,8 +88,8 @@ def test_dropout_of_weights_and_output_only_in_training():
 def test_attend_drops_weights():
     q = split_heads(paddle.randn([1, 40, 8]), 2)
     values = paddle.ones([1, 2, 40, 4])
-    dropped = attend(q, q, values, drop_rate=0.5)
-    np.testing.assert_allclose(attend(q, q, values).numpy(), 1.0, rtol=1e-5)
+    dropped = attend(q, q, values, scale=1.0, drop_rate=0.5)
+    np.testing.assert_allclose(attend(q, q, values, scale=1.0).numpy(), 1.0, rtol=1e-5)
     assert dropped.numpy().std() > 0.01
     assert float(F.mse_loss(dropped.mean(), paddle.ones([]))) < 0.05
 
