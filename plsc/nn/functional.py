@@ -252,9 +252,27 @@ def _attend_elsewhere(
     q: paddle.Tensor, k: paddle.Tensor, v: paddle.Tensor, scale: float, bias: Optional[paddle.Tensor], drop_rate: float
 ) -> paddle.Tensor:
     """Attention by Paddle's operators."""
+    if bias is None and _has_flash_attention(q):  # its kernels give the bias no gradient
+        return _attend_fused(q, k, v, scale, drop_rate)
     scores = paddle.matmul(q * scale, k, transpose_y=True)
     weights = F.softmax(scores if bias is None else scores + bias, axis=-1)
     return _merge_heads(paddle.matmul(F.dropout(weights, drop_rate) if drop_rate else weights, v))
+
+
+def _has_flash_attention(q: paddle.Tensor) -> bool:
+    """Whether Paddle's flash kernels take these: 16 bits, at most 256 a head, a GPU of compute capability 8 or more."""
+    if q.dtype not in (paddle.float16, paddle.bfloat16) or q.shape[-1] > 256 or not q.place.is_gpu_place():
+        return False
+    return paddle.device.cuda.get_device_capability(q.place.gpu_device_id())[0] >= 8
+
+
+def _attend_fused(
+    q: paddle.Tensor, k: paddle.Tensor, v: paddle.Tensor, scale: float, drop_rate: float
+) -> paddle.Tensor:
+    """Attention by one kernel, which never writes the weights to memory."""
+    q = q * (scale * q.shape[-1] ** 0.5)  # the kernel divides by the root of d
+    tokens_first = [x.transpose([0, 2, 1, 3]) for x in (q, k, v)]  # (B, N, heads, d)
+    return F.scaled_dot_product_attention(*tokens_first, dropout_p=drop_rate).flatten(2)
 
 
 def _attend(

@@ -113,10 +113,8 @@ class Optimizer:
         if not gradients:
             return paddle.zeros([])
         norm = _global_norm(gradients)
-        factor = 1.0 if self.clip_norm is None else float(self.clip_norm / (norm + 1e-6))
-        if factor < 1.0:
-            for gradient in gradients:
-                gradient.scale_(factor)  # by a number of the host: on a CPU by far faster than by a tensor of one
+        if self.clip_norm is not None:
+            _scale_down(gradients, self.clip_norm / (norm + 1e-6))
         return norm
 
     def state_dict(self) -> Dict[str, paddle.Tensor]:
@@ -287,6 +285,20 @@ def _global_norm(gradients: Sequence[paddle.Tensor]) -> paddle.Tensor:
     half = (paddle.float16, paddle.bfloat16)
     wide = [g.astype("float32") if g.dtype in half else g for g in gradients]
     return paddle.add_n([squared_l2_norm(g) for g in wide]).sqrt().reshape([])
+
+
+def _scale_down(gradients: Sequence[paddle.Tensor], factor: paddle.Tensor) -> None:
+    """Multiplies in place by `factor`, a scalar, if that is below 1."""
+    if not factor.place.is_cpu_place():  # reading the factor would make the host wait for the device
+        _multiply(gradients, factor.clip(max=1.0))
+    elif float(factor) < 1.0:
+        for gradient in gradients:
+            gradient.scale_(float(factor))  # on a CPU by far faster than by a tensor
+
+
+def _multiply(gradients: Sequence[paddle.Tensor], factor: paddle.Tensor) -> None:
+    for gradient in gradients:
+        gradient.multiply_(factor.astype(gradient.dtype))
 
 
 def _state_of(inner: Any, parameters: Sequence[paddle.Tensor]) -> Dict[str, Dict[str, paddle.Tensor]]:

@@ -8,6 +8,8 @@ import pytest
 from paddle.nn import functional as F
 
 from plsc.nn.functional import LayerNorm, Linear, attend, linear, project_heads, scale_channels
+from plsc.nn.functional import _attend_fused as attend_fused
+from plsc.nn.functional import _has_flash_attention as has_flash_attention
 
 
 def draw(*shape, scale=1.0):
@@ -143,3 +145,22 @@ def test_layers_are_paddles_by_name_and_state():
     np.testing.assert_allclose(ours(x).numpy(), native(x).numpy(), atol=1e-6)
     free = LayerNorm(6, weight_attr=False, bias_attr=False)
     np.testing.assert_allclose(free(x).numpy(), F.layer_norm(x, [6]).numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("cross", [False, True])
+def test_one_kernel_computes_the_same_attention(cross):
+    """Only GPUs use it, but Paddle has it on every device."""
+    values = [draw(2, 3, n, 8) for n in (5, 7 if cross else 5, 7 if cross else 5)]
+    outcomes = []
+    for function in (lambda *qkv: attend_fused(*qkv, 0.3, 0.0), native_attend):
+        inputs = [paddle.to_tensor(value, dtype="float32", stop_gradient=False) for value in values]
+        y = function(*inputs)
+        (y * paddle.arange(24, dtype="float32")).sum().backward()
+        outcomes.append([y.numpy(), *(x.grad.numpy() for x in inputs)])
+    for actual, wanted in zip(*outcomes):
+        np.testing.assert_allclose(actual, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_a_cpu_has_no_flash_attention(dtype):
+    assert not has_flash_attention(paddle.zeros([1, 1, 2, 8], dtype))

@@ -5,6 +5,7 @@ from paddle import nn
 
 from plsc import registry
 from plsc.optim.optimizers import LARS, SGD, AdamW, _global_norm
+from plsc.optim.optimizers import _multiply as multiply
 from tests.optim.toys import set_gradients, toy_task, values
 
 EVERY = [
@@ -100,6 +101,15 @@ def test_clipping_is_torchs():
             np.testing.assert_allclose(
                 parameter.grad.numpy(), gradients[parameter.name] * (0.05 / (norm + 1e-6)), rtol=1e-5
             )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_clipping_without_the_host_multiplies_in_place(dtype):
+    """As on a GPU, where the factor is not read."""
+    gradient = paddle.to_tensor([1.0, -4.0], dtype=dtype)
+    same = gradient
+    multiply([gradient], paddle.to_tensor(0.5))
+    assert same.astype("float32").tolist() == [0.5, -2.0] and same.dtype == gradient.dtype
 
 
 @pytest.mark.parametrize("clip_norm", [None, 1e6])
