@@ -12,6 +12,7 @@ from plsc.nn.drop_path import DropPath, drop_path_ramp
 from plsc.nn.flops import block_flops, linear_flops
 from plsc.nn.functional import LayerNorm, Linear, scale_channels
 from plsc.nn.init import rescale_by_depth_, truncated_normal_, truncated_normal_linear_, xavier_uniform_
+from plsc.nn.memory import Activations, ByLayer, Saved, attention_saved, branch_saved, mlp_saved, norm_saved
 from plsc.nn.mlp import Mlp
 from plsc.nn.teacher import make_teacher, update_teacher
 from plsc.registry import MODELS
@@ -73,6 +74,17 @@ class RegressorBlock(nn.Layer):
         )
         x = self.norm2(x + self.drop_path(scale_channels(attended, self.gamma_1)))
         return x + self.drop_path(scale_channels(self.mlp(x), self.gamma_2))
+
+    def activations(self, queries: int, keys: int) -> Activations:
+        """What a training step keeps of so many queries and keys."""
+        dim, heads = self.norm1_q.weight.shape[0], self.cross_attn.num_heads
+        dropout = self.mlp.drop_rate > 0
+        saved = norm_saved(queries, dim) + norm_saved(keys, dim) + norm_saved(keys, dim)
+        saved += attention_saved(queries, keys, dim, heads, cross=True, dropout=self.cross_attn.attn_drop_rate > 0)
+        saved += norm_saved(queries, dim) + mlp_saved(queries, dim, self.mlp.fc1.weight.shape[1])
+        for _ in range(2):
+            saved += branch_saved(queries, dim, scaled=True, drop_path=self.drop_path.rate > 0, dropout=dropout)
+        return Activations(saved, Saved(norms=(queries + keys) * dim))
 
 
 class Regressor(nn.Layer):
@@ -240,6 +252,25 @@ class CAE(nn.Layer):
             "regressor": (regressor, True),
             "decoder": (decoder + linear_flops(num_masked, dim, self.vocab_size), True),
         }
+
+    def activations(self, num_masked: int) -> ByLayer:
+        """What a training step keeps of an image, by layer; the loss is part of it."""
+        patches = self.encoder.grid_size[0] * self.encoder.grid_size[1]
+        visible, dim = patches - num_masked, self.mask_token.shape[-1]
+        by_layer = {f"encoder.{name}": kept for name, kept in self.encoder.activations(visible).items()}
+        if self.encoder_to_decoder is not None:
+            inputs = Saved(products=(visible + 1) * self.encoder.embed_dim)
+            by_layer["encoder_to_decoder"] = Activations(inputs + norm_saved(visible + 1, dim))
+        for i, block in enumerate(self.regressor.blocks):
+            by_layer[f"regressor.blocks.{i}"] = block.activations(num_masked, patches)
+        by_layer["regressor.norm"] = Activations(norm_saved(num_masked, dim))
+        for i, block in enumerate(self.decoder.blocks):
+            by_layer[f"decoder.blocks.{i}"] = block.activations(num_masked)
+        by_layer["decoder.norm"] = Activations(norm_saved(num_masked, dim))
+        by_layer["head"] = Activations(Saved(products=num_masked * dim))
+        # the softmax of the logits, and the distance of latents from the teacher's
+        by_layer["loss"] = Activations(Saved(norms=num_masked * (self.vocab_size + dim)))
+        return by_layer
 
     def update_teacher(self) -> None:
         """Moves the teacher towards the encoder; call it once per optimizer step, before the optimizer's update.

@@ -8,6 +8,7 @@ from paddle import nn
 from plsc.nn.attention import CrossAttention, check_heads, split_heads
 from plsc.nn.batch_norm import FeatureBatchNorm
 from plsc.nn.functional import LayerNorm, Linear, attend
+from plsc.nn.memory import Activations, Saved, attention_saved, norm_saved
 from plsc.nn.init import truncated_normal_, zero_bias_
 from plsc.registry import MODELS
 
@@ -55,6 +56,10 @@ class LinearHead(nn.Layer):
             features = self.batch_norm(features)
         return self.linear(features)
 
+    def activations(self, tokens: int) -> Activations:
+        """What a training step keeps of an image, with its loss; nothing of it depends on `tokens`."""
+        return Activations(Saved(products=self.in_features, norms=self.num_classes))
+
 
 class AttentiveBlock(nn.Layer):
     """Normalised cross-attention without residual connection or perceptron.
@@ -78,6 +83,8 @@ class AttentiveBlock(nn.Layer):
         parameter_free: bool = False,
     ) -> None:
         super().__init__()
+        self.dim = dim
+        self.parameter_free = parameter_free
         affine = False if parameter_free else None  # False: no parameter; None: Paddle's default
         self.norm1_q, self.norm1_k, self.norm1_v = (
             LayerNorm(dim, epsilon=norm_eps, weight_attr=affine, bias_attr=affine) for _ in range(3)
@@ -88,6 +95,14 @@ class AttentiveBlock(nn.Layer):
     def forward(self, query: paddle.Tensor, tokens: paddle.Tensor) -> paddle.Tensor:
         """Queries (B, 1, D) and tokens (B, N, D) -> (B, 1, D)."""
         return self.cross_attn(self.norm1_q(query), self.norm1_k(tokens), self.norm1_v(tokens))
+
+    def saved(self, tokens: int) -> Saved:
+        """What a training step keeps of so many tokens, without the tokens themselves."""
+        dim, heads = self.dim, self.cross_attn.num_heads
+        if self.parameter_free:  # only the query learns
+            return Saved(products=(2 * tokens + 2) * dim, weights=heads * tokens)
+        attention = attention_saved(1, tokens, dim, heads, cross=True, dropout=False)
+        return attention + norm_saved(1, dim) + Saved(norms=4 * tokens)
 
 
 class ProjectionFreeAttention(nn.Layer):
@@ -174,6 +189,15 @@ class AttentiveHead(nn.Layer):
         for block in self.blocks:
             query = block(query, tokens)
         return query.squeeze(1)
+
+    def activations(self, tokens: int) -> Activations:
+        """What a training step keeps of an image with so many tokens, with its loss."""
+        saved = Saved(products=self.in_features, norms=2 * self.in_features + self.num_classes)
+        if not self.blocks[0].parameter_free:
+            saved += Saved(norms=tokens * self.in_features)  # which the normalisations of all blocks share
+        for block in self.blocks:
+            saved += block.saved(tokens)
+        return Activations(saved)
 
 
 def _initialize(linear: nn.Linear, std: float, scale: float) -> None:

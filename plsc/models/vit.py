@@ -10,6 +10,7 @@ from plsc.nn.block import Block
 from plsc.nn.drop_path import drop_path_ramp
 from plsc.nn.flops import block_flops, linear_flops
 from plsc.nn.functional import LayerNorm
+from plsc.nn.memory import Activations, ByLayer, Saved, norm_saved
 from plsc.nn.init import rescale_by_depth_, truncated_normal_, truncated_normal_linear_, xavier_uniform_, zero_bias_
 from plsc.nn.patch_embed import PatchEmbed
 from plsc.nn.pos_embed import sincos_2d
@@ -155,6 +156,15 @@ class ViT(nn.Layer):
         dim, hidden = self.embed_dim, int(self.embed_dim * self.block_options["mlp_ratio"])
         blocks = self.depth * block_flops(patches + 1, patches + 1, dim, hidden)
         return linear_flops(patches, pixels, dim) + blocks
+
+    def activations(self, num_patches: Optional[int] = None) -> ByLayer:
+        """What a training step keeps of an image of which `num_patches` are looked at, by layer; by default all."""
+        patches = self.patch_embed.num_patches if num_patches is None else num_patches
+        pixels = self.patch_size[0] * self.patch_size[1] * self.patch_embed.in_channels
+        dropped = (patches + 1) * self.embed_dim // 4 if self.drop_rate else 0  # the mask, a byte a number
+        by_layer = {"patch_embed": Activations(Saved(products=patches * pixels, norms=dropped))}
+        by_layer.update({f"blocks.{i}": block.activations(patches + 1) for i, block in enumerate(self.blocks)})
+        return {**by_layer, "norm": Activations(norm_saved(patches + 1, self.embed_dim))}
 
     def forward(self, image: paddle.Tensor, visible_index: Optional[paddle.Tensor] = None) -> paddle.Tensor:
         """Encodes images, or only some of their patches.
