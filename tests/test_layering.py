@@ -25,7 +25,7 @@ LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 NEED_PADDLE = ("distributed", "runtime", "safe_pickle", "storage")
 WITHOUT_PADDLE = [f"{part}.py" for part in LAYERS[0] if part not in NEED_PADDLE]
 WITHOUT_PADDLE += ["cli/__init__.py", "cli/common.py", "cli/train.py", "cli/evaluation.py", "cli/listing.py"]
-WITHOUT_PADDLE += ["cli/benchmark.py"]
+WITHOUT_PADDLE += ["cli/benchmark.py", "cli/plan.py", "jobs.py"]
 
 METHODS = re.compile(r"(?<![a-z])(cae|d?vae|dall_?e|beit|mae|simmim|moco|dino|vit)(?![a-z])", re.IGNORECASE)
 

@@ -11,6 +11,7 @@ VERBS = {
     "eval": "evaluate a checkpoint with the config it was trained with",
     "convert": "convert weights between plsc, PLSC, the authors' CAE and timm",
     "replay": "repeat a step whose gradients were not finite, from its dump",
+    "plan": "tell what a run would need on other devices: memory, time, communication",
     "benchmark": "measure a config on this machine: training step, data, start, scaling",
 }
 _MODULES = {"eval": "evaluation"}

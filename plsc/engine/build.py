@@ -135,11 +135,11 @@ def build_loader(config: Config, split: str, run: settings.Global) -> DataLoader
         seed=run.seed,
         rank=distributed.rank(),
         world_size=distributed.world_size(),
-        accumulate=accumulation(run, loader) if split == "Train" else 1,
+        accumulate=accumulation(run, loader, distributed.world_size()) if split == "Train" else 1,
     )
 
 
-def accumulation(run: settings.Global, loader: settings.Loader) -> int:
+def accumulation(run: settings.Global, loader: settings.Loader, processes: int) -> int:
     """Micro-batches per optimizer step: `accumulate_steps`, or what makes up `global_batch_size`.
 
     Raises:
@@ -147,11 +147,11 @@ def accumulation(run: settings.Global, loader: settings.Loader) -> int:
     """
     if run.global_batch_size is None:
         return run.accumulate_steps
-    at_once = loader.batch_size * distributed.world_size()
+    at_once = loader.batch_size * processes
     if run.global_batch_size % at_once:
         raise ConfigError(
             f"Global.global_batch_size: {run.global_batch_size} is no multiple of {at_once} "
-            f"({loader.batch_size} images x {distributed.world_size()} processes); "
+            f"({loader.batch_size} images x {processes} processes); "
             "change it or DataLoader.Train.loader.batch_size"
         )
     return run.global_batch_size // at_once

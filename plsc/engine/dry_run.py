@@ -37,10 +37,9 @@ def dry_run(config: Config) -> str:
     """
     run: settings.Global = read_settings(config, "Global")
     notes: List[str] = []
-    with paddle.LazyGuard():
-        task = build_task(config, run.seed, _missing_tokenizer(config, notes))
-    plan = _plan(config, run, notes)
-    masked, patches = _masked(config)
+    task = lazy_task(config, run.seed, notes)
+    plan = plan_of(config, run, distributed.world_size(), notes)
+    masked, patches = masked_patches(config)
     facts = {"parameters": _parameters(task), **_cost(task, masked)}
     if masked:
         facts["tokens"] = f"{patches - masked} visible, {masked} masked of {patches}"
@@ -48,6 +47,12 @@ def dry_run(config: Config) -> str:
     width = max(map(len, facts))
     lines = [f"{name:<{width}}  {value}" for name, value in facts.items()]
     return "\n".join([*lines, *(f"note: {note}" for note in notes)])
+
+
+def lazy_task(config: Config, seed: int, notes: List[str]) -> Task:
+    """The task with networks that have shapes and no memory; `notes` gets what is not here."""
+    with paddle.LazyGuard():
+        return build_task(config, seed, _missing_tokenizer(config, notes))
 
 
 def _missing_tokenizer(config: Config, notes: List[str]) -> Optional[Any]:
@@ -62,21 +67,30 @@ def _missing_tokenizer(config: Config, notes: List[str]) -> Optional[Any]:
     return None
 
 
-def _plan(config: Config, run: settings.Global, notes: List[str]) -> Plan:
+def plan_of(
+    config: Config, run: settings.Global, processes: int, notes: List[str], images: Optional[int] = None
+) -> Plan:
+    """Steps and batch of the run on so many processes; `images` of the training set are counted if not given."""
     section = config["DataLoader"]["Train"]
     loader: settings.Loader = read_settings(config, "DataLoader.Train.loader")
-    accumulate = accumulation(run, loader)
-    batch = loader.batch_size * distributed.world_size() * accumulate
-    try:
-        images = len(registry.DATASETS.build(section["dataset"]))
-    except (ValueError, OSError) as error:
-        images = KNOWN_SIZES.get(section["dataset"]["name"], batch)
-        source = "its known size" if section["dataset"]["name"] in KNOWN_SIZES else "one step an epoch"
-        notes.append(f"training set not found, so {source} is assumed ({images:,} images): {error}")
+    accumulate = accumulation(run, loader, processes)
+    batch = loader.batch_size * processes * accumulate
+    if images is None:
+        images = _images(section["dataset"], batch, notes)
     steps = images // batch if loader.drop_last else -(-images // batch)
     if not steps:
         raise ValueError(f"the training set has {images} images, fewer than the global batch of {batch}")
     return make_plan(run, steps, accumulate, batch)
+
+
+def _images(dataset: Config, batch: int, notes: List[str]) -> int:
+    try:
+        return len(registry.DATASETS.build(dataset))
+    except (ValueError, OSError) as error:
+        images = KNOWN_SIZES.get(dataset["name"], batch)
+        source = "its known size" if dataset["name"] in KNOWN_SIZES else "one step an epoch"
+        notes.append(f"training set not found, so {source} is assumed ({images:,} images): {error}")
+        return images
 
 
 def _parameters(task: Task) -> str:
@@ -90,7 +104,7 @@ def _size(tensor: paddle.Tensor) -> int:
     return int(np.prod(tensor.shape))
 
 
-def _masked(config: Config) -> Tuple[int, int]:
+def masked_patches(config: Config) -> Tuple[int, int]:
     """Masked patches and all of them; 0, 0 without masks."""
     if config.get("MaskGenerator") is None:
         return 0, 0

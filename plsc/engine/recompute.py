@@ -24,7 +24,7 @@ def apply_recompute(task: nn.Layer, patterns: Sequence[str]) -> List[str]:
     """
     names = [name for name, _ in task.named_sublayers()]
     for pattern in patterns:
-        if not any(_matches(name, pattern) for name in names):
+        if not any(matches(name, pattern) for name in names):
             repeated = sorted({name.rsplit(".", 1)[0] + ".*" for name in names if name.rsplit(".", 1)[-1] == "0"})
             raise ValueError(
                 f"DistributedStrategy.recompute: {pattern!r} matches no layer; repeated layers are "
@@ -33,13 +33,13 @@ def apply_recompute(task: nn.Layer, patterns: Sequence[str]) -> List[str]:
     chosen: List[str] = []
     for name, layer in task.named_sublayers():
         inside = any(name.startswith(f"{outer}.") for outer in chosen)
-        if not inside and any(_matches(name, pattern) for pattern in patterns):
+        if not inside and any(matches(name, pattern) for pattern in patterns):
             layer.forward = _recomputing(layer, layer.forward)
             chosen.append(name)
     return chosen
 
 
-def _matches(name: str, pattern: str) -> bool:
+def matches(name: str, pattern: str) -> bool:
     """A `*` stands for one part of the name, so that `blocks.*` means the blocks and not what is in them."""
     for whole in (pattern, f"model.{pattern}"):
         parts, wanted = name.split("."), whole.split(".")

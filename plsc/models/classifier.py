@@ -7,7 +7,7 @@ from paddle import nn
 
 from plsc.models.vit import ViT
 from plsc.nn.flops import linear_flops
-from plsc.nn.memory import Activations, ByLayer, norm_saved
+from plsc.nn.memory import Activations, ByLayer, Saved, norm_saved
 from plsc.nn.utils import freeze, set_training
 from plsc.registry import MODELS
 
@@ -61,11 +61,11 @@ class Classifier(nn.Layer):
 
     def activations(self, num_masked: int = 0) -> ByLayer:
         """What a training step keeps of an image, by layer; the loss is part of it."""
-        by_layer: ByLayer = {}
-        if not self.freeze_encoder:
-            by_layer = {f"encoder.{name}": kept for name, kept in self.encoder.activations().items()}
-            if self.pooling in ("cls", "mean"):
-                by_layer["encoder.norm"] = Activations(norm_saved(1, self.encoder.embed_dim))
+        by_layer = {f"encoder.{name}": kept for name, kept in self.encoder.activations().items()}
+        if self.freeze_encoder:
+            by_layer = {name: Activations(Saved(), passing=kept.saved) for name, kept in by_layer.items()}
+        elif self.pooling in ("cls", "mean"):
+            by_layer["encoder.norm"] = Activations(norm_saved(1, self.encoder.embed_dim))
         return {**by_layer, "head": self.head.activations(1 + self.encoder.patch_embed.num_patches)}
 
     @property

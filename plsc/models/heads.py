@@ -8,8 +8,8 @@ from paddle import nn
 from plsc.nn.attention import CrossAttention, check_heads, split_heads
 from plsc.nn.batch_norm import FeatureBatchNorm
 from plsc.nn.functional import LayerNorm, Linear, attend
-from plsc.nn.memory import Activations, Saved, attention_saved, norm_saved
 from plsc.nn.init import truncated_normal_, zero_bias_
+from plsc.nn.memory import Activations, Saved, attention_saved, norm_saved
 from plsc.registry import MODELS
 
 _WIDE = 2.0  # the reference cuts the heads' distribution at +-2, far from their deviation

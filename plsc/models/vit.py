@@ -10,8 +10,8 @@ from plsc.nn.block import Block
 from plsc.nn.drop_path import drop_path_ramp
 from plsc.nn.flops import block_flops, linear_flops
 from plsc.nn.functional import LayerNorm
-from plsc.nn.memory import Activations, ByLayer, Saved, norm_saved
 from plsc.nn.init import rescale_by_depth_, truncated_normal_, truncated_normal_linear_, xavier_uniform_, zero_bias_
+from plsc.nn.memory import Activations, ByLayer, Saved, norm_saved
 from plsc.nn.patch_embed import PatchEmbed
 from plsc.nn.pos_embed import sincos_2d
 from plsc.nn.utils import to_pair

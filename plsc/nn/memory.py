@@ -39,11 +39,13 @@ class Activations:
 
     Attributes:
         saved: Kept by the forward pass.
-        inputs: Kept if the layer is recomputed.
+        inputs: Kept if the layer is recomputed; nothing if it cannot be.
+        passing: Held while it is computed, if that is without gradient.
     """
 
     saved: Saved
     inputs: Saved = Saved()
+    passing: Saved = Saved()
 
 
 ByLayer = Dict[str, Activations]  # name of a layer in the model -> what it keeps, in the order of the forward pass

@@ -7,6 +7,7 @@ here it is keyed by structured names, `model.head.weight/moment1`, so that it ca
 from functools import partial
 from typing import Any, Dict, List, Optional, Sequence
 
+import numpy as np
 import paddle
 from paddle import nn
 from paddle._C_ops import squared_l2_norm
@@ -30,11 +31,16 @@ class Optimizer:
         no_weight_decay: Patterns of names that are not decayed either, such as `*.cls_token`.
         clip_norm: Largest norm of all gradients together; None: not clipped.
 
+    Attributes:
+        per_number: Numbers that the state has for each one that is trained.
+        per_tensor: Further ones for each tensor.
+
     Raises:
         ValueError: If there is nothing to train, or a number is out of range.
     """
 
     inner: Any
+    per_number, per_tensor = 1, 0
 
     def __init__(
         self,
@@ -117,6 +123,10 @@ class Optimizer:
             _scale_down(gradients, self.clip_norm / (norm + 1e-6))
         return norm
 
+    def state_numbers(self) -> int:
+        """How many numbers of 32 bits the state has, before it is divided among processes or there at all."""
+        return sum(self.per_number * int(np.prod(p.shape)) + self.per_tensor for p in self.parameters)
+
     def state_dict(self) -> Dict[str, paddle.Tensor]:
         """The optimizer's tensors by structured name and kind, `model.head.weight/moment1`, for every parameter."""
         tensors = _state_of(self.inner, self.parameters)
@@ -154,6 +164,8 @@ class AdamW(Optimizer):
     Args:
         weight_decay_end: Weight decay moves to this value along half a cosine; None: it stays.
     """
+
+    per_number, per_tensor = 2, 2  # moments, powers of the betas
 
     def __init__(
         self,

@@ -14,7 +14,8 @@ from plsc.safe_pickle import read_state_file
 from plsc.tokenizers.base import Batch, tokenizer_image
 
 EPSILON = 0.1  # of the logit-Laplace distribution, section A.3
-GROUPS = 4
+GROUPS, BLOCKS = 4, 2
+HIDDEN, VOCAB = 256, 8192  # of the published network
 
 
 def map_pixels(image: paddle.Tensor) -> paddle.Tensor:
@@ -74,7 +75,7 @@ class DalleEncoder(nn.Layer):
         vocab_size: Number of tokens.
     """
 
-    def __init__(self, hidden: int = 256, blocks_per_group: int = 2, vocab_size: int = 8192) -> None:
+    def __init__(self, hidden: int = HIDDEN, blocks_per_group: int = BLOCKS, vocab_size: int = VOCAB) -> None:
         super().__init__()
         widths = [hidden, hidden, 2 * hidden, 4 * hidden, 8 * hidden]
         groups = []
@@ -101,7 +102,7 @@ class DalleDecoder(nn.Layer):
     """
 
     def __init__(
-        self, first: int = 128, hidden: int = 256, blocks_per_group: int = 2, vocab_size: int = 8192
+        self, first: int = 128, hidden: int = HIDDEN, blocks_per_group: int = BLOCKS, vocab_size: int = VOCAB
     ) -> None:
         super().__init__()
         widths = [first, 8 * hidden, 4 * hidden, 2 * hidden, hidden]
@@ -137,6 +138,24 @@ class DalleTokenizer:
         self.encoder = DalleEncoder(first.shape[0], _blocks_per_group(state), self.vocab_size)
         _load(self.encoder, state, self.folder / "encoder_weight.pd")
         self._decoder: Dict[str, DalleDecoder] = {}
+
+    @staticmethod
+    def cost(grid: Tuple[int, int]) -> Tuple[int, int, int]:
+        """Of the published network: operations for an image's tokens, numbers held at once for them, and weights."""
+        tokens, width = grid[0] * grid[1], HIDDEN
+        total = 3 * 49 * HIDDEN
+        operations = 2 * 64 * tokens * total
+        for number in range(GROUPS):
+            pixels, inputs = tokens * 64 // 4**number, HIDDEN if number == 0 else width // 2
+            for entry in (inputs, *[width] * (BLOCKS - 1)):
+                hidden = width // 4
+                weights = 9 * hidden * (entry + 2 * hidden) + hidden * width + (entry * width if entry != width else 0)
+                operations += 2 * pixels * weights
+                total += weights
+            width *= 2
+        last = 8 * HIDDEN * VOCAB
+        held = 3 * 64 * tokens * HIDDEN  # input, branch and sum of a block of the first group
+        return operations + 2 * tokens * last, held, total + last
 
     @paddle.no_grad()
     def __call__(self, batch: Batch) -> paddle.Tensor:

@@ -12,7 +12,7 @@ import numpy as np
 import paddle
 
 from plsc.engine.benchmark.inputs import GivenTargets, Subject
-from plsc.engine.benchmark.step import make_trainer, step_flops, time_steps
+from plsc.engine.benchmark.step import make_trainer, step_activations, step_flops, time_steps
 from plsc.tasks.base import Batch
 
 Config = Mapping[str, Any]
@@ -27,7 +27,7 @@ TOO_LONG = 3.0  # a point is left out if a step is expected to take so many time
 MOST_MEMORY = 0.4  # and if its activations are expected to take more than this share of the free memory
 WIDTHS = ("embed_dim", "decoder_embed_dim", "in_features")  # keys of the section Model that a width sets
 HEADS = ("num_heads", "decoder_num_heads")
-HIDDEN_COPIES = 3  # tensors kept for the backward pass per output of a layer, with their gradients
+WITH_GRADIENTS = 1.5  # times the activations: what the backward pass holds besides
 
 
 def measure_scaling(
@@ -68,11 +68,10 @@ def _measure(
         subject.notes.append(f"scaling: no point at {shown}: {error}")
         return None
     flops = step_flops(trainer.task, masked)
-    one = _draw(trainer.task, where["image_size"], 1, patches, masked)
-    activations = _activations(trainer, one)
+    activations = step_activations(trainer.task, masked)
     rates = [p["flops"] / p["seconds_per_step"] for p in points if flops is not None]
     expected = where["batch_size"] * flops / statistics.median(rates) if rates else 0.0
-    needed = HIDDEN_COPIES * where["batch_size"] * activations
+    needed = WITH_GRADIENTS * where["batch_size"] * (activations or 0)
     if expected > TOO_LONG * seconds or needed > MOST_MEMORY * _free_memory():
         subject.notes.append(f"scaling: no point at {shown}: about {expected:.0f} s and {needed / 2**30:.1f} GiB")
         return None
@@ -83,7 +82,7 @@ def _measure(
         "seconds_per_step": step,
         "seconds_per_image": step / where["batch_size"],
         "flops": None if flops is None else where["batch_size"] * flops,
-        "activation_bytes": where["batch_size"] * activations,
+        "activation_bytes": None if activations is None else where["batch_size"] * activations,
     }
 
 
@@ -152,25 +151,6 @@ def _draw(task: Any, size: int, count: int, patches: int, masked: int) -> Batch:
     return {key: paddle.to_tensor(made[key]()) for key in task.required_keys}
 
 
-def _activations(trainer: Any, batch: Batch) -> int:
-    """Bytes that the innermost layers of the model give out in a forward pass over one image."""
-    total = [0]
-
-    def count(layer: Any, inputs: Any, outputs: Any) -> None:
-        if isinstance(outputs, paddle.Tensor):
-            total[0] += int(np.prod(outputs.shape)) * outputs.element_size()
-
-    inner = [layer for layer in trainer.task.model.sublayers(include_self=True) if not list(layer.children())]
-    hooks = [layer.register_forward_post_hook(count) for layer in inner]
-    try:
-        with paddle.no_grad():
-            trainer.task(trainer.prepare(batch, np.random.default_rng(0)))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return total[0]
-
-
 def _free_memory() -> float:
     """Bytes a process may still take; without bound where the system does not say or a GPU computes."""
     if paddle.device.get_device().startswith("gpu"):
@@ -184,7 +164,7 @@ def _free_memory() -> float:
 
 def _fits(points: Sequence[Mapping[str, Any]]) -> Dict[str, Any]:
     """Models of the seconds of a step; none if the model does not count its operations."""
-    if not points or any(point["flops"] is None for point in points):
+    if not points or any(point["flops"] is None or point["activation_bytes"] is None for point in points):
         return {"cost_model": None, "cost_model_flops": None}
     both = ["flops", "activation_bytes"]
     return {"cost_model": fit(points, both), "cost_model_flops": fit(points, both[:1])}

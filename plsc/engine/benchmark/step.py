@@ -128,6 +128,12 @@ def step_flops(task: Any, masked: int) -> Optional[int]:
     return sum(operations * (3 if trained else 1) for operations, trained in count(masked).values())
 
 
+def step_activations(task: Any, masked: int) -> Optional[int]:
+    """Bytes that a forward pass over one image keeps, in float32; None if the model does not count them."""
+    count = getattr(task.model, "activations", None)
+    return None if count is None else 4 * sum(kept.saved.count for kept in count(masked).values())
+
+
 def _arithmetic(trainer: Trainer, subject: Subject, rate: float, product: float) -> Dict[str, Any]:
     flops = step_flops(trainer.task, subject.patches[0])
     return {

@@ -1,0 +1,72 @@
+"""`plsc plan -c CONFIG`: memory, time and communication of a run on devices that need not be here."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+from plsc.cli import common
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Runs the verb; returns the exit code."""
+    parser = common.parser("plan", "Tell what a run would need on given devices; nothing is trained.")
+    common.add_config_options(parser)
+    parser.add_argument("--gpu", default="a100-40g", metavar="NAME", help="the kind of device (a100-40g), or cpu")
+    parser.add_argument("--devices", type=int, default=1, metavar="N", help="devices of a node (1)")
+    parser.add_argument("--nodes", type=int, default=1, metavar="N", help="nodes (1)")
+    parser.add_argument("--batch", type=int, metavar="N", help="images a device and micro-batch (the config's)")
+    parser.add_argument("--images", type=int, metavar="N", help="images of the training set, if it is not here")
+    parser.add_argument("--bandwidth", type=float, metavar="GB/S", help="of the slowest link between devices")
+    parser.add_argument("--efficiency", type=float, default=0.4, metavar="SHARE", help="of peak arithmetic (0.4)")
+    parser.add_argument("--measured", metavar="JSON", help="benchmark.json of `plsc benchmark --phase scaling`")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return common.guarded(_run, parser.parse_args(argv))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    _check(arguments)
+    measured = _cost_model(arguments.measured) if arguments.measured is not None else None
+    if arguments.batch is not None:
+        arguments.override.append([f"DataLoader.Train.loader.batch_size={arguments.batch}"])
+    config = common.load_config(arguments)
+    common.prepare(config)
+    from plsc.engine.planning import devices, report
+    from plsc.engine.planning.time import Cluster
+    from plsc.engine.planning.work import work_of
+
+    cluster = Cluster(
+        devices.find(arguments.gpu), arguments.devices, arguments.nodes, arguments.bandwidth, arguments.efficiency
+    )
+    work = work_of(config, cluster.processes, arguments.images)
+    if arguments.json:
+        print(json.dumps(report.plan(work, cluster, measured), indent=2))
+    else:
+        print(report.text(work, cluster, arguments.gpu, measured))
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    for name in ("devices", "nodes", "batch", "images"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name} must be at least 1, got {value}")
+    if arguments.bandwidth is not None and not arguments.bandwidth > 0:
+        raise ValueError(f"--bandwidth must be above 0 (GB/s), got {arguments.bandwidth:g}")
+    if not 0 < arguments.efficiency <= 1:
+        raise ValueError(f"--efficiency must be in (0, 1], got {arguments.efficiency:g}")
+
+
+def _cost_model(path: str) -> Dict[str, Any]:
+    try:
+        result = json.loads(Path(path).read_text(encoding="utf-8"))
+        model = result["results"]["scaling"]["cost_model"]
+        return {name: float(model[name]) for name in model}
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"--measured {path}: is no JSON: {error}") from error
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"--measured {path}: has no results.scaling.cost_model; `plsc benchmark --phase scaling` writes it"
+        ) from error
