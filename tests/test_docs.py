@@ -11,6 +11,7 @@ from plsc.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+PLANNING = (ROOT / "docs" / "planning.md").read_text(encoding="utf-8")
 METHOD = (ROOT / "docs" / "adding_a_method.md").read_text(encoding="utf-8")
 FILES = [path for path in (ROOT / "tests" / "plugins" / "toy_plugin").rglob("*.*") if path.suffix != ".pyc"]
 PLUGIN = "\n".join(path.read_text(encoding="utf-8") for path in FILES if path.is_file())
@@ -25,12 +26,13 @@ def without_layout(text):
     return re.sub(r"(\.yaml):\d+", r"\1", re.sub(" +", " ", text))
 
 
-@pytest.mark.parametrize("block", blocks(CONFIGURATION, "console"))
+@pytest.mark.parametrize("block", blocks(CONFIGURATION, "console") + blocks(PLANNING, "console"))
 def test_commands_print_what_is_shown(block, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(runtime, "setup", lambda num_threads=None: {})
     command, _, shown = block.partition("\n")
-    main(["train", *shlex.split(command.replace("$ python tools/train.py", ""))])
+    _, script, *arguments = shlex.split(command[len("$ ") :])
+    main([Path(script).stem, *arguments])
     printed = "".join(capsys.readouterr())
     for part in shown.split("...\n"):
         assert without_layout(part) in without_layout(printed)
