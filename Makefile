@@ -31,12 +31,12 @@ test-oldest: .venv-$(OLDEST_PADDLE)/test.done
 	$(PYTHON) -m venv .venv
 
 .venv/%.done: .venv/bin/python setup.py
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[cpu,quickstart,$*]"
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[cpu,quickstart,fast,$*]"
 	@touch $@
 
 .venv-$(OLDEST_PADDLE)/test.done: setup.py
 	$(PYTHON) -m venv .venv-$(OLDEST_PADDLE)
-	$(OLD)/python -m pip install -q --disable-pip-version-check -e ".[quickstart,test]" \
+	$(OLD)/python -m pip install -q --disable-pip-version-check -e ".[quickstart,fast,test]" \
 		paddlepaddle==$(OLDEST_PADDLE) "numpy<2" "protobuf<5" setuptools
 	@touch $@
 

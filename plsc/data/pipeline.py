@@ -5,6 +5,8 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 import numpy as np
 from PIL import Image
 
+from plsc.data.fast_image import FastImage
+from plsc.data.images import ImageError
 from plsc.data.sampler import Position
 
 Sample = Dict[str, Any]
@@ -58,11 +60,13 @@ class SampleDataset:
         for transform in self.transforms:
             try:
                 sample = transform(sample, rng)
+            except ImageError:  # decoded late; it names the file
+                raise
             except Exception as error:
                 name, path = type(transform).__name__, sample.get("path", f"sample {index}")
                 failure = ValueError if isinstance(error, ValueError) else RuntimeError
                 raise failure(f"{path}: {name} failed: {error}") from error
-        arrays = {key: _to_array(value) for key, value in sample.items()}
+        arrays = {key: _to_array(value) for key, value in sample.items()}  # an image nobody cropped is decoded here
         arrays["index"] = np.int64(index)
         if self.mask_generator is not None:
             mask_rng = np.random.default_rng([self.seed, epoch, index, _MASK_SALT])
@@ -89,6 +93,8 @@ def collate(samples: Sequence[Sample]) -> Arrays:
 
 
 def _to_array(value: Any) -> Any:
+    if isinstance(value, FastImage):
+        return value.planes()
     if isinstance(value, Image.Image):
         return np.ascontiguousarray(np.asarray(value).transpose(2, 0, 1))  # (H, W, 3) -> (3, H, W)
     if isinstance(value, int):

@@ -1,17 +1,19 @@
 """RandAugment, arXiv 1909.13719, as timm does it: the augmentation of the fine-tuning recipe."""
 
+import math
 import re
-from typing import Any, Callable, Dict, Literal, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Literal, Sequence, Tuple
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from plsc.data.batch_transforms import IMAGENET_MEAN
+from plsc.data.color import Change, by_pillow, enhanced
+from plsc.data.fast_image import AnyImage, FastImage
 from plsc.data.transforms import map_images
 from plsc.registry import TRANSFORMS
 
 Sample = Dict[str, Any]
-Change = Callable[[Image.Image], Image.Image]
 Warp = Dict[str, Any]  # how pixels are found that come from between or beyond those of the image
 Operation = Callable[[float, np.random.Generator, Warp], Change]
 
@@ -76,45 +78,61 @@ def _signed(value: float, rng: np.random.Generator) -> float:
     return value if rng.random() < 0.5 else -value
 
 
-def _without_level(change: Change) -> Operation:
-    return lambda level, rng, warp: change
+def _without_level(change: Callable[[Image.Image], Image.Image]) -> Operation:
+    return lambda level, rng, warp: by_pillow(change)
 
 
 def _enhanced(kind: Any) -> Operation:
     def operation(level: float, rng: np.random.Generator, warp: Warp) -> Change:
-        factor = 1.0 + _signed(0.9 * level, rng)
-        return lambda image: kind(image).enhance(factor)
+        return enhanced(kind, 1.0 + _signed(0.9 * level, rng))
 
     return operation
 
 
 def _posterize(level: float, rng: np.random.Generator, warp: Warp) -> Change:
     kept = 256 - 2 ** (4 + int(4 * level))  # the four highest bits, down to none, which ImageOps.posterize refuses
-    return lambda image: image.point([value & kept for value in range(256)] * 3)
+    return _table([value & kept for value in range(256)])
 
 
 def _solarize(level: float, rng: np.random.Generator, warp: Warp) -> Change:
     threshold = 256 - int(256 * level)
-    return lambda image: ImageOps.solarize(image, threshold)
+    return _table([value if value < threshold else 255 - value for value in range(256)])
 
 
 def _solarize_add(level: float, rng: np.random.Generator, warp: Warp) -> Change:
     added = int(110 * level)
-    table = [min(255, value + added) if value < 128 else value for value in range(256)]
-    return lambda image: image.point(table * 3)
+    return _table([min(255, value + added) if value < 128 else value for value in range(256)])
+
+
+def _table(values: List[int]) -> Change:
+    """Replaces each value by that of a table."""
+    return by_pillow(lambda image: image.point(values * 3), lambda image: image.table(np.array(values, dtype=np.uint8)))
 
 
 def _rotate(level: float, rng: np.random.Generator, warp: Warp) -> Change:
     degrees = _signed(30.0 * level, rng)
-    return lambda image: image.rotate(degrees, **warp)
+    fill = warp["fillcolor"]
+    return by_pillow(lambda image: image.rotate(degrees, **warp), lambda image: _turned(image, degrees, fill))
 
 
-def _affine(strength: float, matrix: Callable[[float, Image.Image], Tuple[float, ...]]) -> Operation:
+def _turned(image: FastImage, degrees: float, fill: Tuple[int, ...]) -> FastImage:
+    """A rotation about the centre as an affine warp."""
+    angle = -math.radians(degrees)
+    cosine, sine = math.cos(angle), math.sin(angle)
+    x, y = image.width / 2, image.height / 2
+    matrix = (cosine, sine, x - cosine * x - sine * y, -sine, cosine, y + sine * x - cosine * y)
+    return image.warp(matrix, fill)
+
+
+def _affine(strength: float, matrix: Callable[[float, AnyImage], Tuple[float, ...]]) -> Operation:
     """A warp by output (x, y) -> input (a x + b y + c, d x + e y + f), with amount in +-strength * level."""
 
     def operation(level: float, rng: np.random.Generator, warp: Warp) -> Change:
         amount = _signed(strength * level, rng)
-        return lambda image: image.transform(image.size, Image.Transform.AFFINE, matrix(amount, image), **warp)
+        return by_pillow(
+            lambda image: image.transform(image.size, Image.Transform.AFFINE, matrix(amount, image), **warp),
+            lambda image: image.warp(matrix(amount, image), warp["fillcolor"]),
+        )
 
     return operation
 

@@ -1,7 +1,8 @@
 """Transforms of one sample, `(sample, rng) -> sample`: crops, flips, sizes.
 
-A sample's images are PIL images; all random numbers come from `rng`. What a transform does, it does to every image of
-the sample alike, except for those that take `image` and make something of it: the crops.
+A sample's images are PIL images, or `FastImage`s with the same methods; all random numbers come from `rng`. What a
+transform does, it does to every image of the sample alike, except for those that take `image` and make something of
+it: the crops.
 """
 
 import math
@@ -10,6 +11,7 @@ from typing import Any, Callable, Dict, Literal, Optional, Tuple, Union
 import numpy as np
 from PIL import Image
 
+from plsc.data.fast_image import AnyImage, FastImage
 from plsc.registry import TRANSFORMS
 
 Sample = Dict[str, Any]
@@ -20,9 +22,10 @@ Region = Tuple[int, int, int, int]  # left, top, width, height
 _ATTEMPTS = 10
 
 
-def map_images(sample: Sample, change: Callable[[Image.Image], Image.Image]) -> Sample:
+def map_images(sample: Sample, change: Callable[[AnyImage], AnyImage]) -> Sample:
     """The sample with `change` applied to each of its images."""
-    return {key: change(value) if isinstance(value, Image.Image) else value for key, value in sample.items()}
+    images = (Image.Image, FastImage)
+    return {key: change(value) if isinstance(value, images) else value for key, value in sample.items()}
 
 
 @TRANSFORMS.register()
@@ -153,11 +156,12 @@ class TwoSizeCrop:
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         image = sample["image"]
         region = self.region(*image.size, rng)
-        return {
-            **sample,
-            "image": crop_and_resize(image, region, self.size, self.interpolation),
-            "target_image": crop_and_resize(image, region, self.second_size, self.second_interpolation),
-        }
+        first = crop_and_resize(image, region, self.size, self.interpolation)
+        if isinstance(image, FastImage):
+            second = first.resize(self.second_size, _filter(self.second_interpolation))
+        else:
+            second = crop_and_resize(image, region, self.second_size, self.second_interpolation)
+        return {**sample, "image": first, "target_image": second}
 
 
 @TRANSFORMS.register()
@@ -175,7 +179,7 @@ class Resize:
         self.interpolation = interpolation
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        def resize(image: Image.Image) -> Image.Image:
+        def resize(image: AnyImage) -> AnyImage:
             size = _shorter_side(image, self.size) if isinstance(self.size, int) else tuple(reversed(self.size))
             return image if image.size == size else image.resize(size, _filter(self.interpolation))
 
@@ -208,7 +212,7 @@ class CenterCrop:
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         return map_images(sample, self._crop)
 
-    def _crop(self, image: Image.Image) -> Image.Image:
+    def _crop(self, image: AnyImage) -> AnyImage:
         if self.crop_ratio is not None:
             size = _shorter_side(image, int(max(self.width, self.height) / self.crop_ratio))
             image = image.resize(size, _filter(self.interpolation))
@@ -221,7 +225,7 @@ class CenterCrop:
         return image.crop((left, top, left + self.width, top + self.height))
 
 
-def crop_and_resize(image: Image.Image, region: Region, size: Tuple[int, int], interpolation: str) -> Image.Image:
+def crop_and_resize(image: AnyImage, region: Region, size: Tuple[int, int], interpolation: str) -> AnyImage:
     """A region of an image at another size.
 
     The region is cut out first: resizing with a box would let the filter see pixels outside, unlike the reference.
@@ -253,7 +257,7 @@ def _width_height(component: str, size: Size) -> Tuple[int, int]:
     return width, height
 
 
-def _shorter_side(image: Image.Image, length: int) -> Tuple[int, int]:
+def _shorter_side(image: AnyImage, length: int) -> Tuple[int, int]:
     """(width, height) with the shorter side at `length`; the longer one is rounded down, as in torchvision."""
     if image.width <= image.height:
         return length, int(length * image.height / image.width)

@@ -1,5 +1,6 @@
 """What watches a run: progress, evaluation, a moving average of the weights, pictures."""
 
+import os
 import time
 from typing import Any, Callable, Dict, Optional
 
@@ -9,6 +10,8 @@ import paddle
 from plsc import distributed
 from plsc.engine.trainer import Callback, Trainer
 from plsc.registry import CALLBACKS
+
+TOO_MUCH_WAITING, WORTH_SHOWING = 0.1, 0.02  # shares of the time
 
 
 class ProgressLog(Callback):
@@ -21,16 +24,18 @@ class ProgressLog(Callback):
     def __init__(self, every_steps: int) -> None:
         self.every_steps = every_steps
         self._sums: Dict[str, paddle.Tensor] = {}
+        self._advised = False
         self._reset()
 
-    def _reset(self) -> None:
+    def _reset(self, trainer: Optional[Trainer] = None) -> None:
         self._sums.clear()
         self._steps = self._count = 0  # since the last line: all, and those that changed the weights
         self._since = time.perf_counter()
+        self._waited = 0.0 if trainer is None else trainer.data_seconds
 
     def on_train_begin(self, trainer: Trainer) -> None:
         trainer.log.open_bar(trainer.plan.stop_step, trainer.step, "train")
-        self._since = time.perf_counter()
+        self._reset(trainer)
 
     def on_step_end(self, trainer: Trainer, metrics: Dict[str, paddle.Tensor]) -> None:
         self._steps += 1
@@ -46,13 +51,13 @@ class ProgressLog(Callback):
         trainer.log.close_bar()
 
     def on_rewind(self, trainer: Trainer) -> None:
-        self._reset()
+        self._reset(trainer)
         trainer.log.close_bar()
         trainer.log.open_bar(trainer.plan.stop_step, trainer.step, "train")
 
     def _flush(self, trainer: Trainer) -> None:
         if not self._count:
-            self._reset()
+            self._reset(trainer)
             return
         values = {name: float(total) / self._count for name, total in self._sums.items()}
         means = distributed.sum_over_processes(np.array(list(values.values()))) / distributed.world_size()
@@ -62,22 +67,40 @@ class ProgressLog(Callback):
         skipped = len(trainer.nonfinite.left_out) + trainer.nonfinite.overflows
         if skipped:
             shown["skipped_steps"] = float(skipped)
+        shown["data_wait"] = min(1.0, (trainer.data_seconds - self._waited) / max(seconds, 1e-9))
         shown["images_per_second"] = self._steps * trainer.plan.global_batch_size / max(seconds, 1e-9)
         trainer.log.record("train", trainer.step, trainer.epoch, shown, _line(trainer, shown, seconds / self._steps))
-        self._reset()
+        self._advise(trainer, shown["data_wait"])
+        self._reset(trainer)
+
+    def _advise(self, trainer: Trainer, waited: float) -> None:
+        """Says once, of a whole interval, that the loader is too slow; the first ones hold the workers' start."""
+        if waited < TOO_MUCH_WAITING or self._steps < self.every_steps or trainer.step <= 2 * self.every_steps:
+            return
+        if not self._advised:
+            trainer.log.say(
+                f"{waited:.0%} of the time went by waiting for data: raise DataLoader.Train.loader.num_workers (now "
+                f"{trainer.loader.num_workers}; this machine has {os.cpu_count()} cores), or set the dataset's "
+                "decoder: fast (docs/data.md)"
+            )
+        self._advised = True
 
     def restart_clock(self) -> None:
         """Leaves the time since the last line out of the speed; for work that is not training."""
         self._since = time.perf_counter()
 
 
+_APART = ("lr", "images_per_second", "data_wait")
+
+
 def _line(trainer: Trainer, shown: Dict[str, float], seconds_per_step: float) -> str:
     plan = trainer.plan
     left = (plan.stop_step - trainer.step) * seconds_per_step
-    named = [f"{name} {value:.4g}" for name, value in shown.items() if name not in ("lr", "images_per_second")]
+    named = [f"{name} {value:.4g}" for name, value in shown.items() if name not in _APART]
+    waiting = f" (data wait {shown['data_wait']:.0%})" if shown["data_wait"] >= WORTH_SHOWING else ""
     return (
         f"step {trainer.step}/{plan.stop_step} (epoch {trainer.epoch:.2f}/{plan.epochs:.4g})  {'  '.join(named)}  "
-        f"lr {shown['lr']:.3g}  {shown['images_per_second']:.0f} img/s  left {_duration(left)}"
+        f"lr {shown['lr']:.3g}  {shown['images_per_second']:.0f} img/s{waiting}  left {_duration(left)}"
     )
 
 

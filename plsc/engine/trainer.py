@@ -1,5 +1,6 @@
 """The training loop, for every method: what happens in one step, and in which order, is `Trainer.train_step`."""
 
+import time
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
@@ -102,6 +103,7 @@ class Trainer:
         self.log = log
         self.seed = seed
         self.save = save
+        self.data_seconds = 0.0  # spent waiting for the loader so far
         self.rewind = rewind
         self.nonfinite = nonfinite or NonFinitePolicy()
         self.step = 0
@@ -154,13 +156,23 @@ class Trainer:
     def _train_epoch(self) -> None:
         epoch, step_in_epoch = divmod(self.step, self.plan.steps_per_epoch)
         self.loader.set_position(epoch, step_in_epoch)
-        for micro_batches in _groups(self.loader, self.plan.accumulate):
+        for micro_batches in self._timed(_groups(self.loader, self.plan.accumulate)):
             metrics = self.train_step(micro_batches)
             for callback in self.callbacks:
                 callback.on_step_end(self, metrics)
             self.stop_if_asked()
             if self.finished:
                 return
+
+    def _timed(self, groups: Iterator[List[Batch]]) -> Iterator[List[Batch]]:
+        """The same groups; the time it took to get them is added to `data_seconds`."""
+        while True:
+            start = time.perf_counter()
+            group = next(groups, None)
+            self.data_seconds += time.perf_counter() - start
+            if group is None:
+                return
+            yield group
 
     def train_step(self, micro_batches: Sequence[Batch]) -> Dict[str, paddle.Tensor]:
         """Takes one optimizer step, or leaves the weights alone if the gradients are not finite.

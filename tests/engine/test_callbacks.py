@@ -1,4 +1,5 @@
 import json
+import time
 
 import numpy as np
 import paddle
@@ -31,6 +32,43 @@ def test_progress_is_the_mean_since_the_last_line(tmp_path):
     assert written[0]["loss"] == pytest.approx(np.mean(losses[:3]), rel=1e-5)
     assert written[2]["loss"] == pytest.approx(np.mean(losses[4:6]), rel=1e-5)
     assert {"grad_norm", "lr", "images_per_second", "epoch"} <= set(written[0])
+
+
+class SlowLoader:
+    """A loader that takes its time for every batch."""
+
+    num_workers = 3
+
+    def __init__(self, loader, seconds):
+        self.loader, self.seconds = loader, seconds
+
+    def __getattr__(self, name):
+        return getattr(self.loader, name)
+
+    def __iter__(self):
+        for batch in self.loader:
+            time.sleep(self.seconds)
+            yield batch
+
+
+def test_waiting_for_data_is_logged_and_advised_about_once(tmp_path):
+    trainer = toy_trainer(tmp_path, steps=16, callbacks=[ProgressLog(2)])
+    trainer.loader = SlowLoader(trainer.loader, 0.1)
+    trainer.fit()
+    written = rows(tmp_path, "train")
+    assert all(0.1 < row["data_wait"] <= 1 for row in written)
+    text = (tmp_path / "train.log").read_text(encoding="utf-8")
+    assert text.count("of the time went by waiting for data: raise DataLoader.Train.loader.num_workers (now 3;") == 1
+    assert "img/s (data wait" in text
+
+
+def test_a_loader_that_keeps_up_needs_no_advice(tmp_path):
+    trainer = toy_trainer(tmp_path, steps=16, callbacks=[ProgressLog(2)])
+    step = trainer.train_step
+    trainer.train_step = lambda batches: (time.sleep(0.1), step(batches))[1]
+    trainer.fit()
+    assert all(row["data_wait"] < 0.1 for row in rows(tmp_path, "train"))
+    assert "waiting for data" not in (tmp_path / "train.log").read_text(encoding="utf-8")
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):

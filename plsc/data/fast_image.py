@@ -1,0 +1,211 @@
+"""Images for the decoder `fast`: decoded late, by libjpeg-turbo, no larger than needed, and resized by OpenCV.
+
+They have as much of PIL's interface as the transforms of plsc use, so that a transform draws and does the same with
+either. What differs is in the pixels, see docs/data.md.
+"""
+
+from typing import Any, Callable, Optional, Tuple, Union
+
+import numpy as np
+from PIL import Image
+
+from plsc.data.images import ImageError, check_size, load_image
+
+Box = Tuple[int, int, int, int]  # left, top, right, bottom
+
+_JPEG = b"\xff\xd8\xff"
+_MUCH = 2.5  # times smaller: bilinear interpolation would leave pixels out
+_FILTERS = {
+    Image.Resampling.NEAREST: "INTER_NEAREST",
+    Image.Resampling.BILINEAR: "INTER_LINEAR",
+    Image.Resampling.BICUBIC: "INTER_CUBIC",
+    Image.Resampling.LANCZOS: "INTER_LANCZOS4",
+}
+
+
+class FastImage:
+    """An RGB image whose pixels may still be encoded.
+
+    Args:
+        source: Where the pixels come from.
+        box: The part of it that this image is.
+        mirrored: Whether left and right are exchanged, after taking the part.
+    """
+
+    def __init__(self, source: "_Source", box: Optional[Box] = None, mirrored: bool = False) -> None:
+        self.source = source
+        self.box = (0, 0, *source.size) if box is None else box
+        self.mirrored = mirrored
+
+    @property
+    def width(self) -> int:
+        """Pixels."""
+        return self.box[2] - self.box[0]
+
+    @property
+    def height(self) -> int:
+        """Pixels."""
+        return self.box[3] - self.box[1]
+
+    @property
+    def size(self) -> Tuple[int, int]:
+        """(width, height), known before anything is decoded."""
+        return self.width, self.height
+
+    def crop(self, box: Box) -> "FastImage":
+        """A part of the image; must lie inside."""
+        left, top, right, bottom = box
+        if self.mirrored:
+            left, right = self.width - right, self.width - left
+        x, y = self.box[:2]
+        return FastImage(self.source, (x + left, y + top, x + right, y + bottom), self.mirrored)
+
+    def transpose(self, method: Image.Transpose) -> "FastImage":
+        """Mirrors left and right; PIL's other ways are not needed by any transform."""
+        if method != Image.Transpose.FLIP_LEFT_RIGHT:
+            raise ValueError(f"decoder: fast knows no {method}; set decoder: pillow")
+        return FastImage(self.source, self.box, not self.mirrored)
+
+    def resize(self, size: Tuple[int, int], resample: Image.Resampling) -> "FastImage":
+        """At another (width, height): larger by the filter; smaller bilinearly, and much smaller by means."""
+        import cv2
+
+        pixels = self.source.region(self.box, size)
+        shrink = sorted((pixels.shape[1] / size[0], pixels.shape[0] / size[1]))
+        if pixels.shape[1::-1] != tuple(size):
+            smaller = cv2.INTER_AREA if shrink[0] >= 2 or shrink[1] >= _MUCH else cv2.INTER_LINEAR
+            method = getattr(cv2, _FILTERS[resample]) if shrink[0] < 1 else smaller
+            pixels = cv2.resize(pixels, tuple(size), interpolation=method)
+        return of_array(cv2.flip(pixels, 1) if self.mirrored else pixels)
+
+    def warp(self, matrix: Tuple[float, ...], fill: Tuple[int, ...]) -> "FastImage":
+        """Output (x, y) comes from input (a x + b y + c, d x + e y + f), as in PIL's affine transform; bilinear."""
+        import cv2
+
+        a, b, c, d, e, f = matrix
+        # PIL maps the centres of pixels, which are at (x + 0.5, y + 0.5)
+        inverse = np.array([[a, b, c + (a + b - 1) / 2], [d, e, f + (d + e - 1) / 2]])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        warped = cv2.warpAffine(
+            np.asarray(self), inverse, self.size, flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=fill
+        )
+        return of_array(warped)
+
+    def table(self, values: np.ndarray) -> "FastImage":
+        """Replaces each value by that of a table, uint8 (256,) or (256, 3)."""
+        import cv2
+
+        return of_array(cv2.LUT(np.asarray(self), values.reshape(1, 256, -1)))
+
+    def blend(self, other: np.ndarray, factor: float) -> "FastImage":
+        """other + factor (image - other), as PIL's enhancements do."""
+        import cv2
+
+        return of_array(cv2.addWeighted(np.asarray(self), factor, other, 1.0 - factor, 0.0))
+
+    def by_pillow(self, change: Callable[[Image.Image], Image.Image]) -> "FastImage":
+        """What `change` makes of it as a PIL image."""
+        return of_array(np.asarray(change(Image.fromarray(np.asarray(self)))))
+
+    def planes(self) -> np.ndarray:
+        """uint8 (3, H, W)."""
+        import cv2
+
+        planes = np.empty((3, self.height, self.width), dtype=np.uint8)
+        cv2.split(np.asarray(self), list(planes))
+        return planes
+
+    def __array__(self, dtype: Any = None, copy: Optional[bool] = None) -> np.ndarray:
+        """uint8 (H, W, 3)."""
+        import cv2
+
+        pixels = self.source.region(self.box, self.size)
+        return cv2.flip(pixels, 1) if self.mirrored else np.ascontiguousarray(pixels)
+
+
+class _Source:
+    """The pixels behind images: encoded, decoded at some size, or both.
+
+    Args:
+        pixels: uint8 (H, W, 3), or None.
+        data: A JPEG file's content.
+        size: (width, height) of what is encoded.
+        path: For messages.
+    """
+
+    def __init__(self, pixels: Optional[np.ndarray], data: bytes = b"", size: Tuple[int, int] = (0, 0), path: str = ""):
+        self.pixels = pixels
+        self.data = data
+        self.size = size if pixels is None else (pixels.shape[1], pixels.shape[0])
+        self.path = path
+        self.shrink = 1  # the decoded pixels are so many times smaller than `size`
+
+    def region(self, box: Box, size: Tuple[int, int]) -> np.ndarray:
+        """The part in `box`, at least as large as `size` if that is not larger than the part."""
+        shrink = 1
+        for factor in (2, 4, 8):  # what the decoder does fast
+            if (box[2] - box[0]) >= factor * size[0] and (box[3] - box[1]) >= factor * size[1]:
+                shrink = factor
+        if self.pixels is None or (self.data and shrink < self.shrink):
+            self.pixels, self.shrink = self._decode(shrink), shrink
+        left, top, right, bottom = box
+        x, y = self.pixels.shape[1] / self.size[0], self.pixels.shape[0] / self.size[1]
+        return self.pixels[round(top * y) : round(bottom * y), round(left * x) : round(right * x)]
+
+    def _decode(self, shrink: int) -> np.ndarray:
+        import simplejpeg
+
+        width, height = (-(-length // shrink) for length in self.size)
+        try:
+            return simplejpeg.decode_jpeg(self.data, "RGB", True, True, min_width=width, min_height=height)
+        except ValueError as error:
+            raise ImageError(
+                f"{self.path}: cannot be read as an image: {error}; if it is damaged, replace or remove it"
+            ) from error
+
+
+def of_array(pixels: np.ndarray) -> FastImage:
+    """uint8 (H, W, 3) as an image."""
+    return FastImage(_Source(pixels))
+
+
+def load_fast(path: str) -> FastImage:
+    """Reads a file; JPEG is decoded when its pixels are asked for, everything else at once by Pillow.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ImageError: If it is no image or damaged.
+    """
+    import simplejpeg
+
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: there is no such file") from None
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
+    if data[:3] == _JPEG:
+        try:
+            height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+        except ValueError:
+            colours = ""  # Pillow says what is wrong with it, or can read it
+        if colours in ("YCbCr", "RGB", "Gray"):
+            check_size(path, width, height)
+            return FastImage(_Source(None, data, (width, height), path))
+    return of_array(np.asarray(load_image(path)))
+
+
+def check_installed() -> None:
+    """Raises ImportError if what `decoder: fast` needs is missing."""
+    try:
+        import cv2
+        import simplejpeg  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f'decoder: fast needs simplejpeg and OpenCV ({error}); pip install "plsc[fast]", or set decoder: pillow'
+        ) from error
+    cv2.setNumThreads(0)  # workers are processes of one thread each
+
+
+AnyImage = Union[Image.Image, FastImage]
