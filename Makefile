@@ -1,4 +1,5 @@
 # make quickstart   real images, a tokenizer, CAE pre-training, probes and fine-tuning, in about ten minutes on two cores
+# make evidence     what pre-training is worth: three seeds, probes, few labels, ablations; about an hour; docs/results.md
 # make test         style and all tests on this Paddle, unit and parity tests on the oldest one supported
 # make clean        removes environments and build files; leaves `output/` and `datasets/`
 
@@ -9,11 +10,15 @@ OLD = .venv-$(OLDEST_PADDLE)/bin
 # Tests are small: two processes of one thread each are faster than one of two.
 PYTEST = OMP_NUM_THREADS=1 $(1)/python -m pytest -q -n 2 --dist loadfile
 
-.PHONY: quickstart test test-style test-current test-oldest clean
+.PHONY: quickstart evidence test test-style test-current test-oldest clean
 
 quickstart: .venv/quickstart.done
 	$(BIN)/python tools/prepare_digits.py
 	$(BIN)/python tools/quickstart.py
+
+evidence: .venv/quickstart.done
+	$(BIN)/python tools/prepare_digits.py
+	$(BIN)/python tools/evidence.py
 
 test: test-style test-oldest test-current
 

@@ -16,6 +16,7 @@ LAYERS = [
     ["nn"],
     ["models", "tokenizers", "losses", "masking", "data", "optim"],
     ["tasks"],
+    ["evaluation"],
     ["checkpoint", "engine"],
     ["cli", "__main__"],
 ]
@@ -25,7 +26,7 @@ LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 NEED_PADDLE = ("distributed", "runtime", "safe_pickle", "storage")
 WITHOUT_PADDLE = [f"{part}.py" for part in LAYERS[0] if part not in NEED_PADDLE]
 WITHOUT_PADDLE += ["cli/__init__.py", "cli/common.py", "cli/train.py", "cli/evaluation.py", "cli/listing.py"]
-WITHOUT_PADDLE += ["cli/benchmark.py", "cli/plan.py", "jobs.py"]
+WITHOUT_PADDLE += ["cli/benchmark.py", "cli/plan.py", "cli/evaluate_frozen.py", "jobs.py"]
 
 METHODS = re.compile(r"(?<![a-z])(cae|d?vae|dall_?e|beit|mae|simmim|moco|dino|vit)(?![a-z])", re.IGNORECASE)
 

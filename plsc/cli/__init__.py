@@ -9,12 +9,13 @@ from typing import List, Optional
 VERBS = {
     "train": "train from a config: pre-training, fine-tuning, probing, tokenizer training",
     "eval": "evaluate a checkpoint with the config it was trained with",
+    "evaluate-frozen": "classify by frozen features: k-NN, linear and attentive probes, by block",
     "convert": "convert weights between plsc, PLSC, the authors' CAE and timm",
     "replay": "repeat a step whose gradients were not finite, from its dump",
     "plan": "tell what a run would need on other devices: memory, time, communication",
     "benchmark": "measure a config on this machine: training step, data, start, scaling",
 }
-_MODULES = {"eval": "evaluation"}
+_MODULES = {"eval": "evaluation", "evaluate-frozen": "evaluate_frozen"}
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -31,7 +32,7 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def _usage() -> str:
-    rows = "\n".join(f"  {verb:<10} {text}" for verb, text in VERBS.items())
+    rows = "\n".join(f"  {verb:<16} {text}" for verb, text in VERBS.items())
     return f"usage: plsc <verb> [options]\n\n{rows}\n\n`plsc <verb> --help` tells more."
 
 

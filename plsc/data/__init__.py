@@ -9,5 +9,6 @@ from plsc.data import (  # noqa: F401 - importing them registers their component
     list_file,
     mixup,
     rand_augment,
+    subset,
     transforms,
 )

@@ -64,7 +64,7 @@ class Trainer:
         task: What is trained.
         optimizer: One of plsc.optim over the task's parameters.
         schedule: Learning rate by optimizer steps taken.
-        loader: Yields micro-batches of an epoch; `set_position(epoch, step)` chooses where.
+        loader: Yields micro-batches of an epoch; `set_position(epoch, step)` chooses where. Has `num_workers`.
         batch_transforms: `(batch, rng) -> batch`, applied in order on the device.
         precision: Autocast and loss scaling.
         plan: How long.

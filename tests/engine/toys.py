@@ -53,6 +53,8 @@ class ToyOptimizer(SGD):
 class ToyLoader:
     """Images that are a function of (epoch, step)."""
 
+    num_workers = 0
+
     def __init__(self, steps=4, batch_size=2, accumulate=1):
         self.steps_per_epoch, self.batch_size, self.accumulate = steps, batch_size, accumulate
         self.position = (0, 0)

@@ -1,0 +1,97 @@
+"""A part of another dataset: a validation part of the training images, or few labels of each class."""
+
+from typing import Any, Dict, Literal, Optional
+
+import numpy as np
+
+from plsc.registry import DATASETS
+
+
+@DATASETS.register()
+class Subset:
+    """Some samples of another dataset, chosen class by class; which ones is a function of `seed`.
+
+    `part` is taken first: both parts together are the whole, with the same share of each class. Of what it leaves,
+    `per_class` or `fraction` then keep a few of each class; a smaller choice is always a part of a larger one.
+
+    Args:
+        dataset: The other dataset.
+        part: `train`, `validation`, or `all` of it.
+        validation_share: How much of each class is the validation part, in (0, 1).
+        per_class: Samples of each class to keep.
+        fraction: Share of each class to keep, at least one sample, in (0, 1].
+        seed: Of the choice.
+
+    Raises:
+        ValueError: If a number is out of range, both ways to choose a few are given, there are no classes, or a class
+            is too small.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        part: Literal["all", "train", "validation"] = "all",
+        validation_share: float = 0.2,
+        per_class: Optional[int] = None,
+        fraction: Optional[float] = None,
+        seed: int = 0,
+    ) -> None:
+        _check(validation_share, per_class, fraction)
+        self.dataset = dataset
+        self.classes = getattr(dataset, "classes", None)
+        labels = _labels(dataset)
+        chosen = []
+        for label in range(int(labels.max()) + 1):
+            own = np.random.default_rng([seed, label]).permutation(np.flatnonzero(labels == label))
+            chosen.append(_few(_part(own, part, validation_share), self._name(label), per_class, fraction))
+        self.indices = np.sort(np.concatenate(chosen))
+        self.labels = labels[self.indices]
+        if not len(self.indices):
+            raise ValueError(f"Subset: nothing is left of {len(labels)} samples; take a larger part")
+
+    def _name(self, label: int) -> str:
+        return str(label) if self.classes is None else self.classes[label]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Dict[str, Any]:
+        """The sample of the other dataset."""
+        return self.dataset[int(self.indices[index])]
+
+
+def _check(share: float, per_class: Optional[int], fraction: Optional[float]) -> None:
+    if not 0 < share < 1:
+        raise ValueError(f"Subset: validation_share must be in (0, 1), got {share}")
+    if per_class is not None and fraction is not None:
+        raise ValueError("Subset: per_class and fraction are two ways to say the same; give one of them")
+    if per_class is not None and per_class < 1:
+        raise ValueError(f"Subset: per_class must be at least 1, got {per_class}")
+    if fraction is not None and not 0 < fraction <= 1:
+        raise ValueError(f"Subset: fraction must be in (0, 1], got {fraction}")
+
+
+def _labels(dataset: Any) -> np.ndarray:
+    """The label of every sample, int64 (N,)."""
+    labels = getattr(dataset, "labels", None)
+    if labels is None:  # those that keep no list of them are asked for every sample
+        first = dataset[0]
+        labels = [dataset[i]["label"] for i in range(len(dataset))] if "label" in first else None
+    if labels is None:
+        raise ValueError("Subset: the dataset has no classes to choose from; sort its images into one folder a class")
+    return np.asarray(labels, dtype=np.int64)
+
+
+def _part(own: np.ndarray, part: str, share: float) -> np.ndarray:
+    if part == "all":
+        return own
+    validation = round(share * len(own))
+    return own[:validation] if part == "validation" else own[validation:]
+
+
+def _few(own: np.ndarray, name: str, per_class: Optional[int], fraction: Optional[float]) -> np.ndarray:
+    if per_class is not None and len(own) < per_class:
+        raise ValueError(f"Subset: per_class is {per_class}, but class {name} has {len(own)} samples in this part")
+    if per_class is not None:
+        return own[:per_class]
+    return own if fraction is None else own[: max(1, round(fraction * len(own)))] if len(own) else own

@@ -1,0 +1,121 @@
+"""Features of a frozen encoder, computed once for a whole dataset and kept in memory."""
+
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, List, Sequence
+
+import numpy as np
+import paddle
+
+from plsc.nn.utils import set_training
+from plsc.tasks.base import Batch
+
+
+@dataclass
+class Features:
+    """What an encoder makes of a dataset of N images with L blocks, T patches and width D.
+
+    Attributes:
+        labels: int64 (N,).
+        cls: Class token after each block, normalised as at the end of the encoder, float32 (N, L, D).
+        mean: Mean of the patch tokens after each block, normalised after the mean, float32 (N, L, D).
+        tokens: All tokens at the end, normalised, float32 (N, 1 + T, D); empty (N, 0, D) if not asked for.
+    """
+
+    labels: np.ndarray
+    cls: np.ndarray
+    mean: np.ndarray
+    tokens: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: np.ndarray) -> "Features":
+        """The images at `indices`."""
+        return Features(self.labels[indices], self.cls[indices], self.mean[indices], self.tokens[indices])
+
+    def sets(self, last: int = 4) -> Dict[str, np.ndarray]:
+        """What a linear probe may read, by name, each float32 (N, width).
+
+        Class token, mean, and both side by side; of the last block, and of the last `last` blocks side by side.
+        """
+        last = min(last, self.cls.shape[1])
+        found = {"cls": self.cls[:, -1], "mean": self.mean[:, -1]}
+        found["cls+mean"] = np.concatenate([found["cls"], found["mean"]], axis=1)
+        if last > 1:
+            several = {"cls": self.cls[:, -last:], "mean": self.mean[:, -last:]}
+            found.update({f"{name} of {last} blocks": part.reshape(len(self), -1) for name, part in several.items()})
+        return found
+
+    def by_block(self) -> Dict[str, np.ndarray]:
+        """Class token and mean after every block, by name."""
+        blocks = range(self.cls.shape[1])
+        return {f"{name} of block {i + 1}": part[:, i] for i in blocks for name, part in self._kinds()}
+
+    def _kinds(self) -> Sequence[Any]:
+        return (("cls", self.cls), ("mean", self.mean))
+
+
+def extract(
+    encoder: Any,
+    loader: Any,
+    batch_transforms: Sequence[Callable[[Batch, np.random.Generator], Batch]] = (),
+    with_tokens: bool = False,
+) -> Features:
+    """Runs an encoder over a dataset in inference mode.
+
+    Args:
+        encoder: Has `blocks`, each of which gives tokens (B, 1 + T, D), the class token first, and `norm`.
+        loader: Yields batches with `image` and `label`, in the order of the dataset.
+        batch_transforms: As in an evaluation.
+        with_tokens: Whether to keep all tokens.
+
+    Raises:
+        ValueError: If the dataset has no labels.
+    """
+    outputs: List[paddle.Tensor] = []
+    hooks = [block.register_forward_post_hook(lambda _, __, y: outputs.append(y)) for block in encoder.blocks]
+    rng = np.random.default_rng(0)
+    collected: Dict[str, List[np.ndarray]] = {"labels": [], "cls": [], "mean": [], "tokens": []}
+    was_training = encoder.training
+    set_training(encoder, False)
+    try:
+        with paddle.no_grad():
+            for batch in loader:
+                for transform in batch_transforms:
+                    batch = transform(batch, rng)
+                if "label" not in batch:
+                    raise ValueError("the dataset has no labels: sort its images into one folder a class")
+                outputs.clear()
+                tokens = encoder(batch["image"])
+                for key, value in _of_batch(encoder, outputs, tokens, with_tokens).items():
+                    collected[key].append(value.numpy())
+                collected["labels"].append(batch["label"].numpy())
+    finally:
+        for hook in hooks:
+            hook.remove()
+        set_training(encoder, was_training)
+    return Features(**{key: np.concatenate(parts) for key, parts in collected.items()})
+
+
+def _of_batch(
+    encoder: Any, outputs: Sequence[paddle.Tensor], tokens: paddle.Tensor, with_tokens: bool
+) -> Dict[str, paddle.Tensor]:
+    return {
+        "cls": paddle.stack([encoder.norm(y[:, 0]) for y in outputs], axis=1).astype("float32"),
+        "mean": paddle.stack([encoder.norm(y[:, 1:].mean(axis=1)) for y in outputs], axis=1).astype("float32"),
+        "tokens": (tokens if with_tokens else tokens[:, :0]).astype("float32"),
+    }
+
+
+def standardised(train: np.ndarray, *others: np.ndarray) -> List[np.ndarray]:
+    """Features (N, D) with mean 0 and deviation 1 in `train`; `others` are changed in the same way."""
+    mean, deviation = train.mean(axis=0), train.std(axis=0) + 1e-6
+    return [((part - mean) / deviation).astype(np.float32) for part in (train, *others)]
+
+
+def stratified_split(labels: np.ndarray, share: float, seed: int = 0) -> Sequence[np.ndarray]:
+    """Indices of a larger and a smaller part with the same share of each class; every class is in the larger."""
+    rng = np.random.default_rng(seed)
+    by_class = [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+    chosen = np.sort(np.concatenate([own[: int(share * len(own))] for own in by_class]))
+    return np.setdiff1d(np.arange(len(labels)), chosen), chosen

@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+
+from plsc import registry
+from plsc.data.folder import ImageFolder
+from plsc.data.subset import Subset
+from tests.integration.runs import make_digits
+
+
+class Labelled:
+    """`counts[c]` samples of class c."""
+
+    classes = ["a", "b", "c"]
+
+    def __init__(self, *counts):
+        self.labels = np.repeat(np.arange(len(counts)), counts)
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        return {"image": None, "label": int(self.labels[index]), "path": str(index)}
+
+
+def chosen(*arguments, **options):
+    subset = Subset(*arguments, **options)
+    return [int(subset[i]["path"]) for i in range(len(subset))]
+
+
+def test_parts_are_the_whole_with_the_same_shares():
+    data = Labelled(50, 20, 5)
+    train, validation = chosen(data, part="train"), chosen(data, part="validation")
+    assert sorted(train + validation) == list(range(75))
+    assert np.bincount(data.labels[validation]).tolist() == [10, 4, 1]
+
+
+def test_few_of_each_class_are_part_of_more():
+    data = Labelled(50, 20, 5)
+    few, more = set(chosen(data, fraction=0.1)), set(chosen(data, fraction=0.5))
+    assert few < more and np.bincount(data.labels[sorted(few)]).tolist() == [5, 2, 1]
+    assert np.bincount(data.labels[chosen(data, per_class=4)]).tolist() == [4, 4, 4]
+
+
+def test_few_are_taken_from_the_part():
+    data = Labelled(50, 20, 5)
+    assert not set(chosen(data, part="train", fraction=0.3)) & set(chosen(data, part="validation"))
+
+
+def test_the_seed_decides():
+    data = Labelled(50, 20, 5)
+    assert chosen(data, per_class=3) == chosen(data, per_class=3) != chosen(data, per_class=3, seed=1)
+
+
+def test_it_is_a_dataset_like_others(tmp_path):
+    root = str(make_digits(tmp_path) / "train")
+    node = {"name": "Subset", "per_class": 3, "dataset": {"name": "ImageFolder", "root": root}}
+    subset = registry.DATASETS.build(node)
+    assert len(subset) == 6 and subset.classes == ["0", "1"] and subset.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert subset[5]["label"] == 1 and "path" in subset[5]
+    assert Subset(subset, per_class=2).labels.tolist() == [0, 0, 1, 1]
+
+
+def test_a_dataset_that_lists_no_labels_is_asked(monkeypatch):
+    data = Labelled(4, 4)
+    hidden = type("Hidden", (), {"__len__": lambda s: 8, "__getitem__": lambda s, i: data[i]})()
+    assert Subset(hidden, per_class=1).labels.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"validation_share": 1.0}, r"validation_share must be in \(0, 1\), got 1.0"),
+        ({"per_class": 0}, "per_class must be at least 1, got 0"),
+        ({"fraction": 0.0}, r"fraction must be in \(0, 1\], got 0.0"),
+        ({"fraction": 0.5, "per_class": 1}, "two ways to say the same"),
+        ({"per_class": 6}, "per_class is 6, but class c has 5 samples"),
+    ],
+)
+def test_mistakes_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        Subset(Labelled(50, 20, 5), **options)
+
+
+def test_nothing_left():
+    with pytest.raises(ValueError, match="nothing is left of 2 samples"):
+        Subset(Labelled(1, 1), part="validation")
+
+
+def test_no_classes(tmp_path):
+    root = make_digits(tmp_path) / "train" / "0"
+    with pytest.raises(ValueError, match="the dataset has no classes to choose from"):
+        Subset(ImageFolder(str(root)), per_class=1)
