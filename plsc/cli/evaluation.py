@@ -26,7 +26,7 @@ def _run(arguments: argparse.Namespace) -> int:
     arguments.config = arguments.config or str(checkpoint / "config.yaml")
     config = config_files.load(arguments.config, common.overrides(arguments))
     common.prepare(config)
-    from plsc.engine.run import evaluate_checkpoint
+    from plsc.engine.restore import evaluate_checkpoint
 
     print(json.dumps(evaluate_checkpoint(config, checkpoint, arguments.ema)))
     return 0

@@ -1,17 +1,15 @@
 """A whole run from a checked config: device, output directory, training, and what is said at the end."""
 
 from pathlib import Path
-from typing import Any, Dict, Iterator, Mapping, Tuple
+from typing import Any, Iterator, Mapping, Tuple
 
 import paddle
 
 import plsc
 from plsc import distributed
-from plsc.checkpoint import store
-from plsc.engine.build import build_evaluation, build_task, build_trainer
+from plsc.engine.build import build_trainer
 from plsc.engine.interrupt import Interrupted, StopRequest
 from plsc.engine.logging import RunLog, write_environment
-from plsc.engine.precision import Precision
 from plsc.schema import read_settings
 from plsc.yaml_tree import ConfigError, dump
 
@@ -118,26 +116,3 @@ def set_device(device: str) -> None:
     if chosen == "cpu":
         # Transposed views would be copied by slow generic kernels at every product: half of a step's time.
         paddle.set_flags({"FLAGS_use_stride_kernel": False})
-
-
-def evaluate_checkpoint(config: Config, checkpoint: Path, ema: bool = False) -> Dict[str, float]:
-    """The metrics of a saved task on `DataLoader.Eval`.
-
-    Args:
-        config: Checked by plsc.schema; the one the checkpoint was trained with.
-        checkpoint: A checkpoint directory of plsc.checkpoint.store.
-        ema: Evaluate the moving average of the weights.
-
-    Raises:
-        ConfigError: If the config has no evaluation set, or the checkpoint no moving average.
-    """
-    if config["DataLoader"].get("Eval") is None:
-        raise ConfigError("DataLoader.Eval: the config has no evaluation set; give one with -o DataLoader.Eval=...")
-    run = read_settings(config, "Global")
-    join_job(config)
-    task = build_task(config, run.seed)
-    saved = store.load(checkpoint)
-    if ema and not saved.ema:
-        raise ConfigError(f"{checkpoint} holds no moving average of the weights; leave --ema out")
-    store.restore_layer(task, saved, ema)
-    return build_evaluation(config, run, task, Precision(read_settings(config, "AMP")))()

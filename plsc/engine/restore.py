@@ -1,0 +1,120 @@
+"""A finished or running training back from its checkpoint: the task that its own config describes, with its weights."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Mapping, Optional, Sequence, Union
+
+from plsc import config as config_files
+from plsc import plugins, registry, schema, storage
+from plsc.checkpoint import store
+from plsc.engine.build import build_evaluation, build_task
+from plsc.engine.precision import Precision
+from plsc.engine.run import join_job, set_device
+from plsc.nn.utils import set_training
+from plsc.schema import read_settings
+from plsc.tasks.base import Batch, Task
+from plsc.yaml_tree import ConfigError
+
+Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What `restore` gives.
+
+    Attributes:
+        config: The resolved config, with the overrides.
+        task: With the checkpoint's weights, in inference mode; `task.encoder` is its encoder.
+        path: The checkpoint's directory.
+        step: Optimizer steps it was trained for.
+    """
+
+    config: Config
+    task: Task
+    path: Path
+    step: int
+
+
+def restore(checkpoint: Union[str, Path], overrides: Sequence[str] = (), ema: bool = False) -> Restored:
+    """Builds the task of a checkpoint, of whatever phase, and loads its weights.
+
+    Args:
+        checkpoint: A run's output directory, its `checkpoints` directory, `latest` or `best` in it, or a step.
+        overrides: Changes of its config, as after `-o`.
+        ema: Take the moving average of the weights.
+
+    Raises:
+        CheckpointError: If there is no whole checkpoint, or the overrides make it another model; names are listed.
+        ConfigError: If the overrides do not fit, or the checkpoint holds no moving average.
+    """
+    path = storage.resolve(checkpoint)
+    config = read_config(path, overrides)
+    plugins.load(config)
+    schema.check(config)
+    set_device(read_settings(config, "Global").device)
+    return restore_task(config, path, ema)
+
+
+def read_config(path: Path, overrides: Sequence[str] = ()) -> Any:
+    """The config that a checkpoint directory was trained with, with overrides, not yet checked.
+
+    Raises:
+        ConfigError: If the checkpoint has none, or an override is no such thing.
+    """
+    file = path / storage.CONFIG
+    if not file.is_file():
+        raise ConfigError(f"{path}: holds no {storage.CONFIG}, so what it is a checkpoint of is not known")
+    return config_files.load(file, overrides)
+
+
+def restore_task(config: Config, path: Path, ema: bool = False) -> Restored:
+    """The task of a checked config with the weights of the checkpoint directory `path`; see `restore`."""
+    saved = store.load(path)
+    if ema and not saved.ema:
+        raise ConfigError(f"{path} holds no moving average of the weights; take its own (leave --ema out)")
+    task = build_task(config, read_settings(config, "Global").seed, _tokenizer(config))
+    store.restore_layer(task, saved, ema)
+    set_training(task, False)
+    return Restored(config, task, path, int(saved.state["step"]))
+
+
+class _MissingTokenizer:
+    """Stands for a tokenizer whose files are not here; only what needs targets has to have it."""
+
+    vocab_size = None
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+    def __call__(self, batch: Batch) -> Any:
+        raise ValueError(f"the tokenizer of this checkpoint cannot be built, so there are no targets: {self.reason}")
+
+
+def _tokenizer(config: Config) -> Optional[Any]:
+    """The config's tokenizer, if it has one, or what stands for it."""
+    node = config.get("Tokenizer")
+    if node is None:
+        return None
+    try:
+        return registry.TOKENIZERS.build(node)
+    except (ValueError, OSError) as error:
+        return _MissingTokenizer(str(error))
+
+
+def evaluate_checkpoint(config: Config, checkpoint: Path, ema: bool = False) -> Dict[str, float]:
+    """The metrics of a saved task on `DataLoader.Eval`.
+
+    Args:
+        config: Checked by plsc.schema; the one the checkpoint was trained with.
+        checkpoint: A checkpoint directory of plsc.checkpoint.store.
+        ema: Evaluate the moving average of the weights.
+
+    Raises:
+        ConfigError: If the config has no evaluation set, or the checkpoint no moving average.
+    """
+    if config["DataLoader"].get("Eval") is None:
+        raise ConfigError("DataLoader.Eval: the config has no evaluation set; give one with -o DataLoader.Eval=...")
+    join_job(config)
+    restored = restore_task(config, checkpoint, ema)
+    run = read_settings(config, "Global")
+    return build_evaluation(config, run, restored.task, Precision(read_settings(config, "AMP")))()
