@@ -7,7 +7,7 @@ from plsc.evaluation import frozen
 from plsc.evaluation.features import Features
 from plsc.evaluation.frozen import Settings, evaluate_frozen, table
 
-FEW = Settings(epochs=4)
+FEW = Settings(epochs=24)
 
 
 def toy(count=90, seed=0, tokens=True, classes=3):
