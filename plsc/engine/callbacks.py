@@ -11,7 +11,7 @@ from plsc import distributed
 from plsc.engine.trainer import Callback, Trainer
 from plsc.registry import CALLBACKS
 
-TOO_MUCH_WAITING, WORTH_SHOWING = 0.1, 0.02  # shares of the time
+TOO_MUCH_WAITING, WORTH_SHOWING = 0.2, 0.02  # shares of the time
 
 
 class ProgressLog(Callback):

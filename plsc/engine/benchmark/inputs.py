@@ -21,7 +21,7 @@ Config = Mapping[str, Any]
 GENERATED_SIZE = (500, 375)  # width and height in pixels, ImageNet's most frequent
 SQUARE = (375, 375)  # for transforms that keep the shape, written for a dataset of squares
 DISTINCT = 32  # generated images; more files are copies of them
-JPEG_QUALITY = 92  # with this noise the files are about as large as ImageNet's, 100 KB
+JPEG_QUALITY = 90  # with this noise a core decodes 1,500 to 1,700 images a second, as many as photographs
 
 
 @TOKENIZERS.register()
@@ -196,12 +196,13 @@ def generate_images(folder: Path, count: int, size: Tuple[int, int] = GENERATED_
 
 
 def _photograph(rng: np.random.Generator, size: Tuple[int, int]) -> Image.Image:
-    """Noise at all scales, stronger at the coarse ones, as in natural images."""
+    """Noise at all scales, stronger at the coarse ones and grey at the fine ones, as in natural images."""
     width, height = size
     pixels = np.full((height, width, 3), 128.0)
-    for cells, strength in ((4, 60), (16, 30), (64, 15), (width, 10)):
-        noise = rng.normal(0, strength, size=(max(1, cells * height // width), cells, 3)).clip(-127, 127)
-        layer = Image.fromarray((noise + 128).astype(np.uint8)).resize(size, Image.BICUBIC)
+    for cells, strength, channels in ((4, 60, 3), (16, 30, 3), (64, 15, 1), (width, 5, 1)):
+        noise = rng.normal(0, strength, size=(max(1, cells * height // width), cells, channels)).clip(-127, 127)
+        coarse = (noise + 128).astype(np.uint8).repeat(3 // channels, axis=2)
+        layer = Image.fromarray(coarse).resize(size, Image.BICUBIC)
         pixels += np.asarray(layer, dtype=np.float64) - 128
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
