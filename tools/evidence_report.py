@@ -213,11 +213,7 @@ def _progress(facts: Dict[str, Any]) -> str:
 
 def _commands(plan: Plan) -> str:
     jobs = [*plan.first(), *plan.second(best_rates(plan.output))]
-    lines = []
-    for job in jobs:
-        seconds = json.loads((job.folder / "job.json").read_text(encoding="utf-8"))["seconds"]
-        lines.append(f"# {job.name}, {seconds:.0f} s\npython {shlex.join(job.command[1:])}")
-    text = "\n".join(lines)
+    text = "\n".join(f"# {job.name}\npython {shlex.join(job.command[1:])}" for job in jobs)
     return f"`make evidence` runs these, each with `OMP_NUM_THREADS=1`:\n\n```sh\n{text}\n```"
 
 
