@@ -260,9 +260,11 @@ class EfficientProbingHead(nn.Layer):
 
     def forward_features(self, tokens: paddle.Tensor) -> paddle.Tensor:
         """(B, 1 + N, D) -> what the queries gather, side by side, (B, out_features)."""
-        tokens = tokens if self.with_cls_token else tokens[:, 1:]
-        values = split_heads(self.value(tokens), self.num_queries)  # (B, Q, N, out_features / Q)
-        return paddle.matmul(self.attention(tokens).unsqueeze(2), values).flatten(1)
+        tokens = tokens if self.with_cls_token else tokens[:, 1:].contiguous()
+        # Projecting what a query has gathered is the same as gathering what is projected, for a twentieth of the work.
+        gathered = paddle.matmul(self.attention(tokens), tokens).transpose([1, 0, 2])  # (Q, B, D)
+        weight = self.value.weight.reshape([self.in_features, self.num_queries, -1]).transpose([1, 0, 2])
+        return paddle.matmul(gathered, weight).transpose([1, 0, 2]).flatten(1)
 
     def attention(self, tokens: paddle.Tensor) -> paddle.Tensor:
         """Where each query looks: tokens (B, N, D) -> weights (B, Q, N), which add up to 1 over N."""
@@ -272,7 +274,7 @@ class EfficientProbingHead(nn.Layer):
     def activations(self, tokens: int) -> Activations:
         """What a training step keeps of an image with so many tokens, with its loss."""
         width, seen = self.linear.weight.shape[0], tokens if self.with_cls_token else tokens - 1
-        products = seen * (self.in_features + width) + width
+        products = (seen + self.num_queries) * self.in_features + width
         return Activations(
             Saved(products=products, norms=2 * width + self.num_classes, weights=self.num_queries * seen)
         )
