@@ -12,7 +12,8 @@ class Subset:
     """Some samples of another dataset, chosen class by class; which ones is a function of `seed`.
 
     `part` is taken first: both parts together are the whole, with the same share of each class. Of what it leaves,
-    `per_class` or `fraction` then keep a few of each class; a smaller choice is always a part of a larger one.
+    `per_class` or `fraction` then keep a few of each class; a smaller choice is always a part of a larger one. Images
+    without labels are treated as one class.
 
     Args:
         dataset: The other dataset.
@@ -23,8 +24,8 @@ class Subset:
         seed: Of the choice.
 
     Raises:
-        ValueError: If a number is out of range, both ways to choose a few are given, there are no classes, or a class
-            is too small.
+        ValueError: If a number is out of range, both ways to choose a few are given, `per_class` meets images without
+            labels, or a class is too small.
     """
 
     def __init__(
@@ -39,13 +40,19 @@ class Subset:
         _check(validation_share, per_class, fraction)
         self.dataset = dataset
         self.classes = getattr(dataset, "classes", None)
-        labels = _labels(dataset)
+        own_labels = _labels(dataset)
+        if own_labels is None and per_class is not None:
+            raise ValueError(
+                "Subset: the dataset has no classes to choose from; sort its images into one folder a class, or give a "
+                "fraction of all"
+            )
+        labels = np.zeros(len(dataset), dtype=np.int64) if own_labels is None else own_labels
         chosen = []
         for label in range(int(labels.max()) + 1):
             own = np.random.default_rng([seed, label]).permutation(np.flatnonzero(labels == label))
             chosen.append(_few(_part(own, part, validation_share), self._name(label), per_class, fraction))
         self.indices = np.sort(np.concatenate(chosen))
-        self.labels = labels[self.indices]
+        self.labels = None if own_labels is None else labels[self.indices]
         if not len(self.indices):
             raise ValueError(f"Subset: nothing is left of {len(labels)} samples; take a larger part")
 
@@ -71,15 +78,12 @@ def _check(share: float, per_class: Optional[int], fraction: Optional[float]) ->
         raise ValueError(f"Subset: fraction must be in (0, 1], got {fraction}")
 
 
-def _labels(dataset: Any) -> np.ndarray:
-    """The label of every sample, int64 (N,)."""
+def _labels(dataset: Any) -> Optional[np.ndarray]:
+    """The label of every sample, int64 (N,); None without classes."""
     labels = getattr(dataset, "labels", None)
-    if labels is None:  # those that keep no list of them are asked for every sample
-        first = dataset[0]
-        labels = [dataset[i]["label"] for i in range(len(dataset))] if "label" in first else None
-    if labels is None:
-        raise ValueError("Subset: the dataset has no classes to choose from; sort its images into one folder a class")
-    return np.asarray(labels, dtype=np.int64)
+    if labels is None and "label" in dataset[0]:  # it keeps no list of them, so it is asked for every sample
+        labels = [dataset[i]["label"] for i in range(len(dataset))]
+    return None if labels is None else np.asarray(labels, dtype=np.int64)
 
 
 def _part(own: np.ndarray, part: str, share: float) -> np.ndarray:

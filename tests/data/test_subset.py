@@ -86,7 +86,11 @@ def test_nothing_left():
         Subset(Labelled(1, 1), part="validation")
 
 
-def test_no_classes(tmp_path):
-    root = make_digits(tmp_path) / "train" / "0"
-    with pytest.raises(ValueError, match="the dataset has no classes to choose from"):
-        Subset(ImageFolder(str(root)), per_class=1)
+def test_images_without_labels_are_one_class(tmp_path):
+    folder = ImageFolder(str(make_digits(tmp_path) / "train" / "0"))
+    train, validation = (Subset(folder, part=part, validation_share=0.3) for part in ("train", "validation"))
+    assert (len(train), len(validation)) == (7, 3) and train.labels is train.classes is None
+    assert not {train[i]["path"] for i in range(7)} & {validation[i]["path"] for i in range(3)}
+    assert len(Subset(folder, fraction=0.2)) == 2
+    with pytest.raises(ValueError, match="the dataset has no classes to choose from; .* or give a fraction of all"):
+        Subset(folder, per_class=1)
