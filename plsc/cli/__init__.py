@@ -10,6 +10,7 @@ VERBS = {
     "train": "train from a config: pre-training, fine-tuning, probing, tokenizer training",
     "eval": "evaluate a checkpoint with the config it was trained with",
     "evaluate-frozen": "classify by frozen features: k-NN, linear and attentive probes, by block",
+    "report": "write one HTML page about a run, or about several compared",
     "convert": "convert weights between plsc, PLSC, the authors' CAE and timm",
     "replay": "repeat a step whose gradients were not finite, from its dump",
     "plan": "tell what a run would need on other devices: memory, time, communication",
