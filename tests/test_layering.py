@@ -27,7 +27,8 @@ NEED_PADDLE = ("distributed", "runtime", "safe_pickle", "storage")
 WITHOUT_PADDLE = [f"{part}.py" for part in LAYERS[0] if part not in NEED_PADDLE]
 WITHOUT_PADDLE += ["cli/__init__.py", "cli/common.py", "cli/train.py", "cli/evaluation.py", "cli/listing.py"]
 WITHOUT_PADDLE += ["cli/benchmark.py", "cli/plan.py", "cli/evaluate_frozen.py", "jobs.py"]
-WITHOUT_PADDLE += ["cli/report.py"] + [f"report/{path.name}" for path in (PACKAGE / "report").glob("*.py")]
+WITHOUT_PADDLE += ["cli/report.py", "cli/visualize.py"]
+WITHOUT_PADDLE += [f"report/{path.name}" for path in (PACKAGE / "report").glob("*.py")]
 
 METHODS = re.compile(r"(?<![a-z])(cae|d?vae|dall_?e|beit|mae|simmim|moco|dino|vit)(?![a-z])", re.IGNORECASE)
 

@@ -11,6 +11,7 @@ VERBS = {
     "eval": "evaluate a checkpoint with the config it was trained with",
     "evaluate-frozen": "classify by frozen features: k-NN, linear and attentive probes, by block",
     "report": "write one HTML page about a run, or about several compared",
+    "visualize": "draw augmentation, masks, schedules, reconstructions and attention as PNGs",
     "convert": "convert weights between plsc, PLSC, the authors' CAE and timm",
     "replay": "repeat a step whose gradients were not finite, from its dump",
     "plan": "tell what a run would need on other devices: memory, time, communication",
