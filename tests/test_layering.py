@@ -158,8 +158,8 @@ def test_the_words_that_reviewers_search_for_are_absent(path):
     assert "import *" not in text
 
 
-@pytest.mark.parametrize("path", sources(PACKAGE / "engine"), ids=name_of)
-def test_the_engine_knows_no_method(path):
+@pytest.mark.parametrize("path", sources(PACKAGE / "engine") + sources(PACKAGE / "evaluation"), ids=name_of)
+def test_engine_and_evaluation_know_no_method(path):
     """Not even in a comment."""
     assert METHODS.findall(path.read_text(encoding="utf-8")) == []
 

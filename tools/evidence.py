@@ -28,8 +28,10 @@ RATES = ("1.0e-3", "2.0e-3", "4.0e-3")  # learning rates that fine-tuning and tr
 PIXELS = "{_delete_: true, name: PixelTarget, patch_size: 4, normalize: layernorm}"
 CODES = "{_delete_: true, name: RandomTokenizer, vocab_size: 128, patch_size: 4}"
 BLOCKS = "{_delete_: true, name: BlockMask, grid: [8, 8], num_masked: 40, min_block: 6}"
+RECIPE = "the recipe as it is"
 # What is changed -> overrides of configs/evidence/pretrain.yaml.
 CHANGES: Dict[str, Sequence[str]] = {
+    RECIPE: [],
     "no alignment": ["Loss.alignment_weight=0"],
     "alignment weight 2, as for ImageNet": ["Loss.alignment_weight=2.0"],
     "teacher is the encoder (EMA 0)": ["Model.teacher_momentum=0"],
@@ -42,9 +44,9 @@ CHANGES: Dict[str, Sequence[str]] = {
     "two regressor blocks": ["Model.regressor_depth=2"],
     "two decoder blocks": ["Model.decoder_depth=2"],
 }
+CHANGE_EPOCHS = 10  # of these runs, a third of the main ones: they are compared with each other
 # Share of the labels -> how long, in optimizer steps of so many images.
 SHARES: Dict[str, Tuple[float, int, int]] = {"1%": (0.01, 400, 40), "10%": (0.1, 400, 40), "100%": (1.0, 744, 64)}
-CHECKPOINTS = (10, 20, 30)  # epochs at which the encoder is probed
 
 
 class Plan:
@@ -55,7 +57,7 @@ class Plan:
         output: Folder of the runs.
         extra: Overrides of every training, to try it shorter.
         seeds: Of the main runs.
-        changes: Names of those of CHANGES that are run.
+        changes: Names of those of CHANGES that are run, besides the recipe itself.
     """
 
     def __init__(
@@ -67,13 +69,15 @@ class Plan:
         changes: Sequence[str] = tuple(CHANGES),
     ) -> None:
         self.train_set, self.test_set = data / "train", data / "val"
-        self.output, self.extra, self.seeds, self.changes = output, list(extra), seeds, changes
+        self.output, self.extra, self.seeds = output, list(extra), seeds
+        self.changes = [name for name in CHANGES if name == RECIPE or name in changes]
 
     def first(self) -> List[Job]:
         """Tokenizer, pre-training, frozen evaluation, learning rates."""
         jobs = [self._train("tokenizer", "tokenizer", self._data(evaluation=True))]
         jobs += [self._pretrain(f"pretrain_{seed}", seed) for seed in self.seeds]
-        jobs += [self._pretrain(slug(name), self.seeds[0], CHANGES[name]) for name in self.changes]
+        short = f"Global.epochs={CHANGE_EPOCHS}"
+        jobs += [self._pretrain(slug(name), self.seeds[0], [short, *CHANGES[name]]) for name in self.changes]
         for seed in self.seeds:
             name = f"pretrain_{seed}"
             jobs.append(self._frozen(f"frozen_{seed}", seed, self._checkpoint(name), (name,)))

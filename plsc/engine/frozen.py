@@ -1,14 +1,14 @@
-"""Frozen features of the encoder that a config describes, handed to the protocols of `plsc.evaluation`."""
+"""Frozen features of the encoder of a config or a checkpoint, handed to the protocols of `plsc.evaluation`."""
 
 from typing import Any, Dict, Mapping, Sequence
 
 from plsc import registry
 from plsc.data.loader import DataLoader
-from plsc.engine.build import build_list, build_task, initialise
+from plsc.engine.build import build_list, initialise
 from plsc.engine.logging import RunLog
-from plsc.engine.run import set_device
+from plsc.engine.restore import Restored, fresh_task
 from plsc.evaluation.features import Features, extract
-from plsc.evaluation.frozen import Settings, evaluate_frozen
+from plsc.evaluation.frozen import DEFAULTS, NEED_TOKENS, Settings, evaluate_frozen
 from plsc.schema import read_settings
 from plsc.tasks.base import Task
 from plsc.yaml_tree import ConfigError
@@ -19,11 +19,10 @@ Config = Mapping[str, Any]
 def evaluate_config(
     config: Config, protocols: Sequence[str], settings: Settings, test: bool = True
 ) -> Dict[str, Any]:
-    """Classifies by frozen features of `Model.encoder`, with the weights that `Init` names.
+    """Classifies by frozen features of the config's encoder, with the weights that `Init` names.
 
     Args:
-        config: Checked by plsc.schema; `DataLoader.Train` and `DataLoader.Eval` have labels. Training images are read
-            once, in order, with the transforms of `DataLoader.Eval`: without augmentation.
+        config: Checked by plsc.schema; see `evaluate_task`.
         protocols: See plsc.evaluation.frozen.
         settings: Likewise.
         test: Whether to test on `DataLoader.Eval`; else accuracies are of the validation part only.
@@ -32,14 +31,47 @@ def evaluate_config(
         ConfigError: If the config has no evaluation set.
         ValueError: If the images have no labels, or are too few.
     """
+    task = fresh_task(config)
+    initialise(task, config, RunLog(main=True, progress="none"))
+    return evaluate_task(config, task, protocols, settings, test)
+
+
+def evaluate_restored(
+    restored: Restored, protocols: Sequence[str], settings: Settings = DEFAULTS, test: bool = True
+) -> Dict[str, Any]:
+    """Classifies by frozen features of a checkpoint's encoder; arguments, result and errors as in `evaluate_config`."""
+    return evaluate_task(restored.config, restored.task, protocols, settings, test)
+
+
+def evaluate_random(
+    config: Config, protocols: Sequence[str], settings: Settings = DEFAULTS, test: bool = True
+) -> Dict[str, Any]:
+    """The same for the config's encoder with the weights that training would start from: what it has to beat."""
+    return evaluate_task(config, fresh_task(config), protocols, settings, test)
+
+
+def evaluate_task(
+    config: Config, task: Task, protocols: Sequence[str], settings: Settings, test: bool = True
+) -> Dict[str, Any]:
+    """Classifies by frozen features of `task.encoder`, which stays as it is.
+
+    Args:
+        config: `DataLoader.Train` and `DataLoader.Eval` have labels. Training images are read once, in order, with
+            the transforms of `DataLoader.Eval`: without augmentation.
+        task: With its weights.
+        protocols: See plsc.evaluation.frozen.
+        settings: Likewise.
+        test: Whether to test on `DataLoader.Eval`.
+
+    Returns:
+        As `plsc.evaluation.frozen.evaluate_frozen`.
+    """
     if config["DataLoader"].get("Eval") is None:
-        raise ConfigError("DataLoader.Eval: the config has no evaluation set; give one with -o DataLoader.Eval=...")
-    run = read_settings(config, "Global")
-    set_device(run.device)
-    task = build_task(config, run.seed)
-    log = RunLog(main=True, progress="none")
-    initialise(task, config, log)
-    tokens = "attentive" in protocols
+        raise ConfigError(
+            "DataLoader.Eval: the config has no evaluation set; give one with -o DataLoader.Eval=..., or for a "
+            "checkpoint with --data-config FILE, a config whose DataLoader has labelled images"
+        )
+    tokens = any(name in NEED_TOKENS for name in protocols)
     train = features_of(config, "Train", task, tokens)
     return evaluate_frozen(train, features_of(config, "Eval", task, tokens) if test else None, protocols, settings)
 

@@ -51,7 +51,6 @@ def restore(checkpoint: Union[str, Path], overrides: Sequence[str] = (), ema: bo
     config = read_config(path, overrides)
     plugins.load(config)
     schema.check(config)
-    set_device(read_settings(config, "Global").device)
     return restore_task(config, path, ema)
 
 
@@ -72,10 +71,21 @@ def restore_task(config: Config, path: Path, ema: bool = False) -> Restored:
     saved = store.load(path)
     if ema and not saved.ema:
         raise ConfigError(f"{path} holds no moving average of the weights; take its own (leave --ema out)")
-    task = build_task(config, read_settings(config, "Global").seed, _tokenizer(config))
+    task = fresh_task(config)
     store.restore_layer(task, saved, ema)
-    set_training(task, False)
     return Restored(config, task, path, int(saved.state["step"]))
+
+
+def fresh_task(config: Config) -> Task:
+    """The task of a checked config as it is before training, in inference mode, on the config's device.
+
+    A tokenizer that cannot be built, as its files are not here, is an error only when it is used.
+    """
+    run = read_settings(config, "Global")
+    set_device(run.device)
+    task = build_task(config, run.seed, _tokenizer(config))
+    set_training(task, False)
+    return task
 
 
 class _MissingTokenizer:

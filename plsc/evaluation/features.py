@@ -1,7 +1,7 @@
 """Features of a frozen encoder, computed once for a whole dataset and kept in memory."""
 
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import numpy as np
 import paddle
@@ -19,19 +19,23 @@ class Features:
         cls: Class token after each block, normalised as at the end of the encoder, float32 (N, L, D).
         mean: Mean of the patch tokens after each block, normalised after the mean, float32 (N, L, D).
         tokens: All tokens at the end, normalised, float32 (N, 1 + T, D); empty (N, 0, D) if not asked for.
+        mean_after: Mean of the patch tokens at the end, each normalised before the mean, float32 (N, D); None: leave
+            it out of what a probe may read.
     """
 
     labels: np.ndarray
     cls: np.ndarray
     mean: np.ndarray
     tokens: np.ndarray
+    mean_after: Optional[np.ndarray] = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, indices: np.ndarray) -> "Features":
         """The images at `indices`."""
-        return Features(self.labels[indices], self.cls[indices], self.mean[indices], self.tokens[indices])
+        after = None if self.mean_after is None else self.mean_after[indices]
+        return Features(self.labels[indices], self.cls[indices], self.mean[indices], self.tokens[indices], after)
 
     def sets(self, last: int = 4) -> Dict[str, np.ndarray]:
         """What a linear probe may read, by name, each float32 (N, width).
@@ -39,12 +43,18 @@ class Features:
         Class token, mean, and both side by side; of the last block, and of the last `last` blocks side by side.
         """
         last = min(last, self.cls.shape[1])
-        found = {"cls": self.cls[:, -1], "mean": self.mean[:, -1]}
-        found["cls+mean"] = np.concatenate([found["cls"], found["mean"]], axis=1)
+        found = self.of_last_block()
         if last > 1:
-            several = {"cls": self.cls[:, -last:], "mean": self.mean[:, -last:]}
-            found.update({f"{name} of {last} blocks": part.reshape(len(self), -1) for name, part in several.items()})
+            cls, mean = (part[:, -last:].reshape(len(self), -1) for part in (self.cls, self.mean))
+            several = {"cls": cls, "mean": mean, "cls+mean": np.concatenate([cls, mean], axis=1)}
+            found.update({f"{name} of {last} blocks": part for name, part in several.items()})
         return found
+
+    def of_last_block(self) -> Dict[str, np.ndarray]:
+        """Those of `sets` that are of the last block."""
+        cls, mean = self.cls[:, -1], self.mean[:, -1]
+        after = {} if self.mean_after is None else {"mean after norm": self.mean_after}
+        return {"cls": cls, "mean": mean, "cls+mean": np.concatenate([cls, mean], axis=1), **after}
 
     def by_block(self) -> Dict[str, np.ndarray]:
         """Class token and mean after every block, by name."""
@@ -75,7 +85,7 @@ def extract(
     outputs: List[paddle.Tensor] = []
     hooks = [block.register_forward_post_hook(lambda _, __, y: outputs.append(y)) for block in encoder.blocks]
     rng = np.random.default_rng(0)
-    collected: Dict[str, List[np.ndarray]] = {"labels": [], "cls": [], "mean": [], "tokens": []}
+    collected: Dict[str, List[np.ndarray]] = {name: [] for name in ("labels", "cls", "mean", "tokens", "mean_after")}
     was_training = encoder.training
     set_training(encoder, False)
     try:
@@ -104,6 +114,7 @@ def _of_batch(
         "cls": paddle.stack([encoder.norm(y[:, 0]) for y in outputs], axis=1).astype("float32"),
         "mean": paddle.stack([encoder.norm(y[:, 1:].mean(axis=1)) for y in outputs], axis=1).astype("float32"),
         "tokens": (tokens if with_tokens else tokens[:, :0]).astype("float32"),
+        "mean_after": tokens[:, 1:].mean(axis=1).astype("float32"),
     }
 
 

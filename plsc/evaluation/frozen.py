@@ -1,17 +1,20 @@
 """All protocols on one frozen encoder. Whatever is chosen is chosen on a part of the training images."""
 
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
+from functools import partial
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence
 
 import numpy as np
 import paddle
 
-from plsc.evaluation import attentive, knn, linear
+from plsc.evaluation import attentive, knn, linear, ridge
 from plsc.evaluation.features import Features, standardised, stratified_split
-from plsc.models.heads import AttentiveHead
+from plsc.models.heads import AttentiveHead, EfficientProbingHead
 
-PROTOCOLS = ("knn", "linear", "attentive", "layers")
+PROTOCOLS = ("knn", "ridge", "linear", "attentive", "ep", "layers")
+NEED_TOKENS = ("attentive", "ep")
 NEIGHBOURS = (1, 5, 10, 20)
+PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 RATES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 ATTENTIVE_RATES = (1e-3, 3e-3, 1e-2)
 _FIXED_RATE = 0.3  # of the comparison of layers, where nothing is chosen
@@ -32,14 +35,17 @@ class Settings:
     seed: int = 0
 
 
+DEFAULTS = Settings()
+
+
 def evaluate_frozen(
-    train: Features, test: Optional[Features], protocols: Sequence[str], settings: Settings = Settings()
+    train: Features, test: Optional[Features], protocols: Sequence[str], settings: Settings = DEFAULTS
 ) -> Dict[str, Any]:
     """Accuracies on test images, and what led to them.
 
-    For each of `knn`, `linear` and `attentive`: every choice is trained on one part of the training images and
-    compared on the other; the best is trained on all of them and then, once, tested. `layers` compares class token and
-    mean after every block at one learning rate, on the validation part only.
+    For each of `knn`, `ridge`, `linear`, `attentive` and `ep`: every choice is trained on one part of the training
+    images and compared on the other; the best is trained on all of them and then, once, tested. `layers` compares
+    class token and mean after every block at one learning rate, on the validation part only.
 
     Args:
         train: Features of the training images, without augmentation.
@@ -63,8 +69,10 @@ def evaluate_frozen(
         )
     methods: Mapping[str, Callable[..., Dict[Any, np.ndarray]]] = {
         "knn": _knn,
+        "ridge": _ridge,
         "linear": _linear,
-        "attentive": _attentive,
+        "attentive": partial(_attentive, _attentive_head),
+        "ep": partial(_attentive, _efficient_head),
     }
     results: Dict[str, Any] = {}
     for protocol in protocols:
@@ -101,11 +109,26 @@ def _classes(train: Features) -> int:
 
 def _knn(train: Features, test: Features, settings: Settings, only: Any) -> Dict[str, np.ndarray]:
     predicted = {}
-    for name in ("cls", "mean"):
-        near, far = train.sets()[name], test.sets()[name]
+    for name, near in train.of_last_block().items():
+        if name == "cls+mean":  # whichever is longer would decide about the neighbours
+            continue
+        far = test.of_last_block()[name]
         for k in (k for k in NEIGHBOURS if k <= len(train)):
             if only in (None, f"{name}, k {k}"):
                 predicted[f"{name}, k {k}"] = knn.knn_predict(near, train.labels, far, k)
+    return predicted
+
+
+def _ridge(train: Features, test: Features, settings: Settings, only: Any) -> Dict[str, np.ndarray]:
+    predicted = {}
+    for name, features in train.of_last_block().items():
+        penalties = [value for value in PENALTIES if only in (None, f"{name}, penalty {value:g}")]
+        if not penalties:
+            continue
+        x, y = standardised(features, test.of_last_block()[name])
+        weights = ridge.fit_ridge(x, train.labels, penalties, _classes(train))
+        for value, classes in zip(penalties, linear.predict_linear(weights, y)):
+            predicted[f"{name}, penalty {value:g}"] = classes
     return predicted
 
 
@@ -133,35 +156,55 @@ def _layers(train: Features, test: Features, settings: Settings) -> Dict[str, np
     return predicted
 
 
-def _attentive(train: Features, test: Features, settings: Settings, only: Any) -> Dict[str, np.ndarray]:
+def _attentive(
+    make_head: Callable[[int, int], Any], train: Features, test: Features, settings: Settings, only: Any
+) -> Dict[str, np.ndarray]:
     if not train.tokens.shape[1]:
-        raise ValueError("the attentive protocol needs all tokens: extract the features with_tokens")
+        raise ValueError("the attentive protocols need all tokens: extract the features with_tokens")
     predicted = {}
     for rate in ATTENTIVE_RATES:
         if only in (None, f"rate {rate:g}"):
             paddle.seed(settings.seed)
-            head = AttentiveHead(train.tokens.shape[-1], _classes(train), _heads(train.tokens.shape[-1]))
+            head = make_head(train.tokens.shape[-1], _classes(train))
             epochs = max(1, settings.epochs // 2)  # its steps are small ones
             attentive.train_attentive(head, train.tokens, train.labels, rate, epochs, seed=settings.seed)
             predicted[f"rate {rate:g}"] = attentive.predict_attentive(head, test.tokens)
     return predicted
 
 
-def _heads(width: int) -> int:
-    """The most heads, up to twelve, that divide the width."""
-    return next(heads for heads in (12, 8, 6, 4, 3, 2, 1) if width % heads == 0)
+def _attentive_head(width: int, classes: int) -> AttentiveHead:
+    """With the most heads, up to twelve, that divide the width."""
+    heads = next(heads for heads in (12, 8, 6, 4, 3, 2, 1) if width % heads == 0)
+    return AttentiveHead(width, classes, heads)
 
 
-def table(results: Mapping[str, Any]) -> str:
-    """The accuracies as text."""
-    rows: Sequence[Tuple[str, ...]] = [
-        (name, f"{found['top1']:.1f}" if "top1" in found else "-", f"{found['validation']:.1f}", found["chosen"])
+def _efficient_head(width: int, classes: int) -> EfficientProbingHead:
+    """With 32 queries, as in the paper, or as many up to that as divide the width."""
+    return EfficientProbingHead(width, classes, next(count for count in range(32, 0, -1) if width % count == 0))
+
+
+def table(results: Mapping[str, Any], random: Optional[Mapping[str, Any]] = None) -> str:
+    """The accuracies as text; if given, beside those of a `random` encoder, on the same images as the rest."""
+    head = ["protocol", "top-1", "validation", "chosen there"]
+    rows = [
+        [name, f"{found['top1']:.1f}" if "top1" in found else "-", f"{found['validation']:.1f}", found["chosen"]]
         for name, found in results.items()
         if "chosen" in found
     ]
-    lines = [f"{'protocol':<10}  {'top-1':>6}  {'validation':>10}  chosen there"]
-    lines += [f"{name:<10}  {top1:>6}  {validation:>10}  {chosen}" for name, top1, validation, chosen in rows]
+    if random is not None:
+        head.insert(2, "random")
+        for row in rows:
+            other = random[row[0]]
+            row.insert(2, f"{other.get('top1', other['validation']):.1f}")
+    lines = [_line(row) for row in (head, *rows)] if rows else []
     if "layers" in results:
-        lines += ["", "linear on validation images, by block:"]
-        lines += [f"  {name:<16}  {accuracy:6.1f}" for name, accuracy in results["layers"]["tried"].items()]
+        others = random["layers"]["tried"] if random is not None else {}
+        lines += [""] * bool(lines) + ["linear on validation images, by block:" + " (random)" * bool(others)]
+        for name, accuracy in results["layers"]["tried"].items():
+            lines.append(f"  {name:<16}  {accuracy:6.1f}" + (f"  ({others[name]:.1f})" if others else ""))
     return "\n".join(lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+    first, *numbers, last = cells
+    return "  ".join([f"{first:<10}", *(f"{number:>10}" for number in numbers), last])

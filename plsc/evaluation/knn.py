@@ -10,7 +10,7 @@ def knn_predict(
 ) -> np.ndarray:
     """Classes by a vote of the k nearest training images, weighted by exp(cosine / temperature).
 
-    Wu et al., arXiv 1805.01978, section 3.4; DINO, arXiv 2104.14294.
+    Wu et al., arXiv 1805.01978, section 3.4; Caron et al., arXiv 2104.14294, appendix F.1.
 
     Args:
         train: Features (N, D).

@@ -20,8 +20,8 @@ def train_linear(
 ) -> np.ndarray:
     """Softmax regressions by SGD with momentum and a cosine schedule, one for each learning rate.
 
-    The protocol of DINOv2 (arXiv 2304.07193, section 7.1): the rates share batches and features, so that ten cost
-    little more than one.
+    Oquab et al., arXiv 2304.07193, section 7.1: the rates share batches and features, so that ten cost little more
+    than one.
 
     Args:
         features: Standardised, float32 (N, D).

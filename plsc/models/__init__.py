@@ -2,7 +2,7 @@
 
 from plsc.models.cae import CAE
 from plsc.models.classifier import Classifier
-from plsc.models.heads import AttentiveHead, LinearHead
+from plsc.models.heads import AttentiveHead, EfficientProbingHead, LinearHead
 from plsc.models.vit import ViT
 
-__all__ = ["CAE", "AttentiveHead", "Classifier", "LinearHead", "ViT"]
+__all__ = ["CAE", "AttentiveHead", "Classifier", "EfficientProbingHead", "LinearHead", "ViT"]

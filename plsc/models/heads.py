@@ -4,6 +4,7 @@ from typing import Optional
 
 import paddle
 from paddle import nn
+from paddle.nn import functional as F
 
 from plsc.nn.attention import CrossAttention, check_heads, split_heads
 from plsc.nn.batch_norm import FeatureBatchNorm
@@ -198,6 +199,85 @@ class AttentiveHead(nn.Layer):
         for block in self.blocks:
             saved += block.saved(tokens)
         return Activations(saved)
+
+
+@MODELS.register()
+class EfficientProbingHead(nn.Layer):
+    """Classifier that attends to the patch tokens with several learned queries, for probes with few parameters.
+
+    Efficient probing, arXiv 2506.10178, section 3: the tokens themselves are the keys, nothing is projected but the
+    values, and each query gathers its own share of the values' channels. Followed by batch normalisation without
+    learned scale and shift, and a linear layer, as the authors have it.
+
+    Args:
+        in_features: Width D of the tokens.
+        num_classes: Number of classes C.
+        num_queries: Queries Q; the values' width must be a multiple.
+        out_features: Width of the values and of the linear layer's input; by default D.
+        with_cls_token: Attend to the class token as well; the authors do for encoders whose pre-training has used it.
+        batch_norm_eps: Added to the variance by the batch normalisation.
+        init_std: Deviation of the first weights and queries.
+        init_scale: Factor of the first weights of the linear layer.
+
+    Raises:
+        ValueError: If a size is not positive, or the queries do not divide the values' width.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        num_queries: int = 32,
+        out_features: Optional[int] = None,
+        with_cls_token: bool = False,
+        batch_norm_eps: float = 1e-6,
+        init_std: float = 0.02,
+        init_scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        width = in_features if out_features is None else out_features
+        _check_sizes(in_features=in_features, num_classes=num_classes, num_queries=num_queries, out_features=width)
+        if width % num_queries:
+            raise ValueError(
+                f"{width} channels of values do not divide into {num_queries} queries; "
+                "set num_queries or out_features so that they do"
+            )
+        self.in_features = in_features
+        self.num_classes = num_classes
+        self.num_queries = num_queries
+        self.with_cls_token = with_cls_token
+        self.query_tokens = self.create_parameter([in_features, num_queries])
+        truncated_normal_(self.query_tokens, init_std, limit=_WIDE)
+        self.value = nn.Linear(in_features, width, bias_attr=False)
+        truncated_normal_(self.value.weight, init_std, limit=_WIDE)
+        self.batch_norm = FeatureBatchNorm(width, batch_norm_eps)
+        self.linear = Linear(width, num_classes)
+        _initialize(self.linear, init_std, init_scale)
+
+    def forward(self, tokens: paddle.Tensor) -> paddle.Tensor:
+        """(B, 1 + N, D), the class token first -> logits (B, C)."""
+        return self.linear(self.batch_norm(self.forward_features(tokens)))
+
+    def forward_features(self, tokens: paddle.Tensor) -> paddle.Tensor:
+        """(B, 1 + N, D) -> what the queries gather, side by side, (B, out_features)."""
+        tokens = tokens if self.with_cls_token else tokens[:, 1:].contiguous()
+        # Projecting what a query has gathered is the same as gathering what is projected, for a twentieth of the work.
+        gathered = paddle.matmul(self.attention(tokens), tokens).transpose([1, 0, 2])  # (Q, B, D)
+        weight = self.value.weight.reshape([self.in_features, self.num_queries, -1]).transpose([1, 0, 2])
+        return paddle.matmul(gathered, weight).transpose([1, 0, 2]).flatten(1)
+
+    def attention(self, tokens: paddle.Tensor) -> paddle.Tensor:
+        """Where each query looks: tokens (B, N, D) -> weights (B, Q, N), which add up to 1 over N."""
+        scores = paddle.matmul(tokens, self.query_tokens) * self.in_features**-0.5  # (B, N, Q)
+        return F.softmax(scores.transpose([0, 2, 1]), axis=-1)
+
+    def activations(self, tokens: int) -> Activations:
+        """What a training step keeps of an image with so many tokens, with its loss."""
+        width, seen = self.linear.weight.shape[0], tokens if self.with_cls_token else tokens - 1
+        products = (seen + self.num_queries) * self.in_features + width
+        return Activations(
+            Saved(products=products, norms=2 * width + self.num_classes, weights=self.num_queries * seen)
+        )
 
 
 def _initialize(linear: nn.Linear, std: float, scale: float) -> None:

@@ -1,11 +1,16 @@
 """The verb `evaluate-frozen` as a user meets it; what it computes is tested in tests/evaluation."""
 
+import json
 from pathlib import Path
 
+import paddle
 import pytest
 
-from plsc import runtime
+from plsc import plugins, registry, runtime
 from plsc.cli import main
+from plsc.config import load
+from plsc.storage import write
+from plsc.yaml_tree import dump
 from tests.integration.runs import make_digits
 
 CONFIG = str(Path(__file__).resolve().parent.parent.parent / "configs" / "quickstart" / "linprobe_random.yaml")
@@ -13,20 +18,39 @@ TINY = ["Model.encoder.embed_dim=16", "Model.encoder.depth=2", "Model.head.in_fe
 
 
 @pytest.fixture
-def cli(tmp_path, monkeypatch, capsys):
+def plain(tmp_path, monkeypatch, capsys):
     """Runs `plsc evaluate-frozen ...` in a folder with images; returns the exit code and what was printed."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(runtime, "setup", lambda num_threads=None: {})
     make_digits("datasets/digits", per_class=10)
 
-    def run(*arguments, overrides=()):
+    def run(*arguments):
         try:
-            code = main(["evaluate-frozen", "-c", CONFIG, *arguments, "-o", *TINY, *overrides])
+            code = main(["evaluate-frozen", *arguments])
         except SystemExit as stop:
             code = stop.code
         return (code, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture
+def cli(plain):
+    """The same with a small config."""
+    return lambda *arguments, overrides=(): plain("-c", CONFIG, *arguments, "-o", *TINY, *overrides)
+
+
+@pytest.fixture
+def pretrained(tmp_path):
+    """A run of pre-training on images without an evaluation set, whose tokenizer is gone."""
+    config = load(CONFIG.replace("linprobe_random", "pretrain"), [*TINY[:2], "Tokenizer.checkpoint=gone"])
+    plugins.load_built_in()
+    paddle.seed(1)
+    parts = {"model": registry.MODELS.build(config["Model"]), "tokenizer": type("None_", (), {"vocab_size": None})()}
+    task = registry.TASKS.build(config["Task"], **parts, loss=registry.LOSSES.build(config["Loss"]))
+    weights = {name: value.numpy() for name, value in task.state_dict().items()}
+    write(tmp_path / "run" / "checkpoints", 9, {"model": weights, "optimizer": {}}, {}, dump(config))
+    return "run"
 
 
 def test_a_table_and_a_file(cli, tmp_path):
@@ -54,4 +78,42 @@ def test_the_test_images_can_be_left_alone(cli):
 )
 def test_mistakes_are_named(cli, arguments, overrides, message):
     code, _, err = cli(*arguments, overrides=overrides)
+    assert code == 2 and message in err
+
+
+DIGITS = str(Path(CONFIG).parent.parent / "_base_" / "data" / "digits.yaml")
+
+
+def test_a_checkpoint_of_pre_training_beside_the_same_encoder_before(plain, pretrained):
+    arguments = ["--checkpoint", pretrained, "--data-config", DIGITS, "--protocols", "knn", "ridge", "layers"]
+    code, out, err = plain(*arguments, "--random", "--epochs", "1", "--json", "found.json")
+    assert code == 0, err
+    assert out.splitlines()[0].split() == ["protocol", "top-1", "random", "validation", "chosen", "there"]
+    found = json.loads(Path("found.json").read_text())
+    assert found["knn"]["top1"] >= 50 and found["random"]["ridge"]["tried"] != found["ridge"]["tried"]
+    code, alone, _ = plain(*arguments, "--epochs", "1", "--validation-only")
+    assert code == 0 and "random" not in alone
+
+
+def test_the_random_encoder_is_that_of_a_config_without_weights(cli):
+    _, out, _ = cli("--protocols", "knn", "--random")
+    row = out.splitlines()[1].split()
+    assert row[1] == row[2]  # the config has no Init
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give either --checkpoint PATH or -c CONFIG"),
+        (["-c", CONFIG, "--checkpoint", "run"], "give either --checkpoint PATH or -c CONFIG"),
+        (["-c", CONFIG, "--ema"], "--ema needs --checkpoint"),
+        (["--checkpoint", "nowhere"], "nowhere does not exist; give a run's output directory"),
+        (["--checkpoint", "run"], "for a checkpoint with --data-config FILE"),
+        (["--checkpoint", "run", "--data-config", "empty.yaml"], "empty.yaml: it has no section DataLoader to take"),
+        (["--checkpoint", "run", "--data-config", DIGITS, "--ema"], "holds no moving average"),
+    ],
+)
+def test_mistakes_with_checkpoints_are_named(plain, pretrained, arguments, message):
+    Path("empty.yaml").write_text("Global: {epochs: 1}\n")
+    code, _, err = plain(*arguments)
     assert code == 2 and message in err

@@ -31,6 +31,7 @@ MASK = [
     "Model.vocab_size=300",
 ]
 ATTENTIVE = ["Model.pooling=tokens", "Model.head={_delete_: true, name: AttentiveHead, num_heads: 4}"]
+EFFICIENT = ["Model.pooling=tokens", "Model.head={_delete_: true, name: EfficientProbingHead}"]
 CASES = {
     "pre-training": ("pretrain", [*SIZE, *MASK, "Model.decoder_layer_scale=0.1"]),
     "pre-training, dropped paths": ("pretrain", [*SIZE, *MASK, "Model.encoder.drop_path_rate=0.2"]),
@@ -41,6 +42,7 @@ CASES = {
     "fine-tuning, recomputed": ("finetune", [*SIZE, *HEAD, "DistributedStrategy.recompute=[encoder.blocks.*]"]),
     "linear probe": ("linprobe", [*SIZE, *HEAD, "Model.head.num_classes=4000"]),
     "attentive probe": ("linprobe", [*SIZE, *ATTENTIVE, *HEAD]),
+    "efficient probe": ("linprobe", [*SIZE, *EFFICIENT, *HEAD]),
 }
 
 

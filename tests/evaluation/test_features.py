@@ -38,6 +38,9 @@ def test_features_are_the_encoders_in_the_datasets_order():
     np.testing.assert_allclose(found.tokens, tokens.numpy(), atol=1e-5)
     np.testing.assert_allclose(found.cls[:, -1], tokens[:, 0].numpy(), atol=1e-5)
     np.testing.assert_allclose(found.mean[:, -1], mean.numpy(), atol=1e-5)
+    np.testing.assert_allclose(found.mean_after, tokens[:, 1:].mean(axis=1).numpy(), atol=1e-5)
+    np.testing.assert_array_equal(found.of_last_block()["mean after norm"], found.mean_after)
+    assert found.take(np.array([2, 1])).mean_after.shape == (2, 16)
     assert found.cls.shape == found.mean.shape == (10, 3, 16)
 
 
@@ -71,7 +74,7 @@ def toy(count=6, blocks=5, width=2):
 def test_what_a_linear_probe_may_read():
     sets = toy().sets()
     assert {name: part.shape[1] for name, part in sets.items()} == {
-        "cls": 2, "mean": 2, "cls+mean": 4, "cls of 4 blocks": 8, "mean of 4 blocks": 8,
+        "cls": 2, "mean": 2, "cls+mean": 4, "cls of 4 blocks": 8, "mean of 4 blocks": 8, "cls+mean of 4 blocks": 16,
     }  # fmt: skip
     np.testing.assert_array_equal(sets["cls of 4 blocks"][:, -2:], sets["cls"])
 

@@ -22,7 +22,7 @@ def toy(count=90, seed=0, tokens=True, classes=3):
 
 def test_every_protocol_learns_and_says_what_it_chose():
     results = evaluate_frozen(toy(count=900), toy(seed=1), frozen.PROTOCOLS, FEW)
-    for name in ("knn", "linear", "attentive"):
+    for name in ("knn", "ridge", "linear", "attentive", "ep"):
         found = results[name]
         assert found["top1"] > 60 and found["chosen"] in found["tried"]
         assert found["validation"] == max(found["tried"].values())
@@ -59,10 +59,10 @@ def test_the_same_seed_gives_the_same_numbers():
 @pytest.mark.parametrize(
     ("train", "test", "protocols", "message"),
     [
-        (toy(), toy(), ["kmeans"], "there is no protocol 'kmeans'; there is: knn, linear"),
+        (toy(), toy(), ["kmeans"], "there is no protocol 'kmeans'; there is: knn, ridge, linear"),
         (toy(classes=2), toy(), ["knn"], "the test images have classes up to 2, the training images up to 1"),
         (toy(count=6), toy(), ["knn"], "no class has enough of the 6 training images to leave 20%"),
-        (toy(tokens=False), toy(), ["attentive"], "needs all tokens"),
+        (toy(tokens=False), toy(), ["ep"], "need all tokens"),
     ],
 )
 def test_what_cannot_be_done_is_refused(train, test, protocols, message):

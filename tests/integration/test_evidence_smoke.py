@@ -51,7 +51,7 @@ def test_every_number_has_its_command(finished):
     text = (finished[0] / "docs" / "results.md").read_text(encoding="utf-8")
     commands = text[text.index("## The commands") :]
     names = [path.parent.name for path in (finished[0] / "runs").glob("*/job.json")]
-    assert len(names) == 18 and all(f"# {name}, " in commands for name in names)
+    assert len(names) == 20 and all(f"# {name}\n" in commands for name in names)
     assert sys.executable not in text
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import paddle
 import pytest
 
-from plsc.models import AttentiveHead, LinearHead
+from plsc.models import AttentiveHead, EfficientProbingHead, LinearHead
 from plsc.nn.utils import set_training
 
 
@@ -63,6 +63,43 @@ def test_parameter_free_head_learns_query_and_linear_layer_only():
     head.query_token.set_value(paddle.zeros([1, 1, 8]))  # attends everywhere alike
     normalised = paddle.nn.functional.layer_norm(tokens, [8], epsilon=1e-6)
     np.testing.assert_allclose(head.forward_features(tokens).numpy(), normalised.mean(axis=1).numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("with_cls_token", [False, True])
+def test_efficient_probing_by_hand(with_cls_token):
+    """Each query is a softmax over the tokens as they are, and gathers its own channels of the values."""
+    head = EfficientProbingHead(8, 5, num_queries=2, out_features=6, with_cls_token=with_cls_token)
+    tokens = paddle.randn([3, 4, 8])
+    head.query_tokens.set_value(paddle.randn([8, 2]))
+    seen = tokens.numpy() if with_cls_token else tokens.numpy()[:, 1:]
+    values, queries = seen @ head.value.weight.numpy(), head.query_tokens.numpy()
+    expected = np.zeros([3, 6])
+    for image in range(3):
+        for query in range(2):
+            powers = np.exp(seen[image] @ queries[:, query] / 8**0.5)
+            share = slice(3 * query, 3 * query + 3)
+            expected[image, share] = (powers / powers.sum()) @ values[image, :, share]
+    np.testing.assert_allclose(head.forward_features(tokens).numpy(), expected, atol=1e-6)
+
+
+def test_efficient_probing_has_few_parameters_and_trains_them_all():
+    """The paper's count for ViT-B, less than 1.4 million: D^2 + Q D in the attention, and the linear layer."""
+    head = EfficientProbingHead(768, 1000)
+    counts = {name: int(np.prod(p.shape)) for name, p in head.named_parameters()}
+    assert counts == {
+        "query_tokens": 32 * 768, "value.weight": 768 * 768, "linear.weight": 768000, "linear.bias": 1000,
+    }  # fmt: skip
+    small, tokens = EfficientProbingHead(8, 5, num_queries=4), paddle.randn([6, 4, 8])
+    small(tokens).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in small.parameters())
+    with pytest.raises(ValueError, match="8 channels of values do not divide into 3 queries; set num_queries"):
+        EfficientProbingHead(8, 5, num_queries=3)
+
+
+def test_efficient_probing_evaluates_with_running_statistics():
+    head, tokens = EfficientProbingHead(8, 5, num_queries=2), paddle.randn([6, 4, 8])
+    set_training(head, False)
+    np.testing.assert_allclose(head(tokens)[:1].numpy(), head(tokens[:1]).numpy(), atol=1e-6)
 
 
 @pytest.mark.parametrize(
