@@ -10,6 +10,7 @@ VERBS = {
     "train": "train from a config: pre-training, fine-tuning, probing, tokenizer training",
     "eval": "evaluate a checkpoint with the config it was trained with",
     "evaluate-frozen": "classify by frozen features: k-NN, linear and attentive probes, by block",
+    "predict": "classify images with a checkpoint: files or folders, as a table or JSON",
     "report": "write one HTML page about a run, or about several compared",
     "visualize": "draw augmentation, masks, schedules, reconstructions and attention as PNGs",
     "convert": "convert weights between plsc, PLSC, the authors' CAE and timm",

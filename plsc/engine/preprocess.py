@@ -1,7 +1,7 @@
 """From any image to what a trained network takes, as its evaluation prepares images."""
 
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import paddle
@@ -25,14 +25,19 @@ class Preprocessing:
     Args:
         config: Checked by plsc.schema.
         image_size: (height, width) that the network takes; needed without an evaluation set.
+
+    Raises:
+        ValueError: If it is needed and not given.
     """
 
-    def __init__(self, config: Config, image_size: Tuple[int, int]) -> None:
+    def __init__(self, config: Config, image_size: Optional[Tuple[int, int]]) -> None:
         loaders = config["DataLoader"]
         own = loaders.get("Eval")
         nodes = (own or {}).get("transforms")
+        if not nodes and image_size is None:
+            raise ValueError("how images are prepared is not known: the run has no DataLoader.Eval; give one with -o")
         self.transforms = build_list(registry.TRANSFORMS, nodes) if nodes else [CenterCrop(image_size, crop_ratio=1.0)]
-        self.transform_nodes = nodes or [{"name": "CenterCrop", "size": list(image_size), "crop_ratio": 1.0}]
+        self.transform_nodes = nodes or [{"name": "CenterCrop", "size": list(image_size or ()), "crop_ratio": 1.0}]
         candidates = (own or loaders["Train"]).get("batch_transforms") or []
         built = build_list(registry.BATCH_TRANSFORMS, candidates)
         kept = [(node, one) for node, one in zip(candidates, built) if getattr(one, "key", None) == "image"]
