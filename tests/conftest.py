@@ -15,10 +15,14 @@ PIXELS += ["Loss.main=mse", "Global.epochs=1", "Callbacks.0.every_epochs=1"]
 
 @pytest.fixture(scope="session")
 def toy_runs(tmp_path_factory):
-    """Paths: `images` (train/ and val/ of two classes), `classifier`, `tokenizer`, `pretrain`, `pixels`; read-only."""
+    """`train_probe(directory)`, and read-only paths: `images` with train/ and val/ of two classes, and the runs
+    `classifier`, `tokenizer`, `pretrain` and `pixels`.
+    """
     folder = tmp_path_factory.mktemp("toy_runs")
     images = make_digits(folder / "images", per_class=6)
     runs = SimpleNamespace(images=images, **{n: folder / n for n in ("classifier", "tokenizer", "pretrain", "pixels")})
+    probe = [*data(images), *SMALL_ENCODER, *SHORT, f"Init.checkpoint={runs.pretrain}"]
+    runs.train_probe = lambda output: _train("linprobe", output, probe)
     _train("tokenizer", runs.tokenizer, [*data(images), "Global.epochs=1", "Model.vocab_size=8", "Model.width=8"])
     _train("scratch", runs.classifier, [*data(images), *SMALL_ENCODER, *SHORT, "Global.report=true"])
     pretrain = [*data(images, evaluation=False), *SMALL_ENCODER, "Global.epochs=1", "Callbacks.0.every_epochs=1"]
@@ -33,6 +37,7 @@ def _train(config, output, overrides):
         patch.setattr(runtime, "setup", lambda num_threads=None: {})
         settings = [*SMALL, f"Global.output_dir={output}", "Global.progress=none"]
         assert main(["train", "-c", str(ROOT / f"configs/quickstart/{config}.yaml"), "-o", *settings, *overrides]) == 0
+    return output
 
 
 @pytest.fixture
