@@ -12,7 +12,7 @@ PACKAGE = ROOT / "plsc"
 # From the bottom up: a file imports from its own layer and those below it.
 LAYERS = [
     ["registry", "config", "runtime", "distributed", "settings", "schema", "suggest", "typecheck", "yaml_tree"]
-    + ["plugins", "safe_pickle", "storage", "watchdog", "jobs"],
+    + ["plugins", "safe_pickle", "storage", "watchdog", "jobs", "sweep"],
     ["nn"],
     ["models", "tokenizers", "losses", "masking", "data", "optim"],
     ["tasks"],
@@ -28,7 +28,7 @@ WITHOUT_PADDLE = [f"{part}.py" for part in LAYERS[0] if part not in NEED_PADDLE]
 WITHOUT_PADDLE += ["cli/__init__.py", "cli/common.py", "cli/train.py", "cli/evaluation.py", "cli/listing.py"]
 WITHOUT_PADDLE += ["cli/benchmark.py", "cli/plan.py", "cli/evaluate_frozen.py", "jobs.py"]
 WITHOUT_PADDLE += ["api.py", "cli/predict.py", "cli/report.py", "cli/visualize.py"]
-WITHOUT_PADDLE += ["cli/export.py", "cli/extract_features.py"]
+WITHOUT_PADDLE += ["cli/export.py", "cli/extract_features.py", "cli/sweep.py", "cli/doctor.py"]
 WITHOUT_PADDLE += [f"report/{path.name}" for path in (PACKAGE / "report").glob("*.py")]
 
 METHODS = re.compile(r"(?<![a-z])(cae|d?vae|dall_?e|beit|mae|simmim|moco|dino|vit)(?![a-z])", re.IGNORECASE)

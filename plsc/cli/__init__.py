@@ -15,6 +15,8 @@ VERBS = {
     "visualize": "draw augmentation, masks, schedules, reconstructions and attention as PNGs",
     "extract-features": "write an encoder's features of images to an .npz file",
     "export": "write a network for others: Paddle inference, ONNX, safetensors, timm, with a model card",
+    "sweep": "run a config with several settings, one after another or several at a time, and compare",
+    "doctor": "look at Python, Paddle, device, memory, disk and data, and give advice",
     "convert": "convert weights between plsc, PLSC, the authors' CAE and timm",
     "replay": "repeat a step whose gradients were not finite, from its dump",
     "plan": "tell what a run would need on other devices: memory, time, communication",
