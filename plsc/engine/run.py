@@ -41,7 +41,7 @@ def _train(config: Config, runtime: Mapping[str, str], stop: StopRequest) -> int
     log.open(directory)
     try:
         if distributed.is_main():
-            (directory / "config.yaml").write_text(describe(config), encoding="utf-8")
+            (directory / "config.yaml").write_text(describe(config) + "\n", encoding="utf-8")
             write_environment(directory / "env.json", runtime)
         log.say(_opening(trainer, runtime, directory))
         trainer.fit()

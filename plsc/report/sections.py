@@ -12,6 +12,7 @@ from PIL import Image
 from plsc.report import svg
 from plsc.report.examination import Examination, Example
 from plsc.report.runs import Run
+from plsc.yaml_tree import one_line
 
 _NAMES = {
     "top1": "top-1 accuracy, %",
@@ -311,7 +312,7 @@ def _differs(key: str, flat: Sequence[Dict[str, Any]]) -> bool:
 
 
 def _value(flat: Dict[str, Any], key: str) -> str:
-    return str(flat[key]) if key in flat else "–"
+    return one_line(flat[key]) if key in flat else "–"
 
 
 def environments(runs: Sequence[Run]) -> str:
