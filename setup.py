@@ -25,6 +25,7 @@ setup(
         # The newest GPU build on the public index; it predates NumPy 2 and protobuf 5.
         "gpu": ["paddlepaddle-gpu>=2.6.2,<3.4", "numpy<2", "protobuf<5"],
         "fast": ["simplejpeg>=1.7", "opencv-python-headless>=4.5"],
+        "onnx": ["paddle2onnx>=1.2", "onnx", "onnxruntime"],
         "quickstart": ["mlxtend>=0.22", "scikit-learn", "matplotlib"],
         "test": ["pytest>=7", "pytest-xdist>=3", "ruff>=0.6", "hypothesis>=6", "scikit-image"],
     },

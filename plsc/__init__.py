@@ -1,3 +1,19 @@
-"""plsc: self-supervised vision on PaddlePaddle, driven by YAML."""
+"""plsc: self-supervised vision on PaddlePaddle, driven by YAML.
+
+    model = plsc.load("output/quickstart/finetune")
+    features = model.features("digit.png")
+
+`load` and `train` are in `plsc.api`, which is imported when one of them is used: `import plsc` alone is cheap.
+"""
+
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
+__all__ = ["__version__", "load", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("load", "train"):
+        return getattr(importlib.import_module("plsc.api"), name)
+    raise AttributeError(f"module 'plsc' has no attribute {name!r}")

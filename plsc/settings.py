@@ -39,6 +39,7 @@ class Global:
     check_sync_every: Optional[int] = at_least(1, None)  # steps between comparisons of all processes' parameters
     num_threads: Optional[int] = at_least(1, None)  # CPU threads; null: one per core
     progress: Literal["auto", "bar", "lines", "none"] = "auto"  # auto: a bar on a terminal, lines elsewhere
+    report: bool = False  # write report.html into output_dir at the end; docs/reports.md
     profile: Optional[Dict[str, int]] = None  # {start: 10, stop: 20}: trace these steps into output_dir/profile
 
     def __post_init__(self) -> None:

@@ -16,7 +16,8 @@ from plsc.models.names import classifier_official_name, is_transposed, official_
 from plsc.nn.pos_embed import sincos_2d
 from plsc.storage import CheckpointError
 
-FORMATS = ("plsc", "official", "own", "safetensors", "timm-vit")
+TIMM = "timm-vit"
+FORMATS = ("plsc", "official", "own", "safetensors", TIMM)
 
 
 def convert(source: Path, target: Path, to: str, force: bool = False) -> str:
@@ -89,7 +90,7 @@ _WRITERS: Dict[str, Callable[[Weights, Path, Path], int]] = {
     "safetensors": _write_safetensors,
     "plsc": _write_plsc,
     "official": _write_official,
-    "timm-vit": _write_timm,
+    TIMM: _write_timm,
 }
 
 
@@ -114,7 +115,7 @@ def _foreign(weights: Weights, pretraining: Callable[[str], str], transposed: bo
 def _timm(weights: Weights) -> Arrays:
     """Encoder and linear head under timm's names."""
     renamed: Arrays = {}
-    own = _plain(weights)
+    own = _with_folded_norm(_plain(weights), weights.config)
     for name, value in own.items():
         if not name.startswith("encoder.") and not name.startswith("head.linear."):
             continue
@@ -131,6 +132,25 @@ def _timm(weights: Weights) -> Arrays:
         elif not name.endswith("attn.v_bias"):
             renamed[name] = value
     return renamed
+
+
+def _with_folded_norm(own: Arrays, config: str) -> Arrays:
+    """The head's batch norm, which timm does not have, made a part of the linear layer after it.
+
+    Raises:
+        CheckpointError: If the head is attentive.
+    """
+    attentive = next((name for name in own if name.startswith(("head.blocks.", "head.query_token"))), None)
+    if attentive is not None:
+        raise CheckpointError(f"{attentive}: timm's VisionTransformer has no attentive head; convert its encoder's run")
+    if "head.batch_norm.running_var" not in own:
+        return own
+    node: Any = yaml.safe_load(config) if config else None
+    eps = (((node or {}).get("Model") or {}).get("head") or {}).get("batch_norm_eps", 1e-6)
+    mean, variance = (own[f"head.batch_norm.running_{name}"].astype(np.float64) for name in ("mean", "var"))
+    weight = own["head.linear.weight"] / np.sqrt(variance + eps)[:, None]  # (D, C)
+    folded = {"weight": weight, "bias": own["head.linear.bias"] - mean @ weight}
+    return {**own, **{f"head.linear.{name}": value.astype(np.float32) for name, value in folded.items()}}
 
 
 def _plain(weights: Weights) -> Arrays:

@@ -10,12 +10,19 @@ VERBS = {
     "train": "train from a config: pre-training, fine-tuning, probing, tokenizer training",
     "eval": "evaluate a checkpoint with the config it was trained with",
     "evaluate-frozen": "classify by frozen features: k-NN, linear and attentive probes, by block",
+    "predict": "classify images with a checkpoint: files or folders, as a table or JSON",
+    "report": "write one HTML page about a run, or about several compared",
+    "visualize": "draw augmentation, masks, schedules, reconstructions and attention as PNGs",
+    "extract-features": "write an encoder's features of images to an .npz file",
+    "export": "write a network for others: Paddle inference, ONNX, safetensors, timm, with a model card",
+    "sweep": "run a config with several settings, one after another or several at a time, and compare",
+    "doctor": "look at Python, Paddle, device, memory, disk and data, and give advice",
     "convert": "convert weights between plsc, PLSC, the authors' CAE and timm",
     "replay": "repeat a step whose gradients were not finite, from its dump",
     "plan": "tell what a run would need on other devices: memory, time, communication",
     "benchmark": "measure a config on this machine: training step, data, start, scaling",
 }
-_MODULES = {"eval": "evaluation", "evaluate-frozen": "evaluate_frozen"}
+_MODULES = {"eval": "evaluation", "evaluate-frozen": "evaluate_frozen", "extract-features": "extract_features"}
 
 
 def main(argv: Optional[List[str]] = None) -> int:

@@ -38,6 +38,22 @@ def add_config_options(target: argparse.ArgumentParser, required: bool = True) -
     )
 
 
+def add_checkpoint_options(target: argparse.ArgumentParser) -> None:
+    """Adds `--checkpoint`, `--ema` and `-o`, for verbs that take the config from the checkpoint."""
+    target.add_argument("--checkpoint", required=True, metavar="PATH", help="run directory, checkpoint, latest or best")
+    target.add_argument("--ema", action="store_true", help="take the moving average of the weights")
+    target.add_argument(
+        "-o", "--override", action="append", nargs="+", default=[], metavar="KEY=VALUE", help="change the run's config"
+    )
+
+
+def at_least(least: int, **options: int) -> None:
+    """Raises ValueError, with the option's name, if a value is smaller than `least`."""
+    for name, value in options.items():
+        if value < least:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
+
+
 def overrides(arguments: argparse.Namespace) -> List[str]:
     """All `-o` values in order."""
     return [text for group in arguments.override for text in group]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import List, Optional
 
 from plsc import config as config_files
@@ -16,6 +17,10 @@ def main(argv: Optional[List[str]] = None) -> int:
     common.add_config_options(parser, required=False)
     parser.add_argument("--checkpoint", required=True, metavar="PATH", help="run directory, checkpoint, latest or best")
     parser.add_argument("--ema", action="store_true", help="evaluate the moving average of the weights")
+    parser.add_argument(
+        "--details", action="store_true", help="accuracy of each class, confusions and calibration, as a table"
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the details, with the confusion matrix, as JSON")
     return common.guarded(_run, parser.parse_args(argv))
 
 
@@ -28,5 +33,15 @@ def _run(arguments: argparse.Namespace) -> int:
     common.prepare(config)
     from plsc.engine.restore import evaluate_checkpoint
 
-    print(json.dumps(evaluate_checkpoint(config, checkpoint, arguments.ema)))
+    if not (arguments.details or arguments.json):
+        print(json.dumps(evaluate_checkpoint(config, checkpoint, arguments.ema)))
+        return 0
+    from plsc.engine.details import evaluate_in_detail, table
+
+    found = evaluate_in_detail(config, checkpoint, arguments.ema)
+    if arguments.json is not None:
+        path = Path(arguments.json)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    print(table(found))
     return 0

@@ -17,6 +17,11 @@ Transform = Callable[[Sample, np.random.Generator], Sample]
 _TRANSFORM_SALT, _MASK_SALT = 1, 2
 
 
+def transform_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
+    """What the transforms of the sample `index` draw from in `epoch`."""
+    return np.random.default_rng([seed, epoch, index, _TRANSFORM_SALT])
+
+
 class SampleDataset:
     """A dataset with its transforms and masks, as arrays.
 
@@ -56,7 +61,7 @@ class SampleDataset:
         """
         epoch, index = position
         sample = self.dataset[index]
-        rng = np.random.default_rng([self.seed, epoch, index, _TRANSFORM_SALT])
+        rng = transform_rng(self.seed, epoch, index)
         for transform in self.transforms:
             try:
                 sample = transform(sample, rng)

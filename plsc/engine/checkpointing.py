@@ -94,6 +94,9 @@ class Checkpoints(Callback):
             parts["ema"] = self.ema.state_dict()
         arrays = {part: store.snapshot(tensors) for part, tensors in parts.items()}
         state = {**trainer.state_dict(), "best": self.best, "encoder": encoder_prefix(trainer.task)}
+        classes = getattr(getattr(trainer.loader, "dataset", None), "classes", None)
+        if classes is not None:
+            state["classes"] = [str(name) for name in classes]
         self._pending = self._writer.submit(self._write, trainer, trainer.step, arrays, state, is_best)
 
     def save_now(self, trainer: Trainer) -> None:

@@ -13,9 +13,11 @@ from typing import Any, Dict, List, Mapping, Optional, TextIO
 import numpy as np
 import paddle
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
 import plsc
+from plsc.report.runs import ROWS
 
 
 class RunLog:
@@ -117,7 +119,9 @@ class RunLog:
         rows = [np.concatenate(list(images), axis=1) for images in pictures.values()]
         folder = self.directory / "pictures"
         folder.mkdir(exist_ok=True)
-        Image.fromarray(np.concatenate(rows)).save(folder / f"step_{step:08d}.png")
+        names = PngInfo()
+        names.add_text(ROWS, json.dumps(list(pictures)))
+        Image.fromarray(np.concatenate(rows)).save(folder / f"step_{step:08d}.png", pnginfo=names)
         board = self._visualdl()
         for name, row in zip(pictures, rows):
             if board is not None:

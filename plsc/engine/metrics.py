@@ -1,11 +1,12 @@
 """Metrics of an evaluation. Each is a few sums on the device, so that batches of any size and ranks can be added up."""
 
-from typing import Any, Dict, Mapping, Optional, Sequence
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import paddle
 from paddle.nn import functional as F
 
+from plsc.evaluation.classification import calibration_error, class_accuracy
 from plsc.registry import METRICS
 
 
@@ -17,6 +18,11 @@ class Metric:
     """
 
     names: Sequence[str] = ()
+
+    @property
+    def size(self) -> int:
+        """How many sums there are."""
+        return len(self.names)
 
     def reset(self) -> None:
         """Forgets everything."""
@@ -31,12 +37,12 @@ class Metric:
         self._count += prediction.shape[0]
 
     def terms(self, prediction: paddle.Tensor, batch: Mapping[str, paddle.Tensor]) -> paddle.Tensor:
-        """One sum over the images of the batch for each name, shape (len(names),)."""
+        """Sums over the images of the batch, shape (size,); by default one for each name."""
         raise NotImplementedError
 
     def sums(self) -> np.ndarray:
-        """The sums and the number of images, float64 (len(names) + 1,); of several ranks they add up."""
-        sums = np.zeros(len(self.names)) if self._sums is None else self._sums.numpy()
+        """The sums and the number of images, float64 (size + 1,); of several ranks they add up."""
+        sums = np.zeros(self.size) if self._sums is None else self._sums.numpy()
         return np.append(sums, float(self._count))
 
     def load_sums(self, sums: np.ndarray) -> None:
@@ -49,10 +55,19 @@ class Metric:
         Raises:
             ValueError: If there was no image.
         """
-        *totals, count = self.sums() if self._totals is None else self._totals
-        if count == 0:
-            raise ValueError("there is nothing to evaluate: DataLoader.Eval gave no image; check its dataset")
+        totals, count = self.totals()
         return {name: float(total / count) for name, total in zip(self.names, totals)}
+
+    def totals(self) -> Tuple[np.ndarray, float]:
+        """The sums, float64 (size,), and the number of images.
+
+        Raises:
+            ValueError: If there was no image.
+        """
+        found = self.sums() if self._totals is None else self._totals
+        if found[-1] == 0:
+            raise ValueError("there is nothing to evaluate: DataLoader.Eval gave no image; check its dataset")
+        return found[:-1], float(found[-1])
 
 
 @METRICS.register()
@@ -89,6 +104,83 @@ class CrossEntropyMetric(Metric):
     def terms(self, prediction: paddle.Tensor, batch: Mapping[str, paddle.Tensor]) -> paddle.Tensor:
         logits = prediction if prediction.dtype == paddle.float64 else prediction.astype("float32")
         return F.cross_entropy(logits, _labels(batch), reduction="sum").reshape([1])
+
+
+@METRICS.register()
+class Calibration(Metric):
+    """Expected calibration error in percent: how far confidence is from accuracy, `ece`.
+
+    Guo et al., arXiv 1706.04599.
+
+    Args:
+        bins: Into which confidences are sorted.
+    """
+
+    names = ("ece",)
+
+    def __init__(self, bins: int = 15) -> None:
+        if bins < 1:
+            raise ValueError(f"Metric: Calibration.bins must be at least 1, got {bins}")
+        self.number = bins
+        self.reset()
+
+    @property
+    def size(self) -> int:
+        return 3 * self.number
+
+    def terms(self, prediction: paddle.Tensor, batch: Mapping[str, paddle.Tensor]) -> paddle.Tensor:
+        probabilities = F.softmax(prediction.astype("float64"), axis=-1)
+        confidence, chosen = probabilities.max(axis=1), probabilities.argmax(axis=1)
+        place = (paddle.ceil(confidence * self.number) - 1).clip(0, self.number - 1).astype("int64")
+        member = F.one_hot(place, self.number).astype("float64")  # (B, bins)
+        right = (chosen == _labels(batch)).astype("float64")
+        return paddle.concat([member.sum(axis=0), *(paddle.matmul(x, member) for x in (confidence, right))])
+
+    def bins(self) -> np.ndarray:
+        """Images, mean confidence and accuracy of each bin, float64 (bins, 3); see plsc.evaluation.classification."""
+        count, confidence, right = self.totals()[0].reshape(3, -1)
+        at_least_one = np.maximum(count, 1.0)
+        return np.stack([count, confidence / at_least_one, right / at_least_one], axis=1)
+
+    def compute(self) -> Dict[str, float]:
+        return {"ece": calibration_error(self.bins())}
+
+
+@METRICS.register()
+class ClassAccuracy(Metric):
+    """Accuracy in percent, every class counting the same however many images it has: `class_accuracy`.
+
+    Args:
+        num_classes: As many as the network tells apart.
+    """
+
+    names = ("class_accuracy",)
+
+    def __init__(self, num_classes: int) -> None:
+        if num_classes < 1:
+            raise ValueError(f"Metric: ClassAccuracy.num_classes must be at least 1, got {num_classes}")
+        self.num_classes = num_classes
+        self.reset()
+
+    @property
+    def size(self) -> int:
+        return self.num_classes**2
+
+    def terms(self, prediction: paddle.Tensor, batch: Mapping[str, paddle.Tensor]) -> paddle.Tensor:
+        if prediction.shape[1] != self.num_classes:
+            raise ValueError(
+                f"Metric: ClassAccuracy.num_classes is {self.num_classes}, but the network tells {prediction.shape[1]} "
+                "classes apart; set it to that"
+            )
+        pairs = _labels(batch) * self.num_classes + prediction.argmax(axis=1)
+        return paddle.bincount(pairs, minlength=self.size)
+
+    def matrix(self) -> np.ndarray:
+        """Images by class (rows) and predicted class (columns), int64 (C, C)."""
+        return self.totals()[0].reshape(self.num_classes, -1).round().astype(np.int64)
+
+    def compute(self) -> Dict[str, float]:
+        return {"class_accuracy": float(np.nanmean(class_accuracy(self.matrix())))}
 
 
 def _labels(batch: Mapping[str, paddle.Tensor]) -> paddle.Tensor:

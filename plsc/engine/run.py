@@ -10,8 +10,9 @@ from plsc import distributed
 from plsc.engine.build import build_trainer
 from plsc.engine.interrupt import Interrupted, StopRequest
 from plsc.engine.logging import RunLog, write_environment
+from plsc.engine.report import report_own
 from plsc.schema import read_settings
-from plsc.yaml_tree import ConfigError, dump
+from plsc.yaml_tree import ConfigError, describe
 
 Config = Mapping[str, Any]
 
@@ -40,10 +41,14 @@ def _train(config: Config, runtime: Mapping[str, str], stop: StopRequest) -> int
     log.open(directory)
     try:
         if distributed.is_main():
-            (directory / "config.yaml").write_text(dump(config), encoding="utf-8")
+            (directory / "config.yaml").write_text(describe(config) + "\n", encoding="utf-8")
             write_environment(directory / "env.json", runtime)
         log.say(_opening(trainer, runtime, directory))
         trainer.fit()
+        if run.report:
+            if distributed.is_main():
+                log.say(f"report: {report_own(config, trainer.task, directory)}")
+            distributed.barrier()  # a process that ends makes the launcher end the others
         log.say(f"done: {trainer.step} steps; everything is in {directory}")
         return 0
     except Interrupted as stopped:

@@ -1,6 +1,6 @@
 """Multi-head attention with BEiT's biases: on queries and values, none on keys."""
 
-from typing import Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import paddle
 from paddle import nn
@@ -107,10 +107,51 @@ class Attention(_MultiHead):
 
     def forward(self, x: paddle.Tensor, bias: Optional[paddle.Tensor] = None) -> paddle.Tensor:
         """(B, N, D) -> (B, N, D); `bias` (heads, N, N) is added to the attention logits."""
-        if self.relative_position_bias is not None:
-            own = self.relative_position_bias()
-            bias = own if bias is None else bias + own
-        return self._output(*project_heads(x, self.qkv.weight, self.q_bias, self.v_bias, self.num_heads), bias)
+        return self._output(*self._project(x), self._whole_bias(bias))
+
+    def weights(self, x: paddle.Tensor, bias: Optional[paddle.Tensor] = None) -> paddle.Tensor:
+        """How much each token of `forward`'s arguments attends to each other, (B, heads, N, N); rows add up to 1."""
+        q, k, _ = self._project(x)
+        scores = paddle.matmul(q, k, transpose_y=True) * self.scale
+        whole = self._whole_bias(bias)
+        return F.softmax(scores if whole is None else scores + whole, axis=-1)
+
+    def _project(self, x: paddle.Tensor) -> Tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
+        return project_heads(x, self.qkv.weight, self.q_bias, self.v_bias, self.num_heads)
+
+    def _whole_bias(self, given: Optional[paddle.Tensor]) -> Optional[paddle.Tensor]:
+        if self.relative_position_bias is None:
+            return given
+        own = self.relative_position_bias()
+        return own if given is None else given + own
+
+
+def attention_maps(blocks: Sequence[nn.Layer], run: Callable[[], Any]) -> List[paddle.Tensor]:
+    """What the blocks of a network attend to while it runs.
+
+    Args:
+        blocks: Each has a layer `attn`, an `Attention`.
+        run: Runs the network once.
+
+    Returns:
+        For each block, (B, heads, N, N).
+    """
+    found: Dict[int, paddle.Tensor] = {}
+
+    def keep(number: int) -> Callable[..., None]:
+        def hook(layer: Attention, inputs: Tuple[Any, ...]) -> None:
+            found[number] = layer.weights(*inputs)
+
+        return hook
+
+    hooks = [block.attn.register_forward_pre_hook(keep(number)) for number, block in enumerate(blocks)]
+    try:
+        with paddle.no_grad():
+            run()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [found[number] for number in range(len(blocks))]
 
 
 class CrossAttention(_MultiHead):

@@ -42,7 +42,7 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         if self.weight is None or not _learns_on_cpu(self.weight):
-            return super().forward(x)
+            return F.layer_norm(x, self._normalized_shape, self.weight, self.bias, self._epsilon)
         return _LayerNorm.apply(x, self.weight, self.bias, self._epsilon)
 
 
@@ -65,7 +65,7 @@ def project_heads(
     Returns:
         Three tensors (B, heads, N, D / heads).
     """
-    if not x.place.is_cpu_place():
+    if not _is_here(x):
         bias = None if q_bias is None else _qkv_bias(q_bias, v_bias)
         return tuple(_heads_first(F.linear(x, weight, bias), num_heads).unbind(0))
     biases = () if q_bias is None else (q_bias, v_bias)
@@ -95,7 +95,7 @@ def attend(
     Returns:
         (B, N, heads * d).
     """
-    if drop_rate or not q.place.is_cpu_place():
+    if drop_rate or not _is_here(q):
         return _attend_elsewhere(q, k, v, scale, bias, drop_rate)
     inputs = (q, k, v) if bias is None else (q, k, v, bias)
     if paddle.is_grad_enabled() and not all(t.stop_gradient for t in inputs):
@@ -103,8 +103,13 @@ def attend(
     return _attend(q, k, v, scale, bias)[0]
 
 
+def _is_here(tensor: paddle.Tensor) -> bool:
+    """Whether this module's ways apply: on a CPU, and not while a network is traced for export."""
+    return paddle.in_dynamic_mode() and tensor.place.is_cpu_place()
+
+
 def _learns_on_cpu(parameter: paddle.Tensor) -> bool:
-    return paddle.is_grad_enabled() and not parameter.stop_gradient and parameter.place.is_cpu_place()
+    return _is_here(parameter) and paddle.is_grad_enabled() and not parameter.stop_gradient
 
 
 def _learning(*tensors: paddle.Tensor) -> List[bool]:

@@ -1,6 +1,6 @@
 """Pre-training by predicting what is behind the masked patches: tokens or pixels, and for CAE their latents."""
 
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 import numpy as np
 import paddle
@@ -60,25 +60,32 @@ class MaskedImageModeling(Task):
             self.model.update_teacher()
 
     def pictures(self, batch: Batch) -> Dict[str, np.ndarray]:
-        """The images, the images without their masked patches, and the tokens predicted there decoded to pixels."""
-        image = batch.get("target_image", batch["image"])
-        shown = _rows(image)
+        """The images, the images without their masked patches, their targets, and what is predicted behind the masks.
+
+        Tokens are decoded to pixels; `reconstructed` and `predicted` have the visible patches' own targets.
+        """
+        of_pixels = hasattr(self.tokenizer, "decode_like")
+        image = batch["image"] if of_pixels else batch.get("target_image", batch["image"])
+        low, high = _range(image)
+        shown = _rows(image, low, high)
         pictures = {"original": shown, "masked": _blank(shown, batch, self.encoder.grid_size)}
-        ids = self._predicted_ids(batch)
-        if ids is not None and hasattr(self.tokenizer, "decode"):
-            tokens = self.tokenizer(batch)
-            pictures["tokenized"] = _rows(self.tokenizer.decode(tokens))
-            rows = paddle.arange(tokens.shape[0]).unsqueeze(1).expand_as(batch["masked_index"])
-            where = paddle.stack([rows, batch["masked_index"]], axis=-1)
-            mixed = paddle.scatter_nd_add(tokens, where, ids - _take(tokens, batch["masked_index"]))
-            pictures["reconstructed"] = _rows(self.tokenizer.decode(mixed))
+        decode, captions = self._decoder(batch)
+        if decode is None:
+            return pictures
+        targets = self.tokenizer(batch)
+        outputs = self.model(batch["image"], batch["visible_index"], batch["masked_index"])["logits"]  # (B, M, K)
+        predicted = outputs.argmax(axis=-1) if targets.ndim == 2 else outputs.astype(targets.dtype)
+        for caption, values in zip(captions, (targets, _put(targets, predicted, batch["masked_index"]))):
+            pictures[caption] = _rows(decode(values), low, high)
         return pictures
 
-    def _predicted_ids(self, batch: Batch) -> Optional[paddle.Tensor]:
-        if not getattr(self.tokenizer, "vocab_size", None):
-            return None
-        outputs = self.model(batch["image"], batch["visible_index"], batch["masked_index"])
-        return outputs["logits"].argmax(axis=-1)  # (B, M)
+    def _decoder(self, batch: Batch) -> Tuple[Optional[Callable[[paddle.Tensor], paddle.Tensor]], Tuple[str, str]]:
+        """Targets to images, and what to call the images of the true and of the predicted ones."""
+        if hasattr(self.tokenizer, "decode"):
+            return self.tokenizer.decode, ("tokenized", "reconstructed")
+        if hasattr(self.tokenizer, "decode_like"):
+            return lambda targets: self.tokenizer.decode_like(targets, batch), ("targets", "predicted")
+        return None, ("", "")
 
 
 def _check_vocabulary(model: nn.Layer, tokenizer: Any) -> None:
@@ -97,13 +104,23 @@ def _take(targets: paddle.Tensor, index: paddle.Tensor) -> paddle.Tensor:
     return paddle.take_along_axis(targets, index, 1)
 
 
-def _rows(image: paddle.Tensor) -> np.ndarray:
-    """(B, 3, H, W), stretched to [0, 1] if it is normalised -> uint8 (B, H, W, 3)."""
+def _put(targets: paddle.Tensor, values: paddle.Tensor, index: paddle.Tensor) -> paddle.Tensor:
+    """Targets (B, N) or (B, N, P) with those at `index` (B, M) replaced by `values` (B, M) or (B, M, P)."""
+    rows = paddle.arange(targets.shape[0]).unsqueeze(1).expand_as(index)
+    where = paddle.stack([rows, index], axis=-1)
+    return paddle.scatter_nd_add(targets, where, values - _take(targets, index))
+
+
+def _range(image: paddle.Tensor) -> Tuple[float, float]:
+    """What is black and what is white: 0 and 1, or of a normalised image its extremes."""
+    low, high = float(image.min()), float(image.max())
+    return (low, high) if low < 0 or high > 1 else (0.0, 1.0)
+
+
+def _rows(image: paddle.Tensor, low: float, high: float) -> np.ndarray:
+    """(B, 3, H, W) -> uint8 (B, H, W, 3)."""
     pixels = image.astype("float32").transpose([0, 2, 3, 1]).numpy()
-    low, high = pixels.min(), pixels.max()
-    if low < 0 or high > 1:
-        pixels = (pixels - low) / max(high - low, 1e-6)
-    return (pixels * 255).round().astype("uint8")
+    return (((pixels - low) / max(high - low, 1e-6)).clip(0, 1) * 255).round().astype("uint8")
 
 
 def _blank(shown: np.ndarray, batch: Batch, grid: Any) -> np.ndarray:

@@ -1,6 +1,6 @@
 """What tokenizers share. A tokenizer turns the images of a batch into the targets of the pretext task."""
 
-from typing import Dict
+from typing import Dict, Tuple
 
 import paddle
 
@@ -32,3 +32,11 @@ def patchify(image: paddle.Tensor, height: int, width: int) -> paddle.Tensor:
     rows, columns = image.shape[2] // height, image.shape[3] // width
     x = image.reshape([batch, channels, rows, height, columns, width]).transpose([0, 2, 4, 3, 5, 1])
     return x.reshape([batch, rows * columns, height * width, channels])
+
+
+def unpatchify(patches: paddle.Tensor, side: int, size: Tuple[int, int]) -> paddle.Tensor:
+    """(B, N, P * P, C), as `patchify` gives them for square patches, -> (B, C, H, W)."""
+    batch, channels = patches.shape[0], patches.shape[-1]
+    rows, columns = size[0] // side, size[1] // side
+    x = patches.reshape([batch, rows, columns, side, side, channels]).transpose([0, 5, 1, 3, 2, 4])
+    return x.reshape([batch, channels, *size])

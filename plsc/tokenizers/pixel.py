@@ -1,11 +1,12 @@
 """Pixels as targets."""
 
-from typing import Literal, Sequence, Tuple
+from typing import Any, Literal, Sequence, Tuple
 
+import numpy as np
 import paddle
 
 from plsc.registry import TOKENIZERS
-from plsc.tokenizers.base import Batch, patchify
+from plsc.tokenizers.base import Batch, patchify, unpatchify
 
 
 @TOKENIZERS.register()
@@ -59,17 +60,32 @@ class PixelTarget:
             mean, std = (paddle.to_tensor(v, dtype=image.dtype).reshape(shape) for v in (self.mean, self.std))
             image = image * std + mean
         pixels = patchify(image, self.patch_size, self.patch_size)  # (B, N, P * P, 3)
+        mean, scale = self._moments(pixels)
+        return ((pixels - mean) / scale).flatten(2)
+
+    @paddle.no_grad()
+    def decode_like(self, targets: paddle.Tensor, batch: Batch) -> paddle.Tensor:
+        """Targets (B, N, P * P * 3) as images of the kind of `batch["image"]`, (B, 3, H, W).
+
+        What the normalisation took away, mean and deviation of each patch, is put back from that image.
+        """
+        image = batch["image"]
+        normalised = patchify(image, self.patch_size, self.patch_size)
+        stretch, shift = 1.0, 0.0
+        if self.denorm:
+            stretch, shift = (paddle.to_tensor(values, dtype=image.dtype) for values in (self.std, self.mean))
+        mean, scale = self._moments(normalised * stretch + shift)
+        pixels = (targets.reshape(normalised.shape) * scale + mean - shift) / stretch
+        return unpatchify(pixels, self.patch_size, tuple(image.shape[2:]))
+
+    def _moments(self, pixels: paddle.Tensor) -> Tuple[Any, Any]:
+        """What is subtracted from pixels (B, N, P * P, 3), and what they are divided by then."""
         if self.normalize == "none":
-            return pixels.flatten(2)
+            return 0.0, 1.0
+        axes = [2] if self.normalize == "channel" else [2, 3]
+        mean = pixels.mean(axis=axes, keepdim=True)
+        count = np.prod([pixels.shape[axis] for axis in axes]) - (0 if self.normalize == "layernorm" else 1)
+        variance = (pixels - mean).square().sum(axis=axes, keepdim=True) / float(count)
         if self.normalize == "channel":
-            centred, variance = _moments(pixels, unbiased=True)
-            return (centred / (variance.sqrt() + 1e-6)).flatten(2)
-        centred, variance = _moments(pixels.flatten(2), unbiased=self.normalize == "patch")
-        return centred / (variance + 1e-6).sqrt()
-
-
-def _moments(values: paddle.Tensor, unbiased: bool) -> Tuple[paddle.Tensor, paddle.Tensor]:
-    """Values minus their mean over axis 2, and their variance there."""
-    centred = values - values.mean(axis=2, keepdim=True)
-    count = values.shape[2] - (1 if unbiased else 0)
-    return centred, centred.square().sum(axis=2, keepdim=True) / float(count)
+            return mean, variance.sqrt() + 1e-6
+        return mean, (variance + 1e-6).sqrt()

@@ -111,3 +111,27 @@ def test_a_source_that_cannot_be_read_leaves_nothing(tmp_path):
     with pytest.raises(ValueError, match="does not exist"):
         convert(tmp_path / "missing", tmp_path / "out.pd", "plsc")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_batch_norm_before_the_head_is_folded_into_it(toy_runs, tmp_path):
+    from safetensors.numpy import load_file
+
+    import plsc
+
+    probe = toy_runs.train_probe(tmp_path / "probe")
+    convert(probe, tmp_path / "timm.safetensors", "timm-vit")
+    arrays = load_file(tmp_path / "timm.safetensors")
+    model = plsc.load(probe)
+    image = next((toy_runs.images / "val" / "0").iterdir())
+    logits = model.features(image) @ arrays["head.weight"].T + arrays["head.bias"]
+    assert np.allclose(logits, model.logits(image), atol=1e-4)
+    assert not any("batch_norm" in name for name in arrays)
+
+
+def test_an_attentive_head_has_no_place_in_timm(tmp_path):
+    from safetensors.numpy import save_file
+
+    arrays = {"model.encoder.cls_token": np.zeros((1, 1, 4), "f"), "model.head.query_token": np.zeros((1, 1, 4), "f")}
+    save_file(arrays, tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match="timm's VisionTransformer has no attentive head"):
+        convert(tmp_path / "a.safetensors", tmp_path / "b.safetensors", "timm-vit")

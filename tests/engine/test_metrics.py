@@ -3,7 +3,8 @@ import paddle
 import pytest
 
 from plsc import registry
-from plsc.engine.metrics import Accuracy, CrossEntropyMetric
+from plsc.engine.metrics import Accuracy, Calibration, ClassAccuracy, CrossEntropyMetric
+from plsc.evaluation.classification import calibration_bins, calibration_error, class_accuracy, confusion_matrix
 
 LOGITS = np.array([[0.1, 0.9, 0.0], [0.8, 0.1, 0.3], [0.2, 0.3, 0.5], [0.6, 0.5, 0.4], [0.0, 0.2, 0.1]], "float32")
 LABELS = np.array([1, 2, 2, 2, 0])  # ranks of the right class: 1, 2, 1, 3, 3
@@ -93,3 +94,39 @@ def test_labels_that_do_not_fit():
 def test_topk_out_of_range(topk):
     with pytest.raises(ValueError, match="Accuracy.topk needs numbers of at least 1, got"):
         Accuracy(topk)
+
+
+def test_calibration_and_class_accuracy_agree_with_numpy():
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(50, 4)).astype("float32") * 2, rng.integers(0, 4, 50)
+    ece, by_class = Calibration(bins=5), ClassAccuracy(num_classes=4)
+    for part in (slice(0, 20), slice(20, 50)):
+        batch = {"label": paddle.to_tensor(labels[part])}
+        for metric in (ece, by_class):
+            metric.update(paddle.to_tensor(logits[part]), batch)
+    probabilities = np.exp(logits.astype("float64")) / np.exp(logits.astype("float64")).sum(axis=1, keepdims=True)
+    right = probabilities.argmax(axis=1) == labels
+    bins = calibration_bins(probabilities.max(axis=1), right, 5)
+    assert np.allclose(ece.bins(), bins)
+    assert ece.compute()["ece"] == pytest.approx(calibration_error(bins))
+    matrix = confusion_matrix(labels, logits.argmax(axis=1), 4)
+    assert (by_class.matrix() == matrix).all()
+    assert by_class.compute()["class_accuracy"] == pytest.approx(class_accuracy(matrix).mean())
+
+
+def test_sums_of_two_processes_add_up():
+    metrics = [ClassAccuracy(num_classes=2), ClassAccuracy(num_classes=2), ClassAccuracy(num_classes=2)]
+    logits = paddle.to_tensor([[1.0, 0.0], [0.0, 1.0]])
+    for metric in metrics[:2]:  # the third has no image
+        metric.update(logits, {"label": paddle.to_tensor([0, 0])})
+    metrics[0].load_sums(sum(metric.sums() for metric in metrics))
+    assert metrics[0].matrix().tolist() == [[2, 2], [0, 0]]
+
+
+def test_mistakes_of_detailed_metrics():
+    with pytest.raises(ValueError, match="Calibration.bins must be at least 1, got 0"):
+        Calibration(bins=0)
+    with pytest.raises(ValueError, match="ClassAccuracy.num_classes must be at least 1, got 0"):
+        ClassAccuracy(num_classes=0)
+    with pytest.raises(ValueError, match="ClassAccuracy.num_classes is 3, but the network tells 2 classes apart"):
+        ClassAccuracy(num_classes=3).update(paddle.zeros([1, 2]), {"label": paddle.to_tensor([0])})

@@ -3,7 +3,8 @@ import paddle
 import pytest
 from paddle.nn import functional as F
 
-from plsc.nn.attention import Attention, CrossAttention, RelativePositionBias, split_heads
+from plsc.nn.attention import Attention, CrossAttention, RelativePositionBias, attention_maps, split_heads
+from plsc.nn.block import Block
 from plsc.nn.functional import attend
 from plsc.nn.utils import set_training
 
@@ -98,3 +99,29 @@ def test_attend_drops_weights():
 def test_refuses_heads_that_do_not_divide_the_width(heads):
     with pytest.raises(ValueError, match=f"num_heads must divide the width: 8 does not divide into {heads} heads"):
         Attention(8, heads)
+
+
+@pytest.mark.parametrize("grid", [None, (2, 2)])
+def test_weights_are_those_of_the_forward_pass(grid):
+    paddle.seed(0)
+    layer = Attention(8, 2, bias_grid=grid)
+    if grid:
+        layer.relative_position_bias.table.set_value(paddle.randn(layer.relative_position_bias.table.shape))
+    x, bias = paddle.randn([3, 5, 8]), paddle.randn([2, 5, 5])
+    weights = layer.weights(x, bias)
+    assert weights.shape == [3, 2, 5, 5]
+    assert np.allclose(weights.sum(axis=-1).numpy(), 1.0, atol=1e-6)
+    values = layer._project(x)[2]
+    y = layer.proj(paddle.matmul(weights, values).transpose([0, 2, 1, 3]).flatten(2))
+    assert np.allclose(y.numpy(), layer(x, bias).numpy(), atol=1e-6)
+
+
+def test_maps_of_every_block_and_no_hook_left():
+    paddle.seed(0)
+    blocks = [Block(8, 2), Block(8, 2)]
+    x = paddle.randn([1, 5, 8])
+    maps = attention_maps(blocks, lambda: blocks[1](blocks[0](x)))
+    assert [m.shape for m in maps] == [[1, 2, 5, 5]] * 2
+    second = blocks[1].attn.weights(blocks[1].norm1(blocks[0](x)))
+    assert np.allclose(maps[1].numpy(), second.numpy(), atol=1e-6)
+    assert not any(block.attn._forward_pre_hooks for block in blocks)

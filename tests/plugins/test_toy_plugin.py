@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from plsc.config import load
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 SOURCE = Path(__file__).resolve().parent / "toy_plugin"
 BUILD = "import setuptools; setuptools.setup()"
@@ -89,4 +91,4 @@ def test_imports_of_a_config_do_as_well_as_an_entry_point(installed, images, tmp
     result = run(tmp_path, "-c", "plsc_rotation/rotation.yaml", "-o", *overrides)
     assert result.returncode == 0, result.stderr
     resolved = tmp_path / "output" / "rotation" / "config.yaml"
-    assert "imports:\n- plsc_rotation\n" in resolved.read_text(encoding="utf-8")
+    assert load(resolved)["imports"] == ["plsc_rotation"]

@@ -114,3 +114,11 @@ def test_dalle_weights_of_something_else_are_refused(tmp_path):
     paddle.save({"conv.w": paddle.zeros([1])}, str(tmp_path / "encoder_weight.pd"))
     with pytest.raises(ValueError, match="does not hold the weights of DALL-E's tokenizer"):
         DalleTokenizer(str(tmp_path))
+
+
+@pytest.mark.parametrize("denorm", [False, True])
+@pytest.mark.parametrize("normalize", ["layernorm", "none", "channel", "patch"])
+def test_pixel_targets_come_back_as_the_image(normalize, denorm):
+    tokenizer, images = PixelTarget(4, normalize, denorm), batch()
+    back = tokenizer.decode_like(tokenizer(images), images)
+    assert np.allclose(back.numpy(), images["image"].numpy(), atol=1e-5)

@@ -1,0 +1,49 @@
+"""`plsc extract-features --checkpoint X IMAGES --out features.npz`: features for other programs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import List, Optional
+
+from plsc.cli import common
+
+POOLINGS = ("mean", "cls", "tokens")
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Runs the verb; returns the exit code."""
+    parser = common.parser("extract-features", "Write an encoder's features of images to an .npz file.")
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="files or folders (the run's evaluation set)")
+    common.add_checkpoint_options(parser)
+    parser.add_argument("--out", required=True, metavar="FILE", help="the .npz file to write")
+    parser.add_argument("--split", choices=("Train", "Eval"), help="a data set of the run instead of IMAGEs (Eval)")
+    parser.add_argument("--pooling", nargs="+", choices=POOLINGS, default=["mean"], help="which features (mean)")
+    parser.add_argument("--batch-size", type=int, default=64, help="images at a time (64)")
+    parser.add_argument("--num-workers", type=int, default=0, help="processes that read images (0)")
+    return common.guarded(_run, parser.parse_args(argv))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    common.at_least(1, batch_size=arguments.batch_size)
+    common.at_least(0, num_workers=arguments.num_workers)
+    if arguments.images and arguments.split:
+        raise ValueError("give either images or --split, not both")
+    path = Path(arguments.out)
+    if path.suffix != ".npz":
+        raise ValueError(f"--out must end in .npz, got {path}")
+    from plsc.api import load
+
+    model = load(arguments.checkpoint, arguments.ema, common.overrides(arguments))
+    import numpy as np
+
+    from plsc.engine.extraction import extract_features
+
+    arrays = extract_features(
+        model, arguments.images, arguments.split, arguments.pooling, arguments.batch_size, arguments.num_workers
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, **arrays)
+    shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in arrays.items())
+    print(f"{path}: {shapes}")
+    return 0

@@ -1,0 +1,64 @@
+"""`plsc predict --checkpoint X IMAGES`: the likeliest classes of images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any, Dict, Iterator, List, Optional
+
+from plsc.cli import common
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Runs the verb; returns the exit code."""
+    parser = common.parser("predict", "Classify images: files, or all in a folder, at any depth.")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="files or folders")
+    common.add_checkpoint_options(parser)
+    parser.add_argument("--topk", type=int, default=5, help="classes to show for each image (5)")
+    parser.add_argument("--format", choices=("table", "json"), default="table", help="json: one object a line")
+    parser.add_argument("--batch-size", type=int, default=64, help="images at a time (64)")
+    return common.guarded(_run, parser.parse_args(argv))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    common.at_least(1, topk=arguments.topk, batch_size=arguments.batch_size)
+    from plsc.api import load
+
+    model = load(arguments.checkpoint, arguments.ema, common.overrides(arguments))
+    failed = 0
+    for row in _rows(model, arguments):
+        failed += "error" in row
+        print(json.dumps(row) if arguments.format == "json" else _text(row), flush=True)
+    if failed:
+        print(f"{failed} file(s) could not be read", file=sys.stderr)
+    return common.FAILURE if failed else 0
+
+
+def _rows(model: Any, arguments: argparse.Namespace) -> Iterator[Dict[str, Any]]:
+    """One for each image, in order; a batch is read and classified at a time."""
+    from plsc.data.images import ImageError, load_image
+    from plsc.engine.preprocess import find_images
+
+    files = find_images(arguments.images)
+    for start in range(0, len(files), arguments.batch_size):
+        opened: Dict[str, Any] = {}
+        for file in files[start : start + arguments.batch_size]:
+            try:
+                opened[str(file)] = load_image(file)
+            except ImageError as error:
+                opened[str(file)] = error
+        readable = [image for image in opened.values() if not isinstance(image, ImageError)]
+        guesses = iter(model.predict(readable, arguments.topk, arguments.batch_size) if readable else [])
+        for file, image in opened.items():
+            if isinstance(image, ImageError):
+                yield {"file": file, "error": str(image)}
+            else:
+                yield {"file": file, "predictions": [guess._asdict() for guess in next(guesses)]}
+
+
+def _text(row: Dict[str, Any]) -> str:
+    if "error" in row:
+        return f"{row['file']}  cannot be read"
+    shown = "  ".join(f"{one['name']} {one['probability']:.1%}" for one in row["predictions"])
+    return f"{row['file']}  {shown}"

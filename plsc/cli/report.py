@@ -1,0 +1,35 @@
+"""`plsc report RUN [RUN...]`: runs as one HTML page."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import List, Optional
+
+from plsc.cli import common
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Runs the verb; returns the exit code."""
+    parser = common.parser("report", "Write one self-contained HTML page about a run, or about several compared.")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="output directory of a training run")
+    parser.add_argument("--out", metavar="FILE", help="the page (report.html in the run, or beside several runs)")
+    parser.add_argument("--title", help="headline of the page")
+    parser.add_argument(
+        "--images", type=int, default=2000, metavar="N", help="labelled images shown to each network; 0: none (2000)"
+    )
+    return common.guarded(_run, parser.parse_args(argv))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if arguments.images < 0:
+        raise ValueError(f"--images must be at least 0, got {arguments.images}")
+    from plsc import runtime
+
+    runtime.setup()
+    runtime.import_paddle()
+    from plsc.engine.compare import report
+
+    out = Path(arguments.out) if arguments.out is not None else None
+    print(report(arguments.runs, out, arguments.title, arguments.images))
+    return 0

@@ -1,0 +1,88 @@
+"""`plsc sweep -c CONFIG -o KEY=A,B`: the same config with several settings, compared."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+import plsc
+from plsc import config as config_files
+from plsc.cli import common
+
+_FAILURES = 20
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Runs the verb; returns the exit code."""
+    parser = common.parser("sweep", "Run a config with every combination of several values per key, and compare.")
+    common.add_config_options(parser)
+    parser.add_argument("--out", default="output/sweep", metavar="DIR", help="a folder for each run (output/sweep)")
+    parser.add_argument("--at-once", type=int, default=1, metavar="N", help="runs at a time (1)")
+    parser.add_argument("--random", type=int, metavar="N", help="N random draws instead of the grid")
+    parser.add_argument("--seed", type=int, default=0, help="of the random draws (0)")
+    parser.add_argument("--metric", help="evaluation metric to sort by (Global.monitor, top1, or the first there is)")
+    parser.add_argument("--dry-run", action="store_true", help="check every config, list the runs and stop")
+    parser.add_argument("--images", type=int, default=0, help="images the report shows to each network (0)")
+    return common.guarded(_run, parser.parse_args(argv))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from plsc.jobs import Job, run_jobs
+    from plsc.sweep import combinations, named
+
+    common.at_least(1, at_once=arguments.at_once, random=arguments.random if arguments.random is not None else 1)
+    common.at_least(0, images=arguments.images)
+    fixed, tried = combinations(common.overrides(arguments), arguments.random, arguments.seed)
+    out = Path(arguments.out)
+    runs = named(tried)
+    jobs = []
+    for name, values in runs.items():
+        settings = [*fixed, *(f"{key}={value}" for key, value in values.items()), f"Global.output_dir={out / name}"]
+        common.prepare(config_files.load(arguments.config, settings))  # a mistake in the last run is found now
+        command = (sys.executable, "-m", "plsc", "train", "-c", arguments.config, "-o", *settings)
+        jobs.append(Job(name, command, out / name))
+    print("\n  ".join([f"{len(jobs)} runs:", *runs]))
+    if arguments.dry_run:
+        return 0
+    environment = {"PYTHONPATH": _search_path()}
+    if arguments.at_once > 1:
+        from plsc.runtime import available_cores
+
+        environment["OMP_NUM_THREADS"] = str(max(1, available_cores() // arguments.at_once))
+    failed = run_jobs(jobs, arguments.at_once, environment, lambda line: print(line, flush=True))
+    _conclude(runs, out, arguments)
+    for name, reason in list(failed.items())[:_FAILURES]:
+        print(f"{name}: {reason}", file=sys.stderr)
+    return common.FAILURE if failed else 0
+
+
+def _search_path() -> str:
+    """Has the runs import this plsc, installed or not."""
+    own = str(Path(plsc.__file__).resolve().parent.parent)
+    return os.pathsep.join([own, *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def _conclude(runs: Dict[str, Dict[str, str]], out: Path, arguments: argparse.Namespace) -> None:
+    """Prints the table, the best first, and writes the report."""
+    from plsc.engine.compare import report
+    from plsc.report.runs import read_run
+    from plsc.report.sections import best, lower_is_better, main_metric
+    from plsc.sweep import table
+
+    finished = {name: read_run(out / name) for name in runs if (out / name / "metrics.jsonl").is_file()}
+    metric = arguments.metric or next(filter(None, map(main_metric, finished.values())), "")
+    rows: List[Tuple[Dict[str, str], Dict[str, Any]]] = []
+    for name, values in runs.items():
+        run = finished.get(name)
+        measured = run is not None and metric and run.series("eval", metric)[1]
+        rows.append((values, dict(zip(("best", "epoch"), best(run, metric))) if measured else {}))
+    sign = 1 if lower_is_better(metric) else -1
+    rows.sort(key=lambda row: ("best" not in row[1], sign * row[1].get("best", 0.0)))
+    print("\n" + table(rows, metric or "(nothing evaluated)"))
+    if finished:
+        paths = [out / name for name in finished]
+        title = f"Sweep of {Path(arguments.config).name}"
+        print(f"\nreport: {report(paths, out / 'report.html', title, arguments.images, say=lambda line: None)}")

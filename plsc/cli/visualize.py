@@ -1,0 +1,62 @@
+"""`plsc visualize -c CONFIG --checkpoint X --images DIR`: what a config and a network do to images, as PNGs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import List, Optional, Tuple
+
+from plsc import config as config_files
+from plsc.cli import common
+
+PARTS = ("augmentation", "masks", "schedules", "reconstruction", "attention")
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Runs the verb; returns the exit code."""
+    parser = common.parser(
+        "visualize",
+        "Draw augmentation, masks and schedules of a config; with a checkpoint also what its network reconstructs and "
+        "attends to.",
+    )
+    common.add_config_options(parser, required=False)
+    parser.add_argument("--checkpoint", metavar="PATH", help="run directory or checkpoint; gives the config if no -c")
+    parser.add_argument("--images", nargs="+", default=[], metavar="PATH", help="files or folders (the training set)")
+    parser.add_argument("--out", default="output/visualize", metavar="DIR", help="where the PNGs go (output/visualize)")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to draw (all that apply)")
+    parser.add_argument("--count", type=int, default=8, help="images at most (8)")
+    parser.add_argument("--patch", metavar="ROW,COLUMN", help="whose attention, counted from 0 (the middle one)")
+    parser.add_argument("--block", type=int, default=-1, help="whose attention, from 0, or from -1 backwards (-1)")
+    parser.add_argument("--ema", action="store_true", help="the moving average of the weights")
+    arguments = parser.parse_args(argv)
+    if arguments.config is None and arguments.checkpoint is None:
+        parser.error("-c FILE or --checkpoint PATH is needed")
+    return common.guarded(_run, arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    patch = None if arguments.patch is None else _patch(arguments.patch)
+    if arguments.count < 1:
+        raise ValueError(f"--count must be at least 1, got {arguments.count}")
+    from plsc.storage import resolve
+
+    path = resolve(arguments.checkpoint) if arguments.checkpoint is not None else None
+    arguments.config = arguments.config or str(path / "config.yaml")
+    config = config_files.load(arguments.config, common.overrides(arguments))
+    common.prepare(config)
+    from plsc.engine.restore import restore_task
+    from plsc.engine.run import set_device
+    from plsc.engine.visualize import Pictures, visualize
+
+    set_device(config["Global"].get("device", "auto"))
+    task = restore_task(config, path, arguments.ema).task if path is not None else None
+    pictures = Pictures(config, arguments.images, arguments.count, task, patch, arguments.block)
+    visualize(pictures, Path(arguments.out), arguments.parts)
+    return 0
+
+
+def _patch(text: str) -> Tuple[int, int]:
+    parts = text.split(",")
+    if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
+        raise ValueError(f"--patch takes a row and a column, such as 3,4, got {text!r}")
+    return int(parts[0]), int(parts[1])

@@ -1,0 +1,53 @@
+"""Reports of runs on disk, compared with each other."""
+
+from pathlib import Path
+from typing import Callable, Dict, Optional, Sequence, Union
+
+from plsc.engine.report import FILE, examine_or_say_why_not, write
+from plsc.engine.restore import restore
+from plsc.report.examination import Examination
+from plsc.report.page import page
+from plsc.report.runs import read_runs
+from plsc.yaml_tree import ConfigError
+
+
+def report(
+    directories: Sequence[Union[str, Path]],
+    out: Optional[Path] = None,
+    title: Optional[str] = None,
+    most_images: int = 2000,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Writes a report of runs on disk, compared with each other.
+
+    Args:
+        directories: Output directories of runs.
+        out: The file; by default `report.html` in the run, or in the folder that holds the first of several.
+        title: By default made of the runs' names.
+        most_images: Images shown to each network; 0: none, then neither checkpoints nor data are needed.
+        say: Takes a line of progress.
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: If a directory is no run.
+    """
+    runs = read_runs(directories)
+    found: Dict[str, Examination] = {}
+    for run in runs if most_images else ():
+        say(f"showing images to {run.name}")
+        found[run.name] = _examine_saved(run.path, most_images)
+    folder = runs[0].path if len(runs) == 1 else runs[0].path.parent
+    return write(out or folder / FILE, page(runs, found, title))
+
+
+def _examine_saved(directory: Path, most_images: int) -> Examination:
+    """What the best checkpoint of a run, or its last, makes of images; the reason if that cannot be told."""
+    best = directory / "checkpoints" / "best"
+    try:
+        saved = restore(best if best.is_file() else directory)
+    except (ValueError, OSError, ImportError) as error:
+        reasons = error.problems if isinstance(error, ConfigError) else [str(error)]
+        return Examination(notes=["Its network cannot be shown images: " + "; ".join(reasons)])
+    return examine_or_say_why_not(saved.config, saved.task, most_images)

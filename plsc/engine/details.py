@@ -1,0 +1,87 @@
+"""An evaluation that tells more than an average: by class, by confusion, by confidence."""
+
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional
+
+import numpy as np
+
+from plsc import registry
+from plsc.engine.build import build_list, build_loader
+from plsc.engine.evaluate import evaluate
+from plsc.engine.metrics import Calibration, ClassAccuracy
+from plsc.engine.precision import Precision
+from plsc.engine.predictor import class_names
+from plsc.engine.restore import restore_task
+from plsc.engine.run import join_job
+from plsc.evaluation.classification import class_accuracy
+from plsc.schema import read_settings
+from plsc.yaml_tree import ConfigError
+
+Config = Mapping[str, Any]
+_CONFUSIONS = 10
+
+
+def evaluate_in_detail(config: Config, checkpoint: Path, ema: bool = False) -> Dict[str, Any]:
+    """Evaluates a classifier.
+
+    Args:
+        config: Checked by plsc.schema; the one the checkpoint was trained with.
+        checkpoint: A checkpoint directory.
+        ema: Evaluate the moving average of the weights.
+
+    Returns:
+        `metrics` by name; `classes`: a list of {name, images, accuracy}; `confusion_matrix`: images by class and
+        predicted class; `calibration`: a list of {images, confidence, accuracy}, one for each bin of confidence.
+
+    Raises:
+        ConfigError: If the config has no evaluation set.
+        ValueError: If the network does not classify.
+    """
+    if config["DataLoader"].get("Eval") is None:
+        raise ConfigError("DataLoader.Eval: the config has no evaluation set; give one with -o DataLoader.Eval=...")
+    join_job(config)
+    restored = restore_task(config, checkpoint, ema)
+    classes = getattr(getattr(restored.task.model, "head", None), "num_classes", None)
+    if classes is None:
+        kind = type(restored.task).__name__
+        raise ValueError(f"{checkpoint} is a run of {kind}, which does not classify; leave --details out")
+    matrix, calibration = ClassAccuracy(classes), Calibration()
+    metrics = evaluate(
+        restored.task,
+        build_loader(config, "Eval", read_settings(config, "Global")),
+        build_list(registry.BATCH_TRANSFORMS, config["DataLoader"]["Eval"].get("batch_transforms")),
+        [*build_list(registry.METRICS, config.get("Metric")), matrix, calibration],
+        Precision(read_settings(config, "AMP")),
+    )
+    return _as_data(metrics, matrix.matrix(), calibration.bins(), class_names(restored))
+
+
+def _as_data(
+    metrics: Dict[str, float], matrix: np.ndarray, bins: np.ndarray, names: Optional[List[str]]
+) -> Dict[str, Any]:
+    known = names or []
+    shown = [*known, *(str(number) for number in range(len(known), len(matrix)))]
+    accuracy = [None if np.isnan(value) else float(value) for value in class_accuracy(matrix)]
+    counts = matrix.sum(axis=1).tolist()
+    return {
+        "metrics": metrics,
+        "classes": [dict(zip(("name", "images", "accuracy"), row)) for row in zip(shown, counts, accuracy)],
+        "confusion_matrix": matrix.tolist(),
+        "calibration": [dict(zip(("images", "confidence", "accuracy"), row)) for row in bins.tolist()],
+    }
+
+
+def table(found: Dict[str, Any]) -> str:
+    """What `evaluate_in_detail` gives, for people: classes, the lowest accuracy first, and what is confused most."""
+    rows = sorted((one for one in found["classes"] if one["images"]), key=lambda one: one["accuracy"])
+    width = max(len("class"), *(len(one["name"]) for one in rows))
+    lines = [f"{'class':<{width}}  images       %", "-" * (width + 16)]
+    lines += [f"{one['name']:<{width}}  {one['images']:>6}  {one['accuracy']:6.1f}" for one in rows]
+    names = [one["name"] for one in found["classes"]]
+    wrong = np.array(found["confusion_matrix"])
+    np.fill_diagonal(wrong, 0)
+    order = [divmod(int(place), len(names)) for place in np.argsort(-wrong, axis=None, kind="stable")[:_CONFUSIONS]]
+    confusions = [f"{wrong[i, j]:>6}  {names[i]} taken for {names[j]}" for i, j in order if wrong[i, j]]
+    lines += ["", "images  most frequent confusions", *confusions] if confusions else []
+    metrics = [f"{name} {value:.4g}" for name, value in found["metrics"].items()]
+    return "\n".join([*lines, "", "  ".join(metrics)])

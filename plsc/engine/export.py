@@ -1,0 +1,172 @@
+"""A trained network in formats that need neither this package nor its config, with all that belongs to it."""
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from plsc.checkpoint import convert
+from plsc.checkpoint.store import snapshot
+from plsc.engine.model_card import model_card
+from plsc.engine.predictor import Predictor, image_size
+from plsc.evaluation.pooling import POOLINGS, pooled
+from plsc.yaml_tree import to_plain
+
+FORMATS = ("paddle", "onnx", "safetensors", "timm")
+TOLERANCE = 1e-4
+_OPSET = 17
+
+
+class _Encoder(nn.Layer):
+    """An encoder that gives features instead of tokens."""
+
+    def __init__(self, encoder: nn.Layer, pooling: str) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.pooling = pooling
+
+    def forward(self, image: paddle.Tensor) -> paddle.Tensor:
+        return pooled(self.encoder, image, self.pooling)
+
+
+def export(
+    model: Predictor,
+    out: Path,
+    formats: Sequence[str],
+    part: Optional[str] = None,
+    pooling: str = "mean",
+    say: Callable[[str], None] = print,
+) -> List[Path]:
+    """Writes a network, its preprocessing and a model card into a folder, and compares what is written with it.
+
+    Args:
+        model: Loaded from a checkpoint.
+        out: Folder; made if it is not there.
+        formats: Some of FORMATS.
+        part: `classifier` or `encoder`; by default the classifier, if it is one.
+        pooling: Of an encoder's features, see plsc.evaluation.pooling.
+        say: Takes a line for each file.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ValueError: If the network is not of that kind, or a format cannot hold it, or computes something else.
+        ImportError: If what ONNX needs is not installed.
+    """
+    network, part = _network(model, part, pooling)
+    size = image_size(model.task)
+    if size is None:
+        raise ValueError(f"the network of {type(model.task).__name__} does not say which image_size it takes")
+    if "onnx" in formats:
+        _onnx_tools()
+    out.mkdir(parents=True, exist_ok=True)
+    image = paddle.to_tensor(np.random.default_rng(0).normal(size=(2, 3, *size)).astype(np.float32))
+    with paddle.no_grad():
+        expected = network(image).numpy()
+    written: Dict[str, Path] = {}
+    if "paddle" in formats or "onnx" in formats:
+        written["paddle"] = _write_paddle(network, size, out / "model")
+        say(_compared(written["paddle"], paddle.jit.load(str(out / "model"))(image).numpy(), expected))
+    if "onnx" in formats:
+        written["onnx"] = out / "model.onnx"
+        _write_onnx(written["paddle"], written["onnx"])
+        say(_compared(written["onnx"], _run_onnx(written["onnx"], image.numpy()), expected))
+    if "safetensors" in formats:
+        written["safetensors"] = out / "model.safetensors"
+        own_pooling = getattr(model.task.model, "pooling", "") if part == "classifier" else pooling
+        say(_write_safetensors(network, written["safetensors"], own_pooling))
+    if "timm" in formats:
+        written["timm"] = out / "timm.safetensors"
+        say(convert.convert(model.path, written["timm"], convert.TIMM, force=True))
+    facts = _facts(model, part, pooling, size, expected.shape[1:])
+    (out / "preprocessing.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    (out / "README.md").write_text(model_card(model, facts, {k: p.name for k, p in written.items()}), encoding="utf-8")
+    say(f"{out / 'preprocessing.json'}, {out / 'README.md'}")
+    return [*written.values(), out / "preprocessing.json", out / "README.md"]
+
+
+def _network(model: Predictor, part: Optional[str], pooling: str) -> Tuple[nn.Layer, str]:
+    if pooling not in POOLINGS:
+        raise ValueError(f"pooling is one of {', '.join(POOLINGS)}, got {pooling!r}")
+    network, encoder = model.task.model, model.task.encoder
+    classifies = hasattr(network, "head") and hasattr(network, "forward_features")
+    if part == "classifier" and not classifies:
+        kind = type(model.task).__name__
+        raise ValueError(f"{model.path} is a run of {kind}, which does not classify; export its encoder")
+    if part != "encoder" and classifies:
+        return network, "classifier"
+    if not hasattr(encoder, "forward_features"):
+        raise ValueError(f"{model.path} is a run of {type(model.task).__name__}, whose network has no token features")
+    layer = _Encoder(encoder, pooling)
+    layer.training = False
+    return layer, "encoder"
+
+
+def _write_paddle(network: nn.Layer, size: Tuple[int, int], stem: Path) -> Path:
+    """Writes `stem`.pdiparams and, by the version of Paddle, `stem`.json or .pdmodel, which is returned."""
+    spec = paddle.static.InputSpec([None, 3, *size], "float32", "image")
+    with paddle.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about operators that Paddle itself replaces
+        paddle.jit.save(network, str(stem), input_spec=[spec])
+    return next(stem.with_suffix(end) for end in (".json", ".pdmodel") if stem.with_suffix(end).is_file())
+
+
+def _onnx_tools() -> Tuple[Any, Any]:
+    try:
+        import onnxruntime
+        import paddle2onnx
+    except ImportError as error:
+        raise ImportError(f"ONNX needs paddle2onnx and onnxruntime ({error}); pip install 'plsc[onnx]'") from None
+    return paddle2onnx, onnxruntime
+
+
+def _write_onnx(program: Path, path: Path) -> None:
+    converter, _ = _onnx_tools()
+    # Its optimisation would install packages while it runs.
+    options = {"enable_optimize": False, "optimize_tool": "None"} if program.suffix == ".json" else {}
+    converter.export(str(program), str(program.with_suffix(".pdiparams")), str(path), opset_version=_OPSET, **options)
+    if not path.is_file():
+        raise ValueError(f"paddle2onnx wrote no {path}; its messages above tell why")
+
+
+def _run_onnx(path: Path, image: np.ndarray) -> np.ndarray:
+    _, runtime = _onnx_tools()
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: image})[0]
+
+
+def _write_safetensors(network: nn.Layer, path: Path, pooling: str) -> str:
+    from safetensors.numpy import save_file
+
+    arrays = {f"model.{name}": np.ascontiguousarray(a) for name, a in snapshot(network.state_dict()).items()}
+    save_file(arrays, path, {"pooling": pooling})
+    return f"{path}: {len(arrays)} tensors"
+
+
+def _compared(path: Path, found: np.ndarray, expected: np.ndarray) -> str:
+    distance = float(np.abs(found - expected).max()) if found.shape == expected.shape else float("inf")
+    if not distance <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
+        raise ValueError(f"{path} computes something else than the network: outputs differ by up to {distance:.3g}")
+    return f"{path}: outputs differ from the network's by at most {distance:.1e}"
+
+
+def _facts(
+    model: Predictor, part: str, pooling: str, size: Tuple[int, int], output: Sequence[int]
+) -> Dict[str, Any]:
+    return {
+        "input": {"name": "image", "shape": ["batch", 3, *size], "type": "float32", "channels": "RGB"},
+        "transforms": to_plain(model.prepare.transform_nodes),
+        "batch_transforms": to_plain(model.prepare.batch_nodes),
+        "output": {
+            "what": "logits" if part == "classifier" else f"features, pooling {pooling}",
+            "shape": ["batch", *output],
+        },
+        "classes": model.classes if part == "classifier" else None,
+    }

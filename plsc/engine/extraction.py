@@ -1,0 +1,88 @@
+"""Features of many images, for other programs."""
+
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence
+
+import numpy as np
+import paddle
+
+from plsc import registry
+from plsc.data.images import load_image
+from plsc.data.loader import DataLoader
+from plsc.engine.predictor import Predictor
+from plsc.engine.preprocess import find_images
+from plsc.evaluation.pooling import pooled
+from plsc.yaml_tree import ConfigError
+
+
+class _Files:
+    """Image files as a dataset."""
+
+    classes = None
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = list(paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def path(self, index: int) -> str:
+        return str(self.paths[index])
+
+    def __getitem__(self, index: int) -> Dict[str, Any]:
+        return {"image": load_image(self.paths[index]), "path": self.path(index)}
+
+
+def extract_features(
+    model: Predictor,
+    images: Sequence[str] = (),
+    split: Optional[str] = None,
+    poolings: Sequence[str] = ("mean",),
+    batch_size: int = 64,
+    num_workers: int = 0,
+) -> Dict[str, np.ndarray]:
+    """Runs the encoder over images, prepared as the run's evaluation does.
+
+    Args:
+        model: Loaded from a checkpoint.
+        images: Files and folders; or give `split`.
+        split: `Train` or `Eval` of the run's config.
+        poolings: See plsc.evaluation.pooling.
+        batch_size: Images at a time.
+        num_workers: Processes that read images.
+
+    Returns:
+        For each pooling, float32 (N, ...); `files`, text (N,), if the data set knows them; `labels`, int64 (N,), and
+        `classes`, text (C,), if it has classes.
+
+    Raises:
+        ValueError: If there are no images, one cannot be read, or the network has no token features.
+    """
+    if not hasattr(model.task.encoder, "forward_features"):
+        raise ValueError(f"{model.path} is a run of {type(model.task).__name__}, whose network has no token features")
+    dataset = _Files(find_images(images)) if images else _dataset(model, split or "Eval")
+    sizes = {"batch_size": batch_size, "num_workers": num_workers}
+    loader = DataLoader(dataset, model.prepare.transforms, shuffle=False, drop_last=False, **sizes)
+    found: Dict[str, List[np.ndarray]] = {name: [] for name in poolings}
+    rng = np.random.default_rng(0)
+    with paddle.no_grad():
+        for batch in loader:
+            for transform in model.prepare.batch_transforms:
+                batch = transform(batch, rng)
+            for name in poolings:
+                found[name].append(pooled(model.task.encoder, batch["image"], name).astype("float32").numpy())
+            if "label" in batch:
+                found.setdefault("labels", []).append(batch["label"].numpy().reshape(-1))
+    arrays = {name: np.concatenate(parts) for name, parts in found.items()}
+    if hasattr(dataset, "path") and callable(dataset.path):
+        arrays["files"] = np.array([dataset.path(index) for index in range(len(dataset))])
+    if getattr(dataset, "classes", None) is not None:
+        arrays["classes"] = np.array([str(name) for name in dataset.classes])
+    return arrays
+
+
+def _dataset(model: Predictor, split: str) -> Any:
+    section = model.config["DataLoader"].get(split)
+    if section is None:
+        raise ConfigError(f"DataLoader.{split}: the run has none; name images, or give --split Train")
+    return registry.DATASETS.build(section["dataset"])

@@ -1,0 +1,34 @@
+"""The report that a run writes of itself at its end."""
+
+from pathlib import Path
+from typing import Any, Mapping
+
+from plsc.engine.examine import examine
+from plsc.report.examination import Examination
+from plsc.report.page import page
+from plsc.report.runs import read_runs
+from plsc.tasks.base import Task
+
+Config = Mapping[str, Any]
+FILE = "report.html"
+
+
+def report_own(config: Config, task: Task, directory: Path) -> Path:
+    """Writes the report of the run that has just trained `task` into its output directory; returns the file."""
+    (run,) = read_runs([directory])
+    return write(directory / FILE, page([run], {run.name: examine_or_say_why_not(config, task)}))
+
+
+def examine_or_say_why_not(config: Config, task: Task, most_images: int = 2000) -> Examination:
+    """`examine`; a problem with data or network becomes a note: no run fails because of its report."""
+    try:
+        return examine(config, task, most_images)
+    except (ValueError, OSError, RuntimeError, NotImplementedError) as error:
+        return Examination(notes=[f"Its network cannot be shown images: {error}"])
+
+
+def write(path: Path, html: str) -> Path:
+    """Writes the page and the folders it needs; returns its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(html, encoding="utf-8")
+    return path

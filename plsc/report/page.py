@@ -1,0 +1,60 @@
+"""A report: one HTML file that loads nothing and runs nothing."""
+
+import time
+from html import escape
+from typing import Mapping, Optional, Sequence
+
+from plsc.report import sections
+from plsc.report.examination import Examination
+from plsc.report.runs import Run
+from plsc.report.style import STYLE
+
+# Even if something escaped escaping: no script, no request.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def page(
+    runs: Sequence[Run], examinations: Optional[Mapping[str, Examination]] = None, title: Optional[str] = None
+) -> str:
+    """The HTML of a report.
+
+    Args:
+        runs: At least one; the order is kept.
+        examinations: What was found out about a run's network, by the run's name.
+        title: By default made of the runs' names.
+    """
+    examined = examinations or {}
+    shown = title or (runs[0].name if len(runs) == 1 else f"{len(runs)} runs compared")
+    names = "" if len(runs) == 1 and title is None else ", ".join(run.name for run in runs)
+    results, seen = sections.results(runs), ""
+    for group in sections.comparable(runs):
+        for run in sections.ranked(group):
+            seen += sections.pictures(run)
+            if run.name in examined:
+                seen += sections.examination(run, examined[run.name], unfolded=run is sections.ranked(group)[0])
+    body = [
+        f"<h1>{escape(shown)}</h1><p class=soft>{escape(names)}</p>",
+        _navigation(bool(results), bool(seen)),
+        sections.headline(runs),
+        results,
+        sections.curves(runs),
+        f"<div id=images>{seen}</div>",
+        sections.configs(runs),
+        sections.environments(runs),
+        f"<footer>Written by plsc on {time.strftime('%Y-%m-%d %H:%M')}. Nothing in this page is loaded from "
+        "elsewhere.</footer>",
+    ]
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(shown)}</title><style>{STYLE}</style></head>\n"
+        f"<body><main>{''.join(body)}</main></body></html>\n"
+    )
+
+
+def _navigation(results: bool, images: bool) -> str:
+    there = {"results": results, "curves": True, "images": images, "configs": True, "environment": True}
+    names = {"results": "Results", "curves": "Curves", "images": "Images", "configs": "Configuration"}
+    links = [f'<a href="#{key}">{names.get(key, "Environment")}</a>' for key, shown in there.items() if shown]
+    return f"<nav>{''.join(links)}</nav>"

@@ -1,0 +1,134 @@
+"""What a run has left in its output directory."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, List, Sequence, Tuple, Union
+
+from PIL import Image
+
+from plsc.yaml_tree import ConfigMap, parse
+
+Row = Dict[str, Any]
+ROWS = "rows"  # the entry of a picture file that names its rows
+
+
+@dataclass
+class Picture:
+    """A picture that a run drew of its images.
+
+    Attributes:
+        step: Optimizer steps taken by then.
+        path: PNG file.
+        rows: What its rows show, from the top; empty if the file does not say.
+    """
+
+    step: int
+    path: Path
+    rows: List[str] = field(default_factory=list)
+
+
+@dataclass
+class Run:
+    """A run as it is on disk.
+
+    Attributes:
+        name: Short, unique among the runs of a report.
+        path: Its output directory.
+        config: The resolved config.
+        config_text: The same as text; with the origin of each value if the run wrote it down.
+        environment: Content of env.json.
+        rows: Rows of metrics.jsonl by split, in order of steps; what a resumed run repeated is there once.
+        pictures: By step.
+    """
+
+    name: str
+    path: Path
+    config: ConfigMap
+    config_text: str
+    environment: Dict[str, Any]
+    rows: Dict[str, List[Row]]
+    pictures: List[Picture]
+
+    @property
+    def kind(self) -> str:
+        """What runs must share to be compared: the name of the task."""
+        return str((self.config.get("Task") or {}).get("name", "other"))
+
+    def series(self, split: str, metric: str) -> Tuple[List[float], List[float]]:
+        """Epochs and values of a metric."""
+        rows = [row for row in self.rows.get(split, []) if isinstance(row.get(metric), (int, float))]
+        return [row["epoch"] for row in rows], [row[metric] for row in rows]
+
+    def metrics(self) -> List[Tuple[str, str]]:
+        """Split and name of everything that was measured, in the order in which it appeared."""
+        found: Dict[Tuple[str, str], None] = {}
+        for split, rows in self.rows.items():
+            for row in rows:
+                found.update({(split, name): None for name in row if name not in ("step", "epoch", "split", "time")})
+        return list(found)
+
+
+def read_runs(directories: Sequence[Union[str, Path]]) -> List[Run]:
+    """Reads several runs and gives them names that tell them apart.
+
+    Raises:
+        ValueError: If a directory is no run, or named twice.
+    """
+    paths = [Path(directory) for directory in directories]
+    resolved = [path.resolve() for path in paths]
+    if len(set(resolved)) < len(resolved):
+        raise ValueError("a run is named twice; give each output directory once")
+    runs = [read_run(path) for path in paths]
+    for length in range(1, 20):
+        names = ["/".join(path.parts[-length:]) for path in resolved]
+        if len(set(names)) == len(names):
+            break
+    for run, name in zip(runs, names):
+        run.name = name
+    return runs
+
+
+def read_run(directory: Path) -> Run:
+    """Reads a run.
+
+    Raises:
+        ValueError: If the directory holds no run.
+    """
+    missing = [name for name in ("config.yaml", "metrics.jsonl") if not (directory / name).is_file()]
+    if missing:
+        what = "does not exist" if not directory.exists() else f"is no run: it has no {' and no '.join(missing)}"
+        raise ValueError(f"{directory} {what}; give the Global.output_dir of a training run")
+    text = (directory / "config.yaml").read_text(encoding="utf-8")
+    environment = directory / "env.json"
+    return Run(
+        directory.resolve().name,
+        directory,
+        parse(text, str(directory / "config.yaml")),
+        text,
+        json.loads(environment.read_text(encoding="utf-8")) if environment.is_file() else {},
+        _rows(directory / "metrics.jsonl"),
+        [_picture(path) for path in sorted((directory / "pictures").glob("step_*.png"))],
+    )
+
+
+def _rows(path: Path) -> Dict[str, List[Row]]:
+    by_split: Dict[str, List[Row]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+            split, step = row["split"], row["step"]
+        except (ValueError, KeyError, TypeError):
+            continue  # a line that a killed process did not finish
+        rows = by_split.setdefault(split, [])
+        while rows and rows[-1]["step"] >= step:  # the run went back to a checkpoint
+            rows.pop()
+        rows.append(row)
+    return by_split
+
+
+def _picture(path: Path) -> Picture:
+    step = path.stem.split("_")[-1]
+    with Image.open(path) as image:
+        rows = getattr(image, "text", {}).get(ROWS, "[]")
+    return Picture(int(step) if step.isdecimal() else 0, path, [str(name) for name in json.loads(rows)])

@@ -1,0 +1,332 @@
+"""The parts of a report, each as HTML. Whatever comes from a run's files passes through `escape`."""
+
+import base64
+import io
+import re
+from html import escape
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
+
+import numpy as np
+from PIL import Image
+
+from plsc.report import svg
+from plsc.report.examination import Examination, Example
+from plsc.report.runs import Run
+from plsc.yaml_tree import one_line
+
+_NAMES = {
+    "top1": "top-1 accuracy, %",
+    "top5": "top-5 accuracy, %",
+    "lr": "learning rate",
+    "grad_norm": "norm of the gradients",
+    "images_per_second": "throughput, images per second",
+}
+_ENGINE = ("lr", "grad_norm", "images_per_second", "skipped_steps", "data_wait")
+_MATRIX_CLASSES = 30
+_PAUSE = 60.0  # seconds between two lines of metrics that count as an interruption
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether a metric is a loss or an error."""
+    return "loss" in metric or "error" in metric or metric == "ece"
+
+
+def main_metric(run: Run) -> str:
+    """The evaluation metric that decides, `top1` if the config names none; empty if nothing was evaluated."""
+    rows = run.rows.get("eval", [])
+    wanted = (run.config.get("Global") or {}).get("monitor") or "top1"
+    names = [metric for split, metric in run.metrics() if split == "eval"]
+    return (wanted if wanted in names else names[0]) if rows and names else ""
+
+
+def best(run: Run, metric: str) -> Tuple[float, float]:
+    """The best value of an evaluation metric, and its epoch."""
+    epochs, values = run.series("eval", metric)
+    place = int(np.nanargmin(values) if lower_is_better(metric) else np.nanargmax(values))
+    return values[place], epochs[place]
+
+
+def seconds(run: Run) -> float:
+    """Time from the first line of metrics to the last, without pauses."""
+    times = np.sort([row["time"] for rows in run.rows.values() for row in rows if "time" in row])
+    gaps = np.diff(times)
+    if not len(gaps):
+        return 0.0
+    return float(gaps[gaps <= max(_PAUSE, 10 * float(np.median(gaps)))].sum())
+
+
+def duration(length: float) -> str:
+    """Seconds in words."""
+    if length < 90:
+        return f"{length:.0f} s"
+    return f"{length / 60:.1f} min" if length < 5400 else f"{length / 3600:.1f} h"
+
+
+def headline(runs: Sequence[Run]) -> str:
+    """The few numbers that somebody wants who has ten seconds."""
+    cards: List[Tuple[str, str]] = []
+    group = comparable(runs)[0]
+    metric = main_metric(group[0])
+    if metric:
+        value, name = (min if lower_is_better(metric) else max)((best(run, metric)[0], run.name) for run in group)
+        unit = "%" if metric.startswith("top") else ""
+        of = f"best of {len(group)}: {name}" if len(group) > 1 else name
+        cards.append((f"{svg.short(value)}{unit}", f"{_NAMES.get(metric, metric).split(',')[0]}, {of}"))
+    epochs, steps = sum(_last(run, "epoch") for run in runs), sum(int(_last(run, "step")) for run in runs)
+    where = f"in {len(runs)} runs, " if len(runs) > 1 else ""
+    cards.append((svg.short(epochs), f"epochs of training {where}{steps:,} steps"))
+    cards.append((duration(sum(map(seconds, runs))), "for training and evaluation"))
+    speeds = [value for run in runs for value in run.series("train", "images_per_second")[1]]
+    if speeds:
+        cards.append((svg.short(float(np.median(speeds))), "images per second, median"))
+    if runs[0].environment:
+        device, paddle, plsc = (str(runs[0].environment.get(key, "?")) for key in ("device", "paddle", "plsc"))
+        cards.append((device, f"Paddle {paddle}, plsc {plsc}"))
+    shown = "".join(f"<div><b>{escape(value)}</b><span>{escape(what)}</span></div>" for value, what in cards)
+    return f"<div class=cards>{shown}</div>"
+
+
+def _last(run: Run, key: str) -> float:
+    return float(max((row[key] for rows in run.rows.values() for row in rows[-1:]), default=0))
+
+
+def comparable(runs: Sequence[Run]) -> List[List[Run]]:
+    """Runs by task and deciding metric; the largest group of evaluated ones first."""
+    groups: Dict[Tuple[str, str], List[Run]] = {}
+    for run in runs:
+        groups.setdefault((run.kind, main_metric(run)), []).append(run)
+    return sorted(groups.values(), key=lambda group: (not main_metric(group[0]), -len(group)))
+
+
+def ranked(group: Sequence[Run]) -> List[Run]:
+    """Comparable runs, the best first."""
+    metric = main_metric(group[0])
+    if not metric:
+        return list(group)
+    return sorted(group, key=lambda run: best(run, metric)[0], reverse=not lower_is_better(metric))
+
+
+def results(runs: Sequence[Run]) -> str:
+    """Tables of the evaluations, the best run first; empty if nothing was evaluated."""
+    tables = [_result_table(group) for group in comparable(runs) if main_metric(group[0])]
+    return f"<h2 id=results>Results</h2>{''.join(tables)}" if tables else ""
+
+
+def _result_table(runs: Sequence[Run]) -> str:
+    metric = main_metric(runs[0])
+    others = list(dict.fromkeys(m for run in runs for s, m in run.metrics() if s == "eval" and m != metric))
+    top = 100.0 if metric.startswith("top") else max(abs(best(run, metric)[0]) for run in runs) or 1.0
+    rows = []
+    for run in ranked(runs):
+        value, epoch = best(run, metric)
+        width = max(100 * abs(value) / top, 1)
+        css = "n top" if not rows else "n"
+        last = [run.series("eval", name)[1][-1:] for name in (metric, *others)]
+        cells = [svg.short(epoch), *(svg.short(found[0]) if found else "–" for found in last)]
+        rows.append(
+            f"<tr><td class=wrap>{escape(run.name)}</td><td class='{css}'>{svg.short(value)}</td>"
+            f"<td class=bar><div style='width:{width:.1f}%;background:{svg.colour(list(runs).index(run))}'></div></td>"
+            + "".join(f"<td class=n>{cell}</td>" for cell in cells)
+            + "</tr>"
+        )
+    names = [f"best {metric}", "", "at epoch", f"last {metric}", *others]
+    header = "".join(f"<th class=n>{escape(name.replace('_', ' '))}</th>" for name in names)
+    return f"<div class=scroll><table><tr><th>{_title(runs[0])}</th>{header}</tr>{''.join(rows)}</table></div>"
+
+
+def _title(run: Run) -> str:
+    return escape(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", run.kind).capitalize())
+
+
+def curves(runs: Sequence[Run]) -> str:
+    """Everything that was measured over the epochs; runs of one task share their charts."""
+    parts = ["<h2 id=curves>Curves</h2><p class=soft>Thin lines: training. Thick lines with dots: evaluation.</p>"]
+    for group in comparable(runs):
+        own, engine = [], []
+        found = dict.fromkeys(metric for run in group for _, metric in run.metrics())
+        for metric in sorted(found, key=lambda metric: metric != main_metric(group[0])):
+            (engine if metric in _ENGINE else own).append(_chart(group, metric))
+        names = [run.name for run in group]
+        who = svg.legend(names) if len(group) > 1 else f"<p class=soft>{escape(names[0])}</p>"
+        parts.append(f"<h3 class=task>{_title(group[0])}</h3>{who}<div class=charts>{''.join(own)}</div>")
+        if engine:
+            more = "Learning rate, gradients and throughput"
+            parts.append(f"<details><summary>{more}</summary><div class=charts>{''.join(engine)}</div></details>")
+    return "".join(parts)
+
+
+def _chart(group: Sequence[Run], metric: str) -> str:
+    splits = dict.fromkeys(split for run in group for split, name in run.metrics() if name == metric)
+    lines = []
+    for split in sorted(splits, key=lambda split: split != "train"):  # evaluations on top
+        for number, run in enumerate(group):
+            thin = split == "train" and len(splits) > 1
+            lines.append(svg.Series(f"{run.name}, {split}", *run.series(split, metric), number, thin))
+    if not any(np.isfinite(np.asarray(line.y, dtype=float)).any() for line in lines):
+        return ""
+    name = _NAMES.get(metric, metric.replace("_", " "))
+    return f"<figure class=card><h3>{escape(name)}</h3>{svg.line_chart(lines, 'epoch', f'{name} by epoch')}</figure>"
+
+
+def pictures(run: Run, most: int = 6) -> str:
+    """The pictures that a run drew, from its first to its last; empty if it drew none."""
+    if not run.pictures:
+        return ""
+    chosen = np.unique(np.linspace(0, len(run.pictures) - 1, most).round().astype(int))
+    parts = []
+    for picture in (run.pictures[i] for i in chosen):
+        rows = "; rows: " + ", ".join(picture.rows) if picture.rows else ""
+        source = "data:image/png;base64," + base64.b64encode(picture.path.read_bytes()).decode()
+        parts.append(
+            f'<figure class="card strip"><img class=pixels src="{source}" alt="images of the run at this step">'
+            f"<figcaption>step {picture.step:,}{escape(rows)}</figcaption></figure>"
+        )
+    return f"<h2>Images over training: {escape(run.name)}</h2><div class=charts>{''.join(parts)}</div>"
+
+
+def examination(run: Run, found: Examination, unfolded: bool = True) -> str:
+    """What a run's network makes of images: confusions, confidence, examples, features; empty if nothing was found."""
+    cards = []
+    if found.matrix is not None:
+        cards += [_confusions(found), _calibration(found)]
+    if found.points is not None:
+        cards.append(_embedding(found))
+    examples = _examples("Wrong, and sure of it", found.worst) + _examples("Right, and sure of it", found.best)
+    notes = "".join(f"<p class=soft>{escape(note)}</p>" for note in found.notes)
+    if not (cards or examples or notes):
+        return ""
+    images = f"<p class=soft>{escape(found.images)}</p>" if found.images else ""
+    title = f"<summary><h2>What the network sees: {escape(run.name)}</h2></summary>"
+    body = f"{images}{notes}<div class=wide>{''.join(cards)}{examples}</div>"
+    return f"<details class=seen{' open' * unfolded}>{title}{body}</details>"
+
+
+def _confusions(found: Examination) -> str:
+    counts, classes = found.matrix, found.classes
+    wrong = counts * (1 - np.eye(len(classes), dtype=np.int64))
+    order = [divmod(int(place), len(classes)) for place in np.argsort(-wrong, axis=None)[:8]]
+    rows = "".join(
+        f"<tr><td class=wrap>{escape(classes[i])}</td><td class=wrap>{escape(classes[j])}</td>"
+        f"<td class=n>{int(wrong[i, j])}</td><td class=n>{wrong[i, j] / max(int(counts[i].sum()), 1):.1%}</td></tr>"
+        for i, j in order
+        if wrong[i, j]
+    )
+    accuracy = np.trace(counts) / max(int(counts.sum()), 1)
+    chart = ""
+    if len(classes) <= _MATRIX_CLASSES:
+        chart = svg.matrix(counts, classes, "images by class and predicted class")
+    header = "<tr><th>class</th><th>taken for</th><th class=n>images</th><th class=n>share</th></tr>"
+    table = f"<table>{header}{rows}</table>"
+    lists = f"<details><summary>Most frequent confusions</summary>{table}</details>" if rows else ""
+    lists += f"<details><summary>Accuracy of each class</summary>{class_table(found)}</details>"
+    return f"<figure class=card><h3>Confusions: {accuracy:.1%} right</h3>{chart}{lists}</figure>"
+
+
+def class_table(found: Examination) -> str:
+    """Accuracy of every class, the lowest first."""
+    totals, right = found.matrix.sum(axis=1), np.diag(found.matrix)
+    order = sorted(range(len(totals)), key=lambda i: right[i] / max(int(totals[i]), 1))
+    rows = "".join(
+        f"<tr><td class=wrap>{escape(found.classes[i])}</td><td class=n>{int(totals[i])}</td>"
+        f"<td class=n>{right[i] / max(int(totals[i]), 1):.1%}</td></tr>"
+        for i in order
+    )
+    return f"<table><tr><th>class</th><th class=n>images</th><th class=n>right</th></tr>{rows}</table>"
+
+
+def _calibration(found: Examination) -> str:
+    chart = svg.reliability(found.bins, "accuracy by confidence")
+    return (
+        f"<figure class=card><h3>Accuracy by confidence: off by {found.ece:.1f}% on average</h3>{chart}"
+        "<p class=soft>Bars below the dashed line: more confident than right. Faint bars hold few images. The number "
+        "is the expected calibration error.</p></figure>"
+    )
+
+
+def _embedding(found: Examination) -> str:
+    chart = svg.scatter(found.points, found.point_labels, found.classes, "features in two dimensions, by class")
+    shares = " and ".join(f"{share:.0%}" for share in found.explained)
+    return (
+        f"<figure class=card><h3>Features of the encoder</h3>{chart}<p class=soft>Mean of the patch tokens of "
+        f"{len(found.points):,} images along the two directions of largest variance ({shares} of it); a name stands at "
+        "the middle of its class.</p></figure>"
+    )
+
+
+def _examples(title: str, examples: Sequence[Example]) -> str:
+    if not examples:
+        return ""
+    figures = []
+    for one in examples:
+        said = f"{one.predicted}, {one.confidence:.0%}"
+        caption = said if one.label == one.predicted else f"{one.label}, taken for {said}"
+        small = " class=pixels" if max(one.image.shape[:2]) < 84 else ""
+        figures.append(
+            f'<figure title="{escape(one.file)}"><img{small} src="{png(one.image)}" alt="{escape(one.label)}">'
+            f"<figcaption>{escape(caption)}</figcaption></figure>"
+        )
+    return f"<section class=card><h3>{title}</h3><div class=thumbs>{''.join(figures)}</div></section>"
+
+
+def png(image: np.ndarray, largest: int = 160) -> str:
+    """uint8 (H, W, 3) as a data address, no larger than `largest` pixels a side."""
+    picture = Image.fromarray(image)
+    picture.thumbnail((largest, largest))
+    file = io.BytesIO()
+    picture.save(file, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def configs(runs: Sequence[Run]) -> str:
+    """What differs between the runs, and the whole of each config with the origin of its values."""
+    parts = ["<h2 id=configs>Configuration</h2>"]
+    flat = [dict(_leaves(run.config, "")) for run in runs]
+    if len(runs) > 1:
+        keys = [key for key in dict.fromkeys(k for one in flat for k in one) if _differs(key, flat)]
+        head = "".join(f"<th>{escape(run.name)}</th>" for run in runs)
+        rows = "".join(
+            f"<tr><td>{escape(key)}</td>" + "".join(f"<td class=wrap>{escape(_value(one, key))}</td>" for one in flat)
+            for key in keys
+        )
+        table = f"<div class=scroll><table><tr><th>key</th>{head}</tr>{rows}</table></div>"
+        parts.append(f"<details><summary>What differs between the runs ({len(keys)} keys)</summary>{table}</details>")
+    for run in runs:
+        lines = "\n".join(map(_config_line, run.config_text.splitlines()))
+        parts.append(f"<details><summary>{escape(run.name)}</summary><pre>{lines}</pre></details>")
+    return "".join(parts)
+
+
+def _config_line(line: str) -> str:
+    text, mark, origin = line.rpartition("  # ")
+    return f"{escape(text)}  <span class=soft># {escape(origin)}</span>" if mark else escape(line)
+
+
+def _leaves(node: Any, path: str) -> List[Tuple[str, Any]]:
+    if isinstance(node, Mapping):
+        return [leaf for key, value in node.items() for leaf in _leaves(value, f"{path}.{key}" if path else str(key))]
+    return [(path, node)]
+
+
+def _differs(key: str, flat: Sequence[Dict[str, Any]]) -> bool:
+    return any(one.get(key) != flat[0].get(key) or (key in one) != (key in flat[0]) for one in flat)
+
+
+def _value(flat: Dict[str, Any], key: str) -> str:
+    return one_line(flat[key]) if key in flat else "–"
+
+
+def environments(runs: Sequence[Run]) -> str:
+    """Where the runs ran; runs in the same environment are told once."""
+    groups: Dict[str, List[str]] = {}
+    for run in runs:
+        facts = {key: value for key, value in run.environment.items() if key not in ("command", "runtime")}
+        facts.update(run.environment.get("runtime", {}))
+        cells = ((escape(str(key)), escape(str(value))) for key, value in facts.items())
+        rows = "".join(f"<tr><th>{key}</th><td class=wrap>{value}</td></tr>" for key, value in cells)
+        groups.setdefault(rows, []).append(run.name)
+    parts = ["<h2 id=environment>Environment</h2>"]
+    for rows, names in groups.items():
+        parts.append(f"<details><summary>{escape(', '.join(names))}</summary><table>{rows}</table></details>")
+    commands = "\n".join(escape(" ".join(map(str, run.environment.get("command", [])))) for run in runs)
+    parts.append(f"<details><summary>Commands</summary><pre>{commands}</pre></details>")
+    return "".join(parts)

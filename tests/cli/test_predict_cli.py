@@ -1,0 +1,70 @@
+"""The verbs `predict` and `eval --details` on a real run."""
+
+import json
+
+import numpy as np
+import pytest
+
+
+def test_a_table(cli, toy_runs):
+    code, out, err = cli("predict", toy_runs.images / "val", "--checkpoint", toy_runs.classifier, "--topk", 1)
+    lines = out.splitlines()
+    assert code == 0 and err == "" and len(lines) == 12
+    assert lines[0].startswith(f"{toy_runs.images}/val/0/0.png  ") and lines[0].endswith("%")
+
+
+def test_json_in_batches_is_the_same_as_one_by_one(cli, toy_runs):
+    options = ["predict", toy_runs.images / "val", "--checkpoint", toy_runs.classifier, "--format", "json"]
+    rows = [json.loads(line) for line in cli(*options)[1].splitlines()]
+    single = [json.loads(line) for line in cli(*options, "--batch-size", 1)[1].splitlines()]
+    assert [row["file"] for row in rows] == [row["file"] for row in single]
+    assert set(rows[0]["predictions"][0]) == {"name", "index", "probability"}
+    for row, other in zip(rows, single):
+        probabilities = [[one["probability"] for one in found["predictions"]] for found in (row, other)]
+        assert np.allclose(*probabilities, atol=1e-5)
+
+
+def test_a_damaged_file_stops_no_other(cli, toy_runs, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    good = toy_runs.images / "val" / "0" / "0.png"
+    options = ["--checkpoint", toy_runs.classifier]
+    code, out, err = cli("predict", "bad.png", good, *options, "--format", "json")
+    first, second = map(json.loads, out.splitlines())
+    assert code == 1 and "is no image of a known format" in first["error"] and second["predictions"]
+    assert err == "1 file(s) could not be read\n"
+    assert "bad.png  cannot be read" in cli("predict", "bad.png", *options)[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["x.png"], "the following arguments are required: --checkpoint"),
+        (["x.png", "--checkpoint", "nowhere"], "nowhere does not exist"),
+        (["x.png", "--checkpoint", "RUN"], "x.png: there is no such file or folder"),
+        (["x.png", "--checkpoint", "RUN", "--topk", "0"], "--topk must be at least 1, got 0"),
+        (["x.png", "--checkpoint", "RUN", "--batch-size", "0"], "--batch-size must be at least 1, got 0"),
+        (["IMAGES", "--checkpoint", "PRETRAIN"], "a run of MaskedImageModeling, which does not classify"),
+        (["x.png", "--checkpoint", "RUN", "-o", "Model.head.num_classes=3"], "is of another model"),
+    ],
+)
+def test_mistakes_are_named(cli, toy_runs, arguments, message):
+    known = {"RUN": toy_runs.classifier, "PRETRAIN": toy_runs.pretrain, "IMAGES": toy_runs.images}
+    code, out, err = cli("predict", *(known.get(argument, argument) for argument in arguments))
+    assert code == 2 and message in err and "Traceback" not in err and out == ""
+
+
+def test_eval_in_detail(cli, toy_runs, tmp_path):
+    plain = json.loads(cli("eval", "--checkpoint", toy_runs.classifier)[1])
+    code, out, _ = cli("eval", "--checkpoint", toy_runs.classifier, "--details", "--json", "deep/found.json")
+    found = json.loads((tmp_path / "deep" / "found.json").read_text(encoding="utf-8"))
+    assert code == 0 and "class  images       %" in out and "ece" in out
+    assert {name: found["metrics"][name] for name in plain} == pytest.approx(plain)
+    matrix = np.array(found["confusion_matrix"])
+    assert matrix.sum() == 12 and 100 * np.trace(matrix) / 12 == pytest.approx(plain["top1"])
+    assert [one["images"] for one in found["classes"]] == [6, 6]
+    assert sum(one["images"] for one in found["calibration"]) == 12
+
+
+def test_details_of_what_does_not_classify(cli, toy_runs):
+    code, _, err = cli("eval", "--checkpoint", toy_runs.tokenizer, "--details")
+    assert code == 2 and "which does not classify; leave --details out" in err

@@ -1,0 +1,47 @@
+"""The verb `report` on real runs; what is on the page is tested in tests/report."""
+
+import pytest
+
+
+def test_a_run_wrote_its_own_report(toy_runs):
+    html = (toy_runs.classifier / "report.html").read_text(encoding="utf-8")
+    assert "Confusions:" in html and "Features of the encoder" in html
+    assert "configs/quickstart/scratch.yaml:" in html  # the origin of a value
+
+
+def test_runs_are_compared(cli, toy_runs, tmp_path):
+    runs = [toy_runs.tokenizer, toy_runs.pretrain, toy_runs.classifier]
+    code, out, err = cli("report", *runs, "--out", "deep/page.html", "--title", "Three runs")
+    html = (tmp_path / "deep" / "page.html").read_text(encoding="utf-8")
+    assert code == 0 and out.splitlines()[-1] == "deep/page.html" and err == ""
+    assert "<h1>Three runs</h1>" in html
+    assert "Images over training: pretrain" in html and "original, masked, tokenized, reconstructed" in html
+    assert "4 evaluation images" not in html and "12 of 12 evaluation images" in html
+
+
+def test_without_data_the_page_says_so(cli, toy_runs, tmp_path):
+    toy_runs.images.rename(toy_runs.images.with_name("elsewhere"))
+    try:
+        code, _, _ = cli("report", toy_runs.classifier, "--out", "page.html")
+    finally:
+        toy_runs.images.with_name("elsewhere").rename(toy_runs.images)
+    assert code == 0 and "cannot be shown" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_no_images_need_no_checkpoint(cli, toy_runs, tmp_path):
+    code, out, _ = cli("report", toy_runs.classifier, "--images", "0", "--out", "page.html")
+    assert code == 0 and out == "page.html\n"
+    assert "Confusions" not in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: RUN"),
+        (["nowhere"], "nowhere does not exist; give the Global.output_dir of a training run"),
+        (["nowhere", "--images", "-1"], "--images must be at least 0, got -1"),
+    ],
+)
+def test_mistakes_are_named(cli, arguments, message):
+    code, _, err = cli("report", *arguments)
+    assert code == 2 and message in err and "Traceback" not in err

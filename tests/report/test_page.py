@@ -1,0 +1,124 @@
+"""The page as a browser gets it. What it looks like has to be looked at."""
+
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from plsc.evaluation.classification import calibration_bins
+from plsc.report.examination import Examination, Example
+from plsc.report.page import page
+from plsc.report.runs import read_runs
+from tests.report.toys import HOSTILE, make_run
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+QUIET = ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+
+
+class Tags(HTMLParser):
+    """Collects tags and addresses, and checks that what is opened is closed."""
+
+    VOID = {"meta", "img", "br"}
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.seen, self.addresses, self.data = [], set(), [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.seen.add(tag)
+        self.addresses += [value for name, value in attributes if name in ("src", "href", "xlink:href", "srcset")]
+        assert not [name for name, _ in attributes if name.startswith("on")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.data.append(data)
+
+
+def examined(text="plain"):
+    confidence = np.array([0.9, 0.8, 0.7, 0.6])
+    points = np.random.default_rng(0).normal(size=(4, 2))
+    image = np.zeros((8, 8, 3), dtype=np.uint8)
+    return Examination(
+        f"4 images {text}",
+        [text, "b"],
+        np.array([[2, 1], [0, 1]]),
+        12.5,
+        calibration_bins(confidence, confidence > 0.65),
+        [Example(image, text, "b", 0.9, f"{text}.png")],
+        [Example(image, "b", "b", 0.8, "fine.png")],
+        points,
+        np.array([0, 0, 0, 1]),
+        [0.5, 0.25],
+        [text],
+    )
+
+
+def make_page(tmp_path, text="plain"):
+    runs = read_runs([make_run(tmp_path, "first", text=text), make_run(tmp_path, "second", text=text, best=80.0)])
+    for run in runs:
+        run.name += text
+    return page(runs, {run.name: examined(text) for run in runs}, title=text)
+
+
+def parsed(html):
+    tags = Tags()
+    tags.feed(html)
+    assert tags.open == []
+    return tags
+
+
+def test_everything_is_there_and_nothing_is_loaded(tmp_path):
+    html = make_page(tmp_path)
+    tags = parsed(html)
+    assert all(address.startswith(("data:image/png;base64,", "#")) for address in tags.addresses)
+    assert "http" not in html.replace("http-equiv", "") and "@import" not in html and "url(" not in html
+    text = " ".join(tags.data)
+    for part in ("90%", "Results", "Curves", "Images over training: firstplain", "Confusions: 75.0% right", "b, 80%",
+                 "plain, taken for b, 90%", "50% and 25% of it", "base.yaml:4", "What differs between the runs"):
+        assert part in text, part
+    assert html.index("<td class=wrap>firstplain") < html.index("<td class=wrap>secondplain")  # the better one first
+
+
+def test_no_name_becomes_markup(tmp_path):
+    html = make_page(tmp_path, HOSTILE)
+    tags = parsed(html)
+    assert "script" not in tags.seen
+    assert html.count("<script") == 0
+    assert "default-src 'none'" in html
+    assert " ".join(tags.data).count(HOSTILE) > 10
+
+
+def test_a_run_that_measured_nothing(tmp_path):
+    path = make_run(tmp_path, epochs=1)
+    (path / "metrics.jsonl").write_text("", encoding="utf-8")
+    parsed(page(read_runs([path])))
+
+
+def test_many_classes_have_no_matrix(tmp_path):
+    found = Examination("", [f"class {i}" for i in range(100)], np.eye(100, dtype=np.int64), 0.0, np.zeros((15, 3)))
+    assert "Accuracy of each class" in page(read_runs([make_run(tmp_path)]), {"run": found})
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize("width", [1280, 500])
+def test_a_browser_shows_it_without_complaint(tmp_path, width):
+    (tmp_path / "report.html").write_text(make_page(tmp_path), encoding="utf-8")
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", *QUIET]
+    command += ["--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},1500"]
+    command += ["--hide-scrollbars", f"--screenshot={tmp_path / 'shot.png'}", (tmp_path / "report.html").as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not re.search(r"CONSOLE", done.stderr), done.stderr
+    pixels = np.asarray(Image.open(tmp_path / "shot.png").convert("RGB"))
+    assert pixels.shape[1] == width
+    colours = np.unique(pixels.reshape(-1, 3), axis=0)
+    assert len(colours) > 50
+    assert (np.abs(pixels[:, :5].astype(int) - pixels[0, 0]).max()) < 5  # the margin is empty: nothing hangs out

@@ -1,0 +1,38 @@
+import json
+
+import pytest
+
+from plsc.report.runs import read_run, read_runs
+from tests.report.toys import make_run
+
+
+def test_a_run_is_read_with_its_pictures(tmp_path):
+    run = read_run(make_run(tmp_path))
+    assert run.kind == "Classification"
+    assert run.series("eval", "top1") == ([1, 2, 3, 4], [22.5, 45.0, 67.5, 90.0])
+    assert run.series("eval", "absent") == ([], [])
+    assert ("train", "images_per_second") in run.metrics()
+    assert [(picture.step, picture.rows) for picture in run.pictures] == [(10, ["plain"])]
+
+
+def test_what_a_resumed_run_repeated_is_there_once(tmp_path):
+    path = make_run(tmp_path)
+    with open(path / "metrics.jsonl", "a", encoding="utf-8") as file:
+        file.write(json.dumps({"step": 30, "epoch": 3, "split": "eval", "top1": 99.0}) + "\n")
+        file.write('{"step": 40, "split": "ev')
+    assert read_run(path).series("eval", "top1") == ([1, 2, 3], [22.5, 45.0, 99.0])
+
+
+def test_runs_of_one_name_are_told_apart(tmp_path):
+    paths = [make_run(tmp_path / folder) for folder in ("a", "b")]
+    assert [run.name for run in read_runs(paths)] == ["a/run", "b/run"]
+
+
+def test_mistakes(tmp_path):
+    with pytest.raises(ValueError, match="nowhere does not exist; give the Global.output_dir"):
+        read_run(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="is no run: it has no config.yaml and no metrics.jsonl"):
+        read_run(tmp_path)
+    path = make_run(tmp_path)
+    with pytest.raises(ValueError, match="named twice"):
+        read_runs([path, path / ".." / "run"])

@@ -1,0 +1,12 @@
+#!/usr/bin/env python
+"""The verb `plsc predict`, for those who run scripts from a checkout."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from plsc.cli import main  # noqa: E402
+
+if __name__ == "__main__":
+    sys.exit(main(["predict", *sys.argv[1:]]))
