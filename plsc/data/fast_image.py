@@ -9,11 +9,14 @@ from typing import Any, Callable, Optional, Tuple, Union
 import numpy as np
 from PIL import Image
 
-from plsc.data.images import ImageError, check_size, load_image
+from plsc.data.images import check_size, load_image
 
 Box = Tuple[int, int, int, int]  # left, top, right, bottom
 
-_JPEG = b"\xff\xd8\xff"
+_START, _END = b"\xff\xd8\xff", b"\xff\xd9"
+_SEQUENTIAL = (0xC0, 0xC1)  # frames whose rows are stored from top to bottom
+_OTHER_FRAMES = (0xC2, 0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0))
+_BLOCK = 16  # rows that are decoded together, at most
 _MUCH = 2.5  # times smaller: bilinear interpolation would leave pixels out
 _FILTERS = {
     Image.Resampling.NEAREST: "INTER_NEAREST",
@@ -139,6 +142,7 @@ class _Source:
         self.size = size if pixels is None else (pixels.shape[1], pixels.shape[0])
         self.path = path
         self.shrink = 1  # the decoded pixels are so many times smaller than `size`
+        self.rows = self.size[1]  # how many of the image's rows they hold
 
     def region(self, box: Box, size: Tuple[int, int]) -> np.ndarray:
         """The part in `box`, at least as large as `size` if that is not larger than the part."""
@@ -146,22 +150,50 @@ class _Source:
         for factor in (2, 4, 8):  # what the decoder does fast
             if (box[2] - box[0]) >= factor * size[0] and (box[3] - box[1]) >= factor * size[1]:
                 shrink = factor
-        if self.pixels is None or (self.data and shrink < self.shrink):
-            self.pixels, self.shrink = self._decode(shrink), shrink
         left, top, right, bottom = box
-        x, y = self.pixels.shape[1] / self.size[0], self.pixels.shape[0] / self.size[1]
+        if self.pixels is None or (self.data and (shrink < self.shrink or bottom > self.rows)):
+            self.pixels, self.shrink, self.rows = self._decode(shrink, bottom)
+        x, y = self.pixels.shape[1] / self.size[0], self.pixels.shape[0] / self.rows
         return self.pixels[round(top * y) : round(bottom * y), round(left * x) : round(right * x)]
 
-    def _decode(self, shrink: int) -> np.ndarray:
+    def _decode(self, shrink: int, rows: int) -> Tuple[np.ndarray, int, int]:
+        """Pixels, by how much they are smaller, and how many rows of the image they hold.
+
+        Like Pillow, this puts up with damage that the format can be read past; what it cannot read, Pillow judges.
+
+        Raises:
+            ImageError: If the file is damaged.
+        """
         import simplejpeg
 
-        width, height = (-(-length // shrink) for length in self.size)
+        rows = -(-rows // _BLOCK) * _BLOCK
+        data = shortened(self.data, rows) if rows < self.size[1] else None
+        if data is None:
+            data, rows = self.data, self.size[1]
+        width, height = (-(-length // shrink) for length in (self.size[0], rows))
         try:
-            return simplejpeg.decode_jpeg(self.data, "RGB", True, True, min_width=width, min_height=height)
-        except ValueError as error:
-            raise ImageError(
-                f"{self.path}: cannot be read as an image: {error}; if it is damaged, replace or remove it"
-            ) from error
+            pixels = simplejpeg.decode_jpeg(data, "RGB", True, True, min_width=width, min_height=height, strict=False)
+        except ValueError:
+            return np.asarray(load_image(self.path)), 1, self.size[1]
+        return pixels, shrink, rows
+
+
+def shortened(data: bytes, rows: int) -> Optional[bytes]:
+    """A JPEG file that says it has only its first `rows` rows, so that a decoder stops there.
+
+    The height is a field of the frame's header (ITU-T T.81, B.2.2).
+
+    Returns:
+        None if its rows are not stored in order.
+    """
+    at = 2
+    while at + 9 < len(data) and data[at] == 0xFF:
+        if data[at + 1] in _SEQUENTIAL:
+            return data[: at + 5] + rows.to_bytes(2, "big") + data[at + 7 :]  # marker, length (2), precision, height
+        if data[at + 1] in _OTHER_FRAMES:
+            return None
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return None
 
 
 def of_array(pixels: np.ndarray) -> FastImage:
@@ -185,11 +217,11 @@ def load_fast(path: str) -> FastImage:
         raise FileNotFoundError(f"{path}: there is no such file") from None
     except OSError as error:
         raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
-    if data[:3] == _JPEG:
+    if data.startswith(_START) and data.endswith(_END):  # Pillow knows what to make of a file that has no end
         try:
-            height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-        except ValueError:
-            colours = ""  # Pillow says what is wrong with it, or can read it
+            height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+        except (ValueError, KeyError):  # KeyError: colours sampled in a way that simplejpeg has no name for
+            colours = ""
         if colours in ("YCbCr", "RGB", "Gray"):
             check_size(path, width, height)
             return FastImage(_Source(None, data, (width, height), path))

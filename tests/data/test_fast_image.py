@@ -87,8 +87,31 @@ def test_a_large_photograph_is_decoded_no_larger_than_needed(folder, monkeypatch
     assert [pixels.shape for pixels in decoded] == [(300, 400, 3)]
     crop_and_resize(image, (0, 0, 1600, 1200), (112, 112), "bicubic")  # what is there is large enough
     assert len(decoded) == 1
-    crop_and_resize(image, (100, 100, 300, 300), (224, 224), "bicubic")
-    assert decoded[-1].shape == (1200, 1600, 3)
+    crop_and_resize(image, (100, 100, 300, 200), (224, 224), "bicubic")
+    assert decoded[-1].shape == (304, 1600, 3)  # at full size, down to the last row of the crop
+
+
+def test_rows_below_a_crop_are_not_decoded(folder, monkeypatch):
+    decoded = []
+    original = simplejpeg.decode_jpeg
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda *a, **k: decoded.append(original(*a, **k)) or decoded[-1])
+    image = load_fast(str(folder / "0.jpg"))
+    whole = np.asarray(load_fast(str(folder / "0.jpg"))).astype(int)
+    part = np.asarray(image.crop((100, 30, 400, 130)))
+    assert decoded[-1].shape == (144, 500, 3)  # whole rows of blocks
+    assert (whole[30:130, 100:400] == part).all()
+    np.asarray(image.crop((0, 0, 500, 140)))
+    assert len(decoded) == 2  # what is there is enough
+    np.asarray(image.crop((0, 200, 500, 300)))
+    assert decoded[-1].shape == (304, 500, 3)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}], ids=str)
+def test_a_low_crop_of_any_kind_of_jpeg(tmp_path, options):
+    (tmp_path / "a.jpg").write_bytes(encoded(smooth(200, 150), "JPEG", **options))
+    for box in [(10, 0, 90, 33), (10, 0, 90, 149), (10, 100, 90, 150)]:
+        exact = np.asarray(load_image(tmp_path / "a.jpg").crop(box)).astype(int)
+        assert np.abs(exact - np.asarray(load_fast(str(tmp_path / "a.jpg")).crop(box))).mean() < 3.5
 
 
 def test_the_file_is_decoded_once_for_two_crops(folder, monkeypatch):
