@@ -31,8 +31,8 @@ def load_image(path: Union[str, Path]) -> Image.Image:
         FileNotFoundError: If there is no such file.
         ImageError: If it cannot be decoded, naming the file and the reason.
     """
+    limit = pixel_limit()
     try:
-        limit = pixel_limit()
         with open(path, "rb") as file, Image.open(file, formats=_formats()) as image:
             check_size(path, *image.size, limit)
             image.load()
