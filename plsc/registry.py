@@ -59,7 +59,7 @@ class Registry:
         return decorate
 
     def __contains__(self, name: object) -> bool:
-        return name in self._components
+        return isinstance(name, str) and name in self._components
 
     def names(self) -> List[str]:
         """The registered names, sorted."""

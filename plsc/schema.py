@@ -133,11 +133,11 @@ class _Check:
             yield f"{origin}: {path}: expected {{name: ...}} of {_a(kind)}, got {got}"
             return
         name, place = node["name"], node.origins["name"]
-        if isinstance(name, str) and name in kind:
+        if name in kind:
             yield from self.arguments(node, kind.get(name), kind.parameters(name), path, place, kind)
             return
         hint = suggest_component(name, kind, REGISTRIES)
-        yield f"{place}: {path}.name: no {kind.kind} is called {name!r}; {hint}"
+        yield f"{place}: {path}.name: no {kind.kind} is called {name!r:.200}; {hint}"
         for key, value in node.items():  # what it would take is unknown, but not what its children take
             if is_node(value):
                 yield from self.node(value, kind, f"{path}.{key}", node.origins[key])

@@ -124,6 +124,16 @@ def test_shipped_configs_are_found_from_anywhere(files):
         load("configs/quickstart/pretrian.yaml")
 
 
+def test_bases_cannot_blow_up(files):
+    files(**{f"f{n}": f"_base_: [f{n - 1}.yaml, f{n - 1}.yaml]\n" for n in range(1, 40)}, f0="a: 1\n")
+    with pytest.raises(ConfigError, match="a config of more than 256 _base_ files, counted each time they are named"):
+        load("f39.yaml")
+    files(**{f"g{n}": f"_base_: g{n - 1}.yaml\n" for n in range(1, 2000)}, g0="a: 1\n")
+    with pytest.raises(ConfigError, match="more than 256 _base_ files"):
+        load("g1999.yaml")
+    assert load("g200.yaml") == {"a": 1}
+
+
 def test_what_is_shipped_is_looked_for_among_the_configs_only(files):
     files(mine="_base_: ../setup.py\n")
     assert (config_files.config_root() / "../setup.py").is_file()

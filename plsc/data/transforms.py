@@ -87,9 +87,9 @@ class RandomRegion:
     def _central(self, width: int, height: int) -> Region:
         wide, high = width, height
         if width / height < self.ratio[0]:
-            high = round(width / self.ratio[0])
+            high = max(1, round(width / self.ratio[0]))
         elif width / height > self.ratio[1]:
-            wide = round(height * self.ratio[1])
+            wide = max(1, round(height * self.ratio[1]))
         return (width - wide) // 2, (height - high) // 2, wide, high
 
 

@@ -50,7 +50,7 @@ class Schedule:
         global_batch_size: Images per optimizer step.
 
     Raises:
-        ValueError: If a rate is negative, or the warm-up is longer than the run.
+        ValueError: If a rate is negative or not finite, or the warm-up is longer than the run.
     """
 
     def __init__(
@@ -69,12 +69,16 @@ class Schedule:
                 "LRScheduler: learning_rate and warmup_start cannot be negative, "
                 f"got {learning_rate} and {warmup_start}"
             )
+        self.base = absolute_rate(learning_rate, scale, global_batch_size)
+        if not (math.isfinite(self.base) and math.isfinite(warmup_start)):
+            raise ValueError(
+                f"LRScheduler: learning_rate and warmup_start must be finite, got {learning_rate} and {warmup_start}"
+            )
         if not 0 <= warmup_epochs <= epochs:
             raise ValueError(
                 f"LRScheduler: warmup_epochs is {warmup_epochs:g}, but the run has {epochs:g} epochs; "
                 "shorten the warm-up or lengthen the run"
             )
-        self.base = absolute_rate(learning_rate, scale, global_batch_size)
         self.warmup_start = warmup_start
         self.warmup_both_ends = warmup_both_ends
         self.steps_per_epoch = steps_per_epoch
@@ -118,6 +122,8 @@ class WarmupCosine(Schedule):
         )
         if min_lr < 0:
             raise ValueError(f"LRScheduler: min_lr cannot be negative, got {min_lr}")
+        if not math.isfinite(min_lr):
+            raise ValueError(f"LRScheduler: min_lr must be finite, got {min_lr}")
         self.min_lr = min_lr
 
     def after_warmup(self, step: int) -> float:
@@ -130,7 +136,7 @@ class WarmupStep(Schedule):
 
     Args:
         milestones: Epochs at which the rate falls, ascending.
-        gamma: Its factor at each.
+        gamma: Its factor at each, in [0, 1].
     """
 
     def __init__(
@@ -152,6 +158,8 @@ class WarmupStep(Schedule):
         )
         if sorted(milestones) != list(milestones):
             raise ValueError(f"LRScheduler: milestones must ascend, got {list(milestones)}")
+        if not 0 <= gamma <= 1:
+            raise ValueError(f"LRScheduler: gamma must be in [0, 1], got {gamma}")
         self.milestones = list(milestones)
         self.gamma = gamma
 
