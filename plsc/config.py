@@ -68,8 +68,10 @@ def config_root() -> Path:
 
 
 def _shipped(path: Path) -> Optional[Path]:
+    if path.is_absolute() or ".." in path.parts:
+        return None
     candidate = config_root() / (Path(*path.parts[1:]) if path.parts[:1] == ("configs",) else path)
-    return candidate if candidate.is_file() and not path.is_absolute() else None
+    return candidate if candidate.is_file() else None
 
 
 def _near(path: Path) -> str:

@@ -8,6 +8,7 @@ Arrays are safetensors, the rest is JSON and YAML: nothing in a checkpoint can r
 
 import json
 import os
+import re
 import shutil
 import zlib
 from pathlib import Path
@@ -20,6 +21,7 @@ STATE = "state.json"
 CONFIG = "config.yaml"
 TEMPORARY = ".tmp-"
 POINTERS = ("latest", "best")
+_STEP = re.compile(r"step_[0-9]{1,20}")
 
 
 class CheckpointError(ValueError):
@@ -96,7 +98,7 @@ def keep_last(directory: Path, count: int) -> None:
 
 def checkpoints(directory: Path) -> List[Path]:
     """The checkpoint directories of a run, oldest first, whole or not."""
-    found = [path for path in directory.glob("step_*") if path.is_dir() and path.name[5:].isdecimal()]
+    found = [path for path in directory.glob("step_*") if path.is_dir() and _STEP.fullmatch(path.name)]
     return sorted(found, key=lambda path: int(path.name[5:]))
 
 
@@ -113,7 +115,7 @@ def resolve(path: Union[str, Path]) -> Path:
         target = _pointed(path)
         if target is None:
             raise CheckpointError(
-                f"{path} names {path.read_text(encoding='utf-8').strip()}, which is no checkpoint any more; "
+                f"{path} names {_pointed_name(path)}, which is no checkpoint any more; "
                 f"there {_listed(path.parent)}"
             )
         return target
@@ -152,10 +154,11 @@ def read_state(path: Path) -> Dict[str, Any]:
     """
     try:
         state = json.loads((path / STATE).read_text(encoding="utf-8"))
-        version, files = int(state["format"]), dict(state["files"])
+        version, _ = int(state["format"]), int(state["step"])
+        files = {name: _described(name, said) for name, said in state["files"].items()}
     except KeyError as error:
         raise CheckpointError(f"{path} is no checkpoint of plsc: its {STATE} has no {error}") from None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise CheckpointError(f"{path} is no whole checkpoint: {STATE} cannot be read ({error})") from None
     if version > FORMAT:
         raise CheckpointError(f"{path} was written by a newer plsc (format {version}); update plsc to read it")
@@ -165,6 +168,13 @@ def read_state(path: Path) -> Dict[str, Any]:
         if (path / name).stat().st_size != expected["size"]:
             raise CheckpointError(f"{path} is damaged: {name} has been cut off or changed; use an older checkpoint")
     return state
+
+
+def _described(name: str, said: Mapping[str, int]) -> Dict[str, int]:
+    """What state.json says about one of the files beside it."""
+    if Path(name).name != name:
+        raise ValueError(f"it names {name!r}, which is no file beside it")
+    return {"size": int(said["size"]), "crc32": int(said["crc32"])}
 
 
 def check_content(path: Path, state: Mapping[str, Any]) -> None:
@@ -179,10 +189,18 @@ def check_content(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def _pointed(pointer: Path) -> Optional[Path]:
+    """The checkpoint beside `pointer` that it names; None if it names none."""
+    name = _pointed_name(pointer)
+    target = pointer.parent / name
+    return target if _STEP.fullmatch(name) and (target / STATE).is_file() else None
+
+
+def _pointed_name(pointer: Path) -> str:
+    """What `latest` or `best` says, at most 200 letters of it; empty if there is no such file."""
     if not pointer.is_file():
-        return None
-    target = pointer.parent / Path(pointer.read_text(encoding="utf-8").strip()).name
-    return target if (target / STATE).is_file() else None
+        return ""
+    with open(pointer, "rb") as file:
+        return file.read(200).decode("utf-8", "replace").strip()
 
 
 def _listed(directory: Path) -> str:
@@ -223,8 +241,29 @@ def _flush(path: Path) -> None:
 
 
 def read_arrays(path: Path, part: str) -> Optional[Dict[str, np.ndarray]]:
-    """The arrays of one part of a checkpoint, `model`, `optimizer` or `ema`; None if it does not have it."""
+    """The arrays of one part of a checkpoint, `model`, `optimizer` or `ema`; None if it does not have it.
+
+    Raises:
+        CheckpointError: If its file is damaged.
+    """
+    file = path / f"{part}.safetensors"
+    return read_safetensors(file) if file.is_file() else None
+
+
+def read_safetensors(file: Path) -> Dict[str, np.ndarray]:
+    """The arrays of a safetensors file.
+
+    Raises:
+        CheckpointError: If it is damaged, or holds numbers of a type that numpy does not have.
+    """
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    file = path / f"{part}.safetensors"
-    return load_file(file) if file.is_file() else None
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise CheckpointError(f"{file} is damaged: {error}") from None
+    except Exception as error:  # noqa: BLE001 - which one depends on the version of safetensors
+        raise CheckpointError(
+            f"{file} holds numbers of a type that numpy does not have ({error}); save them as float32"
+        ) from None

@@ -124,6 +124,15 @@ def test_shipped_configs_are_found_from_anywhere(files):
         load("configs/quickstart/pretrian.yaml")
 
 
+def test_what_is_shipped_is_looked_for_among_the_configs_only(files):
+    files(mine="_base_: ../setup.py\n")
+    assert (config_files.config_root() / "../setup.py").is_file()
+    with pytest.raises(ConfigError, match="there is no file"):
+        load("mine.yaml")
+    with pytest.raises(ConfigError, match="no such config file"):
+        load("configs/../setup.py")
+
+
 def test_a_config_outside_the_repository_can_build_on_a_shipped_one(files):
     files(mine="_base_: configs/_base_/runtime.yaml\nGlobal: {seed: 7}")
     assert load("mine.yaml")["Global"]["seed"] == 7

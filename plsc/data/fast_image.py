@@ -9,7 +9,7 @@ from typing import Any, Callable, Optional, Tuple, Union
 import numpy as np
 from PIL import Image
 
-from plsc.data.images import check_size, load_image
+from plsc.data.images import ImageError, check_size, load_image, pixel_limit
 
 Box = Tuple[int, int, int, int]  # left, top, right, bottom
 
@@ -223,7 +223,7 @@ def load_fast(path: str) -> FastImage:
         except (ValueError, KeyError):  # KeyError: colours sampled in a way that simplejpeg has no name for
             colours = ""
         if colours in ("YCbCr", "RGB", "Gray"):
-            check_size(path, width, height)
+            check_size(path, width, height, pixel_limit())
             return FastImage(_Source(None, data, (width, height), path))
     return of_array(np.asarray(load_image(path)))
 

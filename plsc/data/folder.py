@@ -176,6 +176,9 @@ def _listed_folders(folder: Path, class_list: str) -> List[str]:
     names = [line.strip() for line in lines if line.strip()]
     if not names:
         raise ValueError(f"class_list: {class_list} is empty; it needs one class folder a line")
+    outside = [name for name in names if not is_inside(name, folder)]
+    if outside:
+        raise ValueError(f"class_list: {class_list} names {_some(outside)}, which leads out of {folder}")
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise ValueError(f"class_list: {class_list} names {_some(repeated)} more than once")
@@ -185,6 +188,14 @@ def _listed_folders(folder: Path, class_list: str) -> List[str]:
             f"{folder}: {len(missing)} of {len(names)} classes of {class_list} have no folder: {_some(missing)}"
         )
     return names
+
+
+def is_inside(path: str, root: Path) -> bool:
+    """Whether a path, relative to `root` or absolute, stays in it; links are not followed, they are the root's own."""
+    if not os.path.isabs(path) and ".." not in path:
+        return True
+    top = os.path.abspath(root)
+    return os.path.commonpath([top, os.path.abspath(os.path.join(top, path))]) == top
 
 
 def _flatten(by_class: Dict[str, List[str]]) -> Tuple[List[str], List[int]]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import List, Optional, Tuple
 
-from plsc.data.folder import Decoder, ImageFiles
+from plsc.data.folder import Decoder, ImageFiles, is_inside
 from plsc.registry import DATASETS
 
 
@@ -12,7 +12,7 @@ class ListFile(ImageFiles):
     """Images named in a text file, one `path label` or one `path` a line.
 
     If the first line ends in a whole number, every line has a label. Paths may contain spaces; empty lines do not
-    count.
+    count. No path may lead out of `root`.
 
     Args:
         root: Folder that the paths are relative to.
@@ -20,12 +20,13 @@ class ListFile(ImageFiles):
         decoder: `pillow`: pixels as the reference has them; `fast`: several times faster, slightly other pixels.
 
     Raises:
-        ValueError: If the file cannot be read or is empty, or a line has no path, no label, or one label too many;
-            the message names the line.
+        ValueError: If the file cannot be read or is empty, or a line has no path, a path out of `root`, no label, or
+            one label too many; the message names the line.
     """
 
     def __init__(self, root: str, list_file: str, decoder: Decoder = "pillow") -> None:
         rows = _read(list_file)
+        folder = Path(root).expanduser()
         labelled = _split(rows[0][1])[1] is not None
         paths: List[str] = []
         labels: List[int] = []
@@ -37,8 +38,9 @@ class ListFile(ImageFiles):
                 raise ValueError(
                     f"{list_file}:{number}: {text!r} ends in a label, but line {rows[0][0]} has none; give all or none"
                 )
+            if not is_inside(path, folder):
+                raise ValueError(f"{list_file}:{number}: {path!r} leads out of the root {root}; move it, or set root")
             paths.append(path)
-        folder = Path(root).expanduser()
         if not labelled:
             super().__init__(folder, paths, decoder=decoder)
             return

@@ -30,5 +30,5 @@ def examine_or_say_why_not(config: Config, task: Task, most_images: int = 2000) 
 def write(path: Path, html: str) -> Path:
     """Writes the page and the folders it needs; returns its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(html, encoding="utf-8")
+    path.write_text(html, encoding="utf-8", errors="replace")  # names of files need not be text
     return path

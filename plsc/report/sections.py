@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 import re
 from html import escape
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
@@ -11,7 +12,7 @@ from PIL import Image
 
 from plsc.report import svg
 from plsc.report.examination import Examination, Example
-from plsc.report.runs import Run
+from plsc.report.runs import Run, section
 from plsc.yaml_tree import one_line
 
 _NAMES = {
@@ -34,7 +35,7 @@ def lower_is_better(metric: str) -> bool:
 def main_metric(run: Run) -> str:
     """The evaluation metric that decides, `top1` if the config names none; empty if nothing was evaluated."""
     rows = run.rows.get("eval", [])
-    wanted = (run.config.get("Global") or {}).get("monitor") or "top1"
+    wanted = section(run.config, "Global").get("monitor") or "top1"
     names = [metric for split, metric in run.metrics() if split == "eval"]
     return (wanted if wanted in names else names[0]) if rows and names else ""
 
@@ -42,7 +43,8 @@ def main_metric(run: Run) -> str:
 def best(run: Run, metric: str) -> Tuple[float, float]:
     """The best value of an evaluation metric, and its epoch."""
     epochs, values = run.series("eval", metric)
-    place = int(np.nanargmin(values) if lower_is_better(metric) else np.nanargmax(values))
+    known = np.nan_to_num(values, nan=math.inf if lower_is_better(metric) else -math.inf, posinf=None, neginf=None)
+    place = int(np.argmin(known) if lower_is_better(metric) else np.argmax(known))
     return values[place], epochs[place]
 
 
@@ -284,10 +286,8 @@ def configs(runs: Sequence[Run]) -> str:
     if len(runs) > 1:
         keys = [key for key in dict.fromkeys(k for one in flat for k in one) if _differs(key, flat)]
         head = "".join(f"<th>{escape(run.name)}</th>" for run in runs)
-        rows = "".join(
-            f"<tr><td>{escape(key)}</td>" + "".join(f"<td class=wrap>{escape(_value(one, key))}</td>" for one in flat)
-            for key in keys
-        )
+        cells = {key: "".join(f"<td class=wrap>{escape(_value(one, key))}</td>" for one in flat) for key in keys}
+        rows = "".join(f"<tr><td>{escape(key)}</td>{values}</tr>" for key, values in cells.items())
         table = f"<div class=scroll><table><tr><th>key</th>{head}</tr>{rows}</table></div>"
         parts.append(f"<details><summary>What differs between the runs ({len(keys)} keys)</summary>{table}</details>")
     for run in runs:
