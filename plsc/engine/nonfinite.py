@@ -13,7 +13,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from plsc import distributed
+from plsc import distributed, storage
 from plsc.checkpoint.store import snapshot
 from plsc.tasks.base import Batch
 
@@ -97,9 +97,7 @@ class NonFinitePolicy:
             np.savez(mine / f"batch_{number}.npz", **{key: value.numpy() for key, value in batch.items()})
         (mine / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         if distributed.is_main():
-            from safetensors.numpy import save_file
-
-            save_file(snapshot(trainer.task.state_dict()), folder / WEIGHTS)
+            storage.write_arrays(folder / WEIGHTS, snapshot(trainer.task.state_dict()))
             (folder / CONFIG).write_text(self.config_text, encoding="utf-8")
         return folder
 
