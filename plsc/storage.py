@@ -6,8 +6,10 @@
 Arrays are safetensors, the rest is JSON and YAML: nothing in a checkpoint can run code.
 """
 
+import errno
 import json
 import os
+import re
 import shutil
 import zlib
 from pathlib import Path
@@ -101,7 +103,8 @@ def write_arrays(file: Path, arrays: Mapping[str, np.ndarray], metadata: Optiona
     try:
         save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, file, metadata)
     except SafetensorError as error:
-        raise OSError(f"{file.name}: {error}") from error
+        number = re.search(r"os error (\d+)", str(error))
+        raise OSError(int(number.group(1)) if number else errno.EIO, f"{file.name}: {error}") from error
 
 
 def point(directory: Path, pointer: str, target: Path) -> None:
