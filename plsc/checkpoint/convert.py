@@ -185,9 +185,7 @@ def _side_lengths(encoder: Mapping[str, Any], key: str, default: int) -> Tuple[i
 
 
 def _save_safetensors(arrays: Arrays, path: Path, metadata: Dict[str, str]) -> int:
-    from safetensors.numpy import save_file
-
-    save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, path, metadata)
+    storage.write_arrays(path, arrays, metadata)
     return len(arrays)
 
 
