@@ -11,7 +11,7 @@ PACKAGE = ROOT / "plsc"
 
 # From the bottom up: a file imports from its own layer and those below it.
 LAYERS = [
-    ["registry", "config", "runtime", "distributed", "settings", "schema", "suggest", "typecheck", "yaml_tree"]
+    ["checks", "registry", "config", "runtime", "distributed", "settings", "schema", "suggest", "typecheck", "yaml_tree"]
     + ["plugins", "safe_pickle", "storage", "watchdog", "jobs", "sweep"],
     ["nn"],
     ["models", "tokenizers", "losses", "masking", "data", "optim"],
