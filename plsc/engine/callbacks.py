@@ -90,6 +90,13 @@ class ProgressLog(Callback):
         self._since = time.perf_counter()
 
 
+def restart_clock(trainer: Trainer) -> None:
+    """For callbacks, after work that takes time and is not training: it would count as slow steps."""
+    for callback in trainer.callbacks:
+        if isinstance(callback, ProgressLog):
+            callback.restart_clock()
+
+
 _APART = ("lr", "images_per_second", "data_wait")
 
 
@@ -132,9 +139,7 @@ class Evaluation(Callback):
         if self.ema is not None:
             with self.ema.swap(trainer.task):
                 trainer.evaluation = self._measure(trainer, "eval_ema", trainer.stop_if_asked)
-        for callback in trainer.callbacks:
-            if isinstance(callback, ProgressLog):
-                callback.restart_clock()
+        restart_clock(trainer)
 
     def _measure(self, trainer: Trainer, split: str, on_batch: Callable[[], None]) -> Dict[str, float]:
         results = self.run(on_batch=on_batch)
@@ -197,6 +202,7 @@ class Pictures(Callback):
         if (due or trainer.finished) and distributed.is_main():
             pictures = draw(trainer, self.count)
             trainer.log.pictures(trainer.step, pictures)
+            restart_clock(trainer)
 
 
 def draw(trainer: Trainer, count: int) -> Dict[str, np.ndarray]:

@@ -9,9 +9,10 @@ from paddle.nn import functional as F
 
 from plsc import registry
 from plsc.data.loader import DataLoader
+from plsc.data.subset import EveryKth
 from plsc.engine.build import build_list
 from plsc.evaluation.classification import calibration_bins, calibration_error, confusion_matrix, principal_components
-from plsc.nn.utils import set_training
+from plsc.nn.utils import inference
 from plsc.report.examination import Examination, Example
 from plsc.schema import read_settings
 from plsc.tasks.base import Batch, Task
@@ -47,18 +48,14 @@ def examine(config: Config, task: Task, most_images: int = 2000, examples: int =
     """
     split = "Eval" if config["DataLoader"].get("Eval") is not None else "Train"
     try:
-        dataset = _EveryKth(registry.DATASETS.build(config["DataLoader"][split]["dataset"]), most_images)
+        dataset = EveryKth(registry.DATASETS.build(config["DataLoader"][split]["dataset"]), most_images)
     except (ValueError, OSError, ImportError) as error:
         return Examination(notes=[f"The images of DataLoader.{split} cannot be shown: {error}"])
     names = getattr(dataset.whole, "classes", None)
     if names is None:
         return Examination(notes=[f"The images of DataLoader.{split} have no classes, so there is nothing to compare."])
-    was_training = task.training
-    set_training(task, False)
-    try:
+    with inference(task):
         seen = _show(config, split, task, dataset)
-    finally:
-        set_training(task, was_training)
     images = f"{len(dataset):,} of {len(dataset.whole):,} {'evaluation' if split == 'Eval' else 'training'} images."
     found = Examination(images=images, classes=list(map(str, names)))
     labels = seen.all("labels")
@@ -66,20 +63,6 @@ def examine(config: Config, task: Task, most_images: int = 2000, examples: int =
         _judge(found, seen, labels, config, split, dataset, examples)
         _map_features(found, seen, labels)
     return found
-
-
-class _EveryKth:
-    """A dataset with at most `most` of the images of another, spread evenly."""
-
-    def __init__(self, whole: Any, most: int) -> None:
-        self.whole = whole
-        self.chosen = np.unique(np.linspace(0, len(whole) - 1, min(most, len(whole))).round().astype(int))
-
-    def __len__(self) -> int:
-        return len(self.chosen)
-
-    def __getitem__(self, place: int) -> Dict[str, Any]:
-        return self.whole[int(self.chosen[place])]
 
 
 def _loader(config: Config, split: str, dataset: Any) -> DataLoader:
