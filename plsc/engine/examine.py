@@ -11,7 +11,8 @@ from plsc import registry
 from plsc.data.loader import DataLoader
 from plsc.data.subset import EveryKth
 from plsc.engine.build import build_list
-from plsc.evaluation.classification import calibration_bins, calibration_error, confusion_matrix, principal_components
+from plsc.evaluation.classification import calibration_bins, calibration_error, confusion_matrix
+from plsc.evaluation.embedding import embed
 from plsc.nn.utils import inference
 from plsc.report.examination import Examination, Example
 from plsc.schema import read_settings
@@ -35,7 +36,9 @@ class _Seen:
         return np.concatenate(parts) if parts else None
 
 
-def examine(config: Config, task: Task, most_images: int = 2000, examples: int = 12) -> Examination:
+def examine(
+    config: Config, task: Task, most_images: int = 2000, examples: int = 12, embedding: str = "tsne"
+) -> Examination:
     """Confusions, confidence, examples and features of a task on labelled images.
 
     The images are those of `DataLoader.Eval`, or of `DataLoader.Train` if there is no evaluation set.
@@ -45,6 +48,7 @@ def examine(config: Config, task: Task, most_images: int = 2000, examples: int =
         task: With its weights. It comes back in the mode in which it came.
         most_images: If the set has more, every k-th is shown.
         examples: Number of wrong and of right images to keep.
+        embedding: How features become points, see plsc.evaluation.embedding; `pca` where that is not installed.
     """
     split = "Eval" if config["DataLoader"].get("Eval") is not None else "Train"
     try:
@@ -61,7 +65,7 @@ def examine(config: Config, task: Task, most_images: int = 2000, examples: int =
     labels = seen.all("labels")
     if labels is not None:
         _judge(found, seen, labels, config, split, dataset, examples)
-        _map_features(found, seen, labels)
+        _map_features(found, seen, labels, embedding)
     return found
 
 
@@ -152,10 +156,14 @@ def _of_each_class(order: np.ndarray, labels: np.ndarray, count: int) -> np.ndar
     return order[np.argsort(ranks, kind="stable")[:count]] if len(order) else order
 
 
-def _map_features(found: Examination, seen: _Seen, labels: np.ndarray) -> None:
+def _map_features(found: Examination, seen: _Seen, labels: np.ndarray, embedding: str) -> None:
     features = seen.all("features")
     if features is None or len(features) < 3 or features.shape[1] < 2:
         return
-    points, shares = principal_components(features)
-    kept = np.unique(np.linspace(0, len(points) - 1, min(len(points), _MOST_POINTS)).astype(int))
-    found.points, found.point_labels, found.explained = points[kept], labels[kept], [float(share) for share in shares]
+    kept = np.unique(np.linspace(0, len(features) - 1, min(len(features), _MOST_POINTS)).astype(int))
+    try:
+        found.points, found.embedding = embed(features[kept], embedding)
+    except ImportError as error:
+        found.notes.append(f"The features are shown along their main directions: {error}.")
+        found.points, found.embedding = embed(features[kept], "pca")
+    found.point_labels = labels[kept]
