@@ -12,6 +12,7 @@ from plsc.engine.trainer import Callback, Trainer
 from plsc.registry import CALLBACKS
 
 TOO_MUCH_WAITING, WORTH_SHOWING = 0.2, 0.02  # shares of the time
+MOST_IN_LINE = 12  # results of an evaluation
 
 
 class ProgressLog(Callback):
@@ -143,8 +144,10 @@ class Evaluation(Callback):
 
     def _measure(self, trainer: Trainer, split: str, on_batch: Callable[[], None]) -> Dict[str, float]:
         results = self.run(on_batch=on_batch)
-        text = "  ".join(f"{name} {value:.4g}" for name, value in results.items())
-        trainer.log.record(split, trainer.step, trainer.epoch, results, f"{split} at epoch {trainer.epoch:.2f}: {text}")
+        text = "  ".join(f"{name} {value:.4g}" for name, value in list(results.items())[:MOST_IN_LINE])
+        more = f"  and {len(results) - MOST_IN_LINE} more in metrics.jsonl" if len(results) > MOST_IN_LINE else ""
+        line = f"{split} at epoch {trainer.epoch:.2f}: {text}{more}"
+        trainer.log.record(split, trainer.step, trainer.epoch, results, line)
         return results
 
 

@@ -124,7 +124,7 @@ def _judge(
     found: Examination, seen: _Seen, labels: np.ndarray, config: Config, split: str, dataset: Any, examples: int
 ) -> None:
     probabilities = seen.all("probabilities")
-    if probabilities is None or probabilities.shape[1] < len(found.classes):
+    if probabilities is None or probabilities.ndim != 2 or probabilities.shape[1] < len(found.classes):
         return
     found.classes += [str(number) for number in range(len(found.classes), probabilities.shape[1])]
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)

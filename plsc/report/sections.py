@@ -149,7 +149,8 @@ def results(runs: Sequence[Run]) -> str:
 
 def _result_table(runs: Sequence[Run]) -> str:
     metric = main_metric(runs[0])
-    others = list(dict.fromkeys(m for run in runs for s, m in run.metrics() if s == _deciding(run) and m != metric))
+    names = dict.fromkeys(name for run in runs for split, name in run.metrics() if split == _deciding(run))
+    others = [name for name in names if name != metric and not _is_detail(name, metric)]
     top = 100.0 if _in_percent(metric) else max(abs(best(run, metric)[0]) for run in runs) or 1.0
     rows, compared = [], len(runs) > 1
     for run in ranked(runs):
@@ -168,7 +169,28 @@ def _result_table(runs: Sequence[Run]) -> str:
     short, *shorts = (_SHORT.get(name, name_of(name)) for name in (metric, *others))
     names = [f"best {short}", *[""] * compared, "at epoch", f"last {short}", *shorts]
     header = "".join(f"<th class=n>{escape(name)}</th>" for name in names)
-    return f"<div class=scroll><table><tr><th>{_title(runs[0])}</th>{header}</tr>{''.join(rows)}</table></div>"
+    details = "".join(_details(run, metric) for run in ranked(runs))
+    return f"<div class=scroll><table><tr><th>{_title(runs[0])}</th>{header}</tr>{''.join(rows)}</table></div>{details}"
+
+
+def _is_detail(name: str, metric: str) -> bool:
+    """Whether a metric is another for one part of the network: `top1 cls, rate 0.1` of `top1`."""
+    return name.startswith(f"{metric} ")
+
+
+def _details(run: Run, metric: str) -> str:
+    """A metric's last values for each part of a network, the best first; empty if there are none."""
+    last = run.rows.get(_deciding(run), [{}])[-1]
+    found = [(name, value) for name, value in last.items() if _is_detail(name, metric)]
+    if not found:
+        return ""
+    found.sort(key=lambda item: item[1], reverse=not lower_is_better(metric))
+    rows = "".join(
+        f"<tr><td class=wrap>{escape(name[len(metric) + 1 :])}</td><td class=n>{svg.short(value)}</td></tr>"
+        for name, value in found
+    )
+    title = f"{name_of(metric)}, of each of the {len(found)} parts of {run.name}"
+    return f"<details><summary>{escape(title)}</summary><table>{rows}</table></details>"
 
 
 def _title(run: Run) -> str:
@@ -183,8 +205,9 @@ def curves(runs: Sequence[Run]) -> str:
     ]
     for group in comparable(runs):
         own, engine = [], []
-        found = dict.fromkeys(metric for run in group for _, metric in run.metrics())
-        for metric in sorted(found, key=lambda metric: metric != main_metric(group[0])):
+        main = main_metric(group[0])
+        found = dict.fromkeys(name for run in group for _, name in run.metrics() if not _is_detail(name, main))
+        for metric in sorted(found, key=lambda metric: metric != main):
             (engine if metric in _ENGINE else own).append(_chart(group, metric))
         names = [run.name for run in group]
         who = svg.legend(names) if len(group) > 1 else f"<p class=soft>{escape(names[0])}</p>"
