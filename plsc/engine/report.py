@@ -20,10 +20,12 @@ def report_own(config: Config, task: Task, directory: Path) -> Path:
     return write(directory / FILE, page([run], {run.name: examine_or_say_why_not(config, task)}))
 
 
-def examine_or_say_why_not(config: Config, task: Task, most_images: int = 2000) -> Examination:
+def examine_or_say_why_not(
+    config: Config, task: Task, most_images: int = 2000, embedding: str = "tsne"
+) -> Examination:
     """`examine`; a problem with data or network becomes a note: no run fails because of its report."""
     try:
-        return examine(config, task, most_images)
+        return examine(config, task, most_images, embedding=embedding)
     except (ValueError, OSError, RuntimeError, NotImplementedError) as error:
         return Examination(notes=[f"Its network cannot be shown images: {error}"])
 

@@ -25,7 +25,7 @@ class Optimizer:
 
     Args:
         model: The task; its trainable parameters are optimised. With `layer_decay` it must have
-            `layer_index(name)` and `num_layers`.
+            `layer_index(name)` and `num_layers`; it may have `lr_scale(name)`, a factor of the learning rate.
         weight_decay: Of matrices; biases and vectors are not decayed.
         layer_decay: Factor of the learning rate from one depth to the one before it; None: one rate.
         no_weight_decay: Patterns of names that are not decayed either, such as `*.cls_token`.
@@ -67,6 +67,7 @@ class Optimizer:
             layer_decay,
             getattr(model, "layer_index", None),
             getattr(model, "num_layers", None),
+            getattr(model, "lr_scale", None),
         )
 
     def paddle_groups(self) -> List[Dict[str, Any]]:
