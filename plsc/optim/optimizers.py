@@ -163,6 +163,9 @@ class AdamW(Optimizer):
     """Adam with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101), as torch.optim.AdamW computes it.
 
     Args:
+        beta1: Share of itself that the running mean of the gradients keeps in a step.
+        beta2: Likewise, of their squares.
+        epsilon: Added to the root of those squares.
         weight_decay_end: Weight decay moves to this value along half a cosine; None: it stays.
     """
 
@@ -248,7 +251,12 @@ class AdamW(Optimizer):
 
 @OPTIMIZERS.register()
 class SGD(Optimizer):
-    """Stochastic gradient descent with momentum, as torch.optim.SGD computes it."""
+    """Stochastic gradient descent with momentum, as torch.optim.SGD computes it.
+
+    Args:
+        momentum: Share of itself that the running update keeps in a step.
+        nesterov: Whether to look ahead by that update (Nesterov's momentum).
+    """
 
     def __init__(
         self,
@@ -269,7 +277,12 @@ class SGD(Optimizer):
 
 @OPTIMIZERS.register()
 class LARS(Optimizer):
-    """Layer-wise adaptive rate scaling over SGD with momentum, for linear probes with large batches."""
+    """Layer-wise adaptive rate scaling over SGD with momentum, for linear probes with large batches.
+
+    Args:
+        momentum: Share of itself that the running update keeps in a step.
+        trust_coefficient: Size of a matrix's update in multiples of the matrix's norm.
+    """
 
     def __init__(
         self,
