@@ -6,6 +6,7 @@
 Arrays are safetensors, the rest is JSON and YAML: nothing in a checkpoint can run code.
 """
 
+import errno
 import json
 import os
 import re
@@ -20,6 +21,7 @@ FORMAT = 1
 STATE = "state.json"
 CONFIG = "config.yaml"
 TEMPORARY = ".tmp-"
+REPLACED, DISCARDED = f"{TEMPORARY}old-", f"{TEMPORARY}gone-"
 POINTERS = ("latest", "best")
 _STEP = re.compile(r"step_[0-9]{1,20}")
 
@@ -47,37 +49,63 @@ def write(
 
     Returns:
         The checkpoint's directory; `latest` names it.
+
+    Raises:
+        OSError: If it cannot be written; what was there before is there still.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    for leftover in directory.glob(f"{TEMPORARY}*"):
-        _delete(leftover)
+    _clear_up(directory)
     temporary = directory / f"{TEMPORARY}{step_name(step)}"
     temporary.mkdir()
+    target = directory / step_name(step)
     try:
         _fill(temporary, arrays, {**state, "format": FORMAT, "step": step}, config)
-        target = directory / step_name(step)
-        old = _put_aside(target)
+        _put_aside(target, REPLACED)
         os.replace(temporary, target)
     except BaseException:
-        _delete(temporary)
+        _clear_up(directory)
         raise
-    _delete(old)
     _flush(directory)
     point(directory, "latest", target)
+    _clear_up(directory)
     return target
+
+
+def _clear_up(directory: Path) -> None:
+    """Removes what a write that was killed or failed has left; a checkpoint that it had put aside comes back."""
+    for leftover in directory.glob(f"{TEMPORARY}*"):
+        target = directory / leftover.name[len(REPLACED) :]
+        if leftover.name.startswith(REPLACED) and not target.exists():
+            os.replace(leftover, target)
+        else:
+            _delete(leftover)
 
 
 def _fill(folder: Path, arrays: Mapping[str, Mapping[str, np.ndarray]], state: Mapping[str, Any], config: str) -> None:
     """Writes the files of a checkpoint, state.json last, and waits until they are on the disk."""
-    from safetensors.numpy import save_file
-
     for part, tensors in arrays.items():
-        save_file({name: np.asarray(a, order="C") for name, a in tensors.items()}, folder / f"{part}.safetensors")
+        write_arrays(folder / f"{part}.safetensors", tensors)
     (folder / CONFIG).write_text(config, encoding="utf-8")
     files = {path.name: _fingerprint(path) for path in sorted(folder.iterdir())}
     (folder / STATE).write_text(json.dumps({**state, "files": files}, indent=2) + "\n", encoding="utf-8")
     for path in (*folder.iterdir(), folder):
         _flush(path)
+
+
+def write_arrays(file: Path, arrays: Mapping[str, np.ndarray], metadata: Optional[Dict[str, str]] = None) -> None:
+    """Writes arrays by name as a safetensors file.
+
+    Raises:
+        OSError: If that is not possible; safetensors has an error of its own.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    try:
+        save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, file, metadata)
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        raise OSError(int(number.group(1)) if number else errno.EIO, f"{file.name}: {error}") from error
 
 
 def point(directory: Path, pointer: str, target: Path) -> None:
@@ -93,7 +121,8 @@ def keep_last(directory: Path, count: int) -> None:
     kept = {target.name for target in (_pointed(directory / name) for name in POINTERS) if target is not None}
     for path in checkpoints(directory)[: -count if count > 0 else None]:
         if path.name not in kept:
-            _delete(_put_aside(path))
+            _put_aside(path, DISCARDED)
+    _clear_up(directory)
 
 
 def checkpoints(directory: Path) -> List[Path]:
@@ -134,10 +163,14 @@ def resolve(path: Union[str, Path]) -> Path:
 
 
 def find_latest_whole(directory: Path) -> Optional[Path]:
-    """The checkpoint written last, or if it is damaged the newest one that is whole; None if there is none."""
+    """The checkpoint written last, or if it is damaged the newest one that is whole; None if there is none.
+
+    One that was to be replaced, by a write that was killed in between, counts too.
+    """
     directory = Path(directory)
     latest = _pointed(directory / "latest")
-    for path in ([latest] if latest is not None else []) + checkpoints(directory)[::-1]:
+    replaced = sorted(directory.glob(f"{REPLACED}*"))
+    for path in ([latest] if latest is not None else []) + checkpoints(directory)[::-1] + replaced:
         try:
             check_content(path, read_state(path))
         except CheckpointError:
@@ -208,12 +241,10 @@ def _listed(directory: Path) -> str:
     return f"is {', '.join(names)}" if names else "is none"
 
 
-def _put_aside(path: Path) -> Path:
-    """Renames a checkpoint that is to be deleted, if it exists, so that no reader meets a part of it."""
-    aside = path.with_name(f"{TEMPORARY}old-{path.name}")
+def _put_aside(path: Path, prefix: str) -> None:
+    """Renames a checkpoint, if it exists, so that no reader meets a part of it while it is deleted."""
     if path.exists():
-        os.replace(path, aside)
-    return aside
+        os.replace(path, path.with_name(prefix + path.name))
 
 
 def _delete(path: Path) -> None:

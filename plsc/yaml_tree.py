@@ -40,7 +40,8 @@ class ConfigError(ValueError):
 class ConfigMap(dict):
     """A YAML mapping; `origins[key]` tells where the key was written, `origin` where the mapping was.
 
-    `left_over[key]` is the component that `key` was written for, if `name` was changed to another one since.
+    `left_over[key]` is the component that `key` was written for, if `name` was changed to another one since. `path` is
+    the key path of the mapping in its config, once `locate` has told it.
     """
 
     def __init__(self, origin: Optional[Origin] = None) -> None:
@@ -48,6 +49,7 @@ class ConfigMap(dict):
         self.origin = origin
         self.origins: Dict[str, Origin] = {}
         self.left_over: Dict[str, str] = {}
+        self.path = ""
 
     def put(self, key: str, value: Any, origin: Origin) -> None:
         """Sets `key` and remembers where that was said."""
@@ -123,7 +125,7 @@ def parse(text: str, source: str, inline: bool = False) -> Any:
         converter = _Converter(loader, source, inline)
         tree = converter.convert(node, 0) if node is not None else None
     except yaml.YAMLError as error:
-        raise _syntax_error(error, source, inline) from None
+        raise _syntax_error(error, text, source, inline) from None
     except RecursionError:
         raise ConfigError(f"{source}: nested deeper than {MAX_DEPTH} levels") from None
     if converter.problems:
@@ -187,16 +189,44 @@ class _Converter:
 _PLAIN_TAGS = {f"tag:yaml.org,2002:{tag}" for tag in ("map", "seq", "str", "int", "float", "bool", "null")}
 
 
-def _syntax_error(error: yaml.YAMLError, source: str, inline: bool) -> ConfigError:
+def _syntax_error(error: yaml.YAMLError, text: str, source: str, inline: bool) -> ConfigError:
     mark = getattr(error, "problem_mark", None)
-    place = f"{source}:{mark.line + 1}" if mark and not inline else source
+    line = mark.line + 1 if mark else None
     detail = str(getattr(error, "problem", None) or getattr(error, "reason", None) or error)
-    if "'\\t'" in detail:
+    if isinstance(error, yaml.reader.ReaderError):
+        line = text.count("\n", 0, error.position) + 1
+        detail = f"the character {chr(error.character)!r} is not allowed"
+    elif "'\\t'" in detail:
         detail = "a tab; YAML is indented with spaces"
     elif "cannot start any token" in detail or "alias" in detail:
         detail += "; text that begins with a special character has to be quoted"
     context = getattr(error, "context", None)
+    place = source if inline or line is None else f"{source}:{line}"
     return ConfigError(f"{place}: not valid YAML: {detail}" + (f" ({context})" if context else ""))
+
+
+def locate(node: Any, path: str = "") -> None:
+    """Tells every mapping of a config its key path, so that errors raised long after can name it."""
+    if isinstance(node, ConfigMap):
+        node.path = path
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, child in items:
+        locate(child, f"{path}.{key}" if path else str(key))
+
+
+def blame(node: ConfigMap, text: str, path: str = "") -> ConfigError:
+    """A message about the values of a mapping, preceded by where they were written: the last one that it names.
+
+    Args:
+        node: The mapping.
+        text: What is wrong, as the component or the section says it, which knows nothing of its config.
+        path: The mapping's key path; by default what `locate` has told it.
+    """
+    path = path or node.path
+    named = [key for key in node if key != "name" and re.search(rf"(?<![\w.]){re.escape(key)}\b", text)]
+    origin = node.origins[named[-1]] if named else node.origins.get("name", node.origin)
+    where = "" if text.startswith((f"{path}:", f"{path}.")) else f"{path}: "
+    return ConfigError(f"{origin}: {where}{text}")
 
 
 def to_plain(value: Any) -> Any:
@@ -250,4 +280,4 @@ def type_name(value: Any) -> str:
         return "a mapping"
     if isinstance(value, (ConfigList, list)):
         return "a list"
-    return f"the text {value!r:.60}" if isinstance(value, str) else one_line(value)
+    return f"the text {value!r:.60}" if isinstance(value, str) else f"{one_line(value):.60}"

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "plsc"
 # From the bottom up: a file imports from its own layer and those below it.
 LAYERS = [
     ["registry", "config", "runtime", "distributed", "settings", "schema", "suggest", "typecheck", "yaml_tree"]
-    + ["plugins", "safe_pickle", "storage", "watchdog", "jobs", "sweep"],
+    + ["checks", "plugins", "safe_pickle", "storage", "watchdog", "jobs", "sweep", "output"],
     ["nn"],
     ["models", "tokenizers", "losses", "masking", "data", "optim"],
     ["tasks"],

@@ -39,7 +39,11 @@ def convert(source: Path, target: Path, to: str, force: bool = False) -> str:
     """
     if target.exists() and not force:
         raise FileExistsError(f"{target} exists; choose another name or give --force")
-    weights = read_weights(source)
+    return write_weights(read_weights(source), target, to)
+
+
+def write_weights(weights: Weights, target: Path, to: str) -> str:
+    """`convert` for weights in memory; replaces `target` if it exists."""
     temporary = target.with_name(f".{target.name}.tmp")
     _remove(temporary)
     try:
@@ -185,9 +189,7 @@ def _side_lengths(encoder: Mapping[str, Any], key: str, default: int) -> Tuple[i
 
 
 def _save_safetensors(arrays: Arrays, path: Path, metadata: Dict[str, str]) -> int:
-    from safetensors.numpy import save_file
-
-    save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, path, metadata)
+    storage.write_arrays(path, arrays, metadata)
     return len(arrays)
 
 

@@ -8,6 +8,8 @@ from typing import List, Optional
 
 from plsc.cli import common
 
+EMBEDDINGS = ("pca", "tsne", "umap")
+
 
 def main(argv: Optional[List[str]] = None) -> int:
     """Runs the verb; returns the exit code."""
@@ -17,6 +19,9 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument("--title", help="headline of the page")
     parser.add_argument(
         "--images", type=int, default=2000, metavar="N", help="labelled images shown to each network; 0: none (2000)"
+    )
+    parser.add_argument(
+        "--embedding", choices=EMBEDDINGS, default="tsne", help="how features are drawn on the page (tsne)"
     )
     return common.guarded(_run, parser.parse_args(argv))
 
@@ -31,5 +36,5 @@ def _run(arguments: argparse.Namespace) -> int:
     from plsc.engine.compare import report
 
     out = Path(arguments.out) if arguments.out is not None else None
-    print(report(arguments.runs, out, arguments.title, arguments.images))
+    print(report(arguments.runs, out, arguments.title, arguments.images, embedding=arguments.embedding))
     return 0

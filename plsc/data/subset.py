@@ -67,6 +67,26 @@ class Subset:
         return self.dataset[int(self.indices[index])]
 
 
+class EveryKth:
+    """At most `most` samples of another dataset, spread evenly over it.
+
+    Args:
+        whole: The other dataset.
+        most: At least 1.
+    """
+
+    def __init__(self, whole: Any, most: int) -> None:
+        self.whole = whole
+        self.chosen = np.unique(np.linspace(0, len(whole) - 1, min(most, len(whole))).round().astype(int))
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __getitem__(self, place: int) -> Dict[str, Any]:
+        """The sample of the other dataset."""
+        return self.whole[int(self.chosen[place])]
+
+
 def _check(share: float, per_class: Optional[int], fraction: Optional[float]) -> None:
     if not 0 < share < 1:
         raise ValueError(f"Subset: validation_share must be in (0, 1), got {share}")

@@ -200,9 +200,18 @@ def build_evaluation(config: Config, run: settings.Global, task: Task, precision
         task,
         build_loader(config, "Eval", run),
         build_list(registry.BATCH_TRANSFORMS, config["DataLoader"]["Eval"].get("batch_transforms")),
-        build_list(registry.METRICS, config.get("Metric")),
+        build_metrics(config, task),
         precision,
     )
+
+
+def build_metrics(config: Config, task: Task) -> List[Any]:
+    """The metrics of the section Metric, for a task."""
+    metrics = build_list(registry.METRICS, config.get("Metric"))
+    for metric in metrics:
+        if hasattr(metric, "bind"):  # one from elsewhere need not be a subclass of Metric
+            metric.bind(task)
+    return metrics
 
 
 def resume(trainer: Trainer, checkpoints: Checkpoints, run: settings.Global, log: RunLog) -> None:

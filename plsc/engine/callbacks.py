@@ -12,6 +12,7 @@ from plsc.engine.trainer import Callback, Trainer
 from plsc.registry import CALLBACKS
 
 TOO_MUCH_WAITING, WORTH_SHOWING = 0.2, 0.02  # shares of the time
+MOST_IN_LINE = 12  # results of an evaluation
 
 
 class ProgressLog(Callback):
@@ -90,6 +91,13 @@ class ProgressLog(Callback):
         self._since = time.perf_counter()
 
 
+def restart_clock(trainer: Trainer) -> None:
+    """For callbacks, after work that takes time and is not training: it would count as slow steps."""
+    for callback in trainer.callbacks:
+        if isinstance(callback, ProgressLog):
+            callback.restart_clock()
+
+
 _APART = ("lr", "images_per_second", "data_wait")
 
 
@@ -132,14 +140,14 @@ class Evaluation(Callback):
         if self.ema is not None:
             with self.ema.swap(trainer.task):
                 trainer.evaluation = self._measure(trainer, "eval_ema", trainer.stop_if_asked)
-        for callback in trainer.callbacks:
-            if isinstance(callback, ProgressLog):
-                callback.restart_clock()
+        restart_clock(trainer)
 
     def _measure(self, trainer: Trainer, split: str, on_batch: Callable[[], None]) -> Dict[str, float]:
         results = self.run(on_batch=on_batch)
-        text = "  ".join(f"{name} {value:.4g}" for name, value in results.items())
-        trainer.log.record(split, trainer.step, trainer.epoch, results, f"{split} at epoch {trainer.epoch:.2f}: {text}")
+        text = "  ".join(f"{name} {value:.4g}" for name, value in list(results.items())[:MOST_IN_LINE])
+        more = f"  and {len(results) - MOST_IN_LINE} more in metrics.jsonl" if len(results) > MOST_IN_LINE else ""
+        line = f"{split} at epoch {trainer.epoch:.2f}: {text}{more}"
+        trainer.log.record(split, trainer.step, trainer.epoch, results, line)
         return results
 
 
@@ -197,6 +205,7 @@ class Pictures(Callback):
         if (due or trainer.finished) and distributed.is_main():
             pictures = draw(trainer, self.count)
             trainer.log.pictures(trainer.step, pictures)
+            restart_clock(trainer)
 
 
 def draw(trainer: Trainer, count: int) -> Dict[str, np.ndarray]:

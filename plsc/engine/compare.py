@@ -17,6 +17,7 @@ def report(
     title: Optional[str] = None,
     most_images: int = 2000,
     say: Callable[[str], None] = print,
+    embedding: str = "tsne",
 ) -> Path:
     """Writes a report of runs on disk, compared with each other.
 
@@ -26,6 +27,7 @@ def report(
         title: By default made of the runs' names.
         most_images: Images shown to each network; 0: none, then neither checkpoints nor data are needed.
         say: Takes a line of progress.
+        embedding: How features become points, see plsc.evaluation.embedding.
 
     Returns:
         The file.
@@ -37,12 +39,12 @@ def report(
     found: Dict[str, Examination] = {}
     for run in runs if most_images else ():
         say(f"showing images to {run.name}")
-        found[run.name] = _examine_saved(run.path, most_images)
+        found[run.name] = _examine_saved(run.path, most_images, embedding)
     folder = runs[0].path if len(runs) == 1 else runs[0].path.parent
     return write(out or folder / FILE, page(runs, found, title))
 
 
-def _examine_saved(directory: Path, most_images: int) -> Examination:
+def _examine_saved(directory: Path, most_images: int, embedding: str) -> Examination:
     """What the best checkpoint of a run, or its last, makes of images; the reason if that cannot be told."""
     best = directory / "checkpoints" / "best"
     try:
@@ -50,4 +52,4 @@ def _examine_saved(directory: Path, most_images: int) -> Examination:
     except (ValueError, OSError, ImportError) as error:
         reasons = error.problems if isinstance(error, ConfigError) else [str(error)]
         return Examination(notes=["Its network cannot be shown images: " + "; ".join(reasons)])
-    return examine_or_say_why_not(saved.config, saved.task, most_images)
+    return examine_or_say_why_not(saved.config, saved.task, most_images, embedding)

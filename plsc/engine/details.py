@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Mapping, Optional
 import numpy as np
 
 from plsc import registry
-from plsc.engine.build import build_list, build_loader
+from plsc.engine.build import build_list, build_loader, build_metrics
 from plsc.engine.evaluate import evaluate
 from plsc.engine.metrics import Calibration, ClassAccuracy
 from plsc.engine.precision import Precision
@@ -50,7 +50,7 @@ def evaluate_in_detail(config: Config, checkpoint: Path, ema: bool = False) -> D
         restored.task,
         build_loader(config, "Eval", read_settings(config, "Global")),
         build_list(registry.BATCH_TRANSFORMS, config["DataLoader"]["Eval"].get("batch_transforms")),
-        [*build_list(registry.METRICS, config.get("Metric")), matrix, calibration],
+        [*build_metrics(config, restored.task), matrix, calibration],
         Precision(read_settings(config, "AMP")),
     )
     return _as_data(metrics, matrix.matrix(), calibration.bins(), class_names(restored))

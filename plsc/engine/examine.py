@@ -9,9 +9,11 @@ from paddle.nn import functional as F
 
 from plsc import registry
 from plsc.data.loader import DataLoader
+from plsc.data.subset import EveryKth
 from plsc.engine.build import build_list
-from plsc.evaluation.classification import calibration_bins, calibration_error, confusion_matrix, principal_components
-from plsc.nn.utils import set_training
+from plsc.evaluation.classification import calibration_bins, calibration_error, confusion_matrix
+from plsc.evaluation.embedding import embed
+from plsc.nn.utils import inference
 from plsc.report.examination import Examination, Example
 from plsc.schema import read_settings
 from plsc.tasks.base import Batch, Task
@@ -34,7 +36,9 @@ class _Seen:
         return np.concatenate(parts) if parts else None
 
 
-def examine(config: Config, task: Task, most_images: int = 2000, examples: int = 12) -> Examination:
+def examine(
+    config: Config, task: Task, most_images: int = 2000, examples: int = 12, embedding: str = "tsne"
+) -> Examination:
     """Confusions, confidence, examples and features of a task on labelled images.
 
     The images are those of `DataLoader.Eval`, or of `DataLoader.Train` if there is no evaluation set.
@@ -44,42 +48,25 @@ def examine(config: Config, task: Task, most_images: int = 2000, examples: int =
         task: With its weights. It comes back in the mode in which it came.
         most_images: If the set has more, every k-th is shown.
         examples: Number of wrong and of right images to keep.
+        embedding: How features become points, see plsc.evaluation.embedding; `pca` where that is not installed.
     """
     split = "Eval" if config["DataLoader"].get("Eval") is not None else "Train"
     try:
-        dataset = _EveryKth(registry.DATASETS.build(config["DataLoader"][split]["dataset"]), most_images)
+        dataset = EveryKth(registry.DATASETS.build(config["DataLoader"][split]["dataset"]), most_images)
     except (ValueError, OSError, ImportError) as error:
         return Examination(notes=[f"The images of DataLoader.{split} cannot be shown: {error}"])
     names = getattr(dataset.whole, "classes", None)
     if names is None:
         return Examination(notes=[f"The images of DataLoader.{split} have no classes, so there is nothing to compare."])
-    was_training = task.training
-    set_training(task, False)
-    try:
+    with inference(task):
         seen = _show(config, split, task, dataset)
-    finally:
-        set_training(task, was_training)
     images = f"{len(dataset):,} of {len(dataset.whole):,} {'evaluation' if split == 'Eval' else 'training'} images."
     found = Examination(images=images, classes=list(map(str, names)))
     labels = seen.all("labels")
     if labels is not None:
         _judge(found, seen, labels, config, split, dataset, examples)
-        _map_features(found, seen, labels)
+        _map_features(found, seen, labels, embedding)
     return found
-
-
-class _EveryKth:
-    """A dataset with at most `most` of the images of another, spread evenly."""
-
-    def __init__(self, whole: Any, most: int) -> None:
-        self.whole = whole
-        self.chosen = np.unique(np.linspace(0, len(whole) - 1, min(most, len(whole))).round().astype(int))
-
-    def __len__(self) -> int:
-        return len(self.chosen)
-
-    def __getitem__(self, place: int) -> Dict[str, Any]:
-        return self.whole[int(self.chosen[place])]
 
 
 def _loader(config: Config, split: str, dataset: Any) -> DataLoader:
@@ -137,7 +124,7 @@ def _judge(
     found: Examination, seen: _Seen, labels: np.ndarray, config: Config, split: str, dataset: Any, examples: int
 ) -> None:
     probabilities = seen.all("probabilities")
-    if probabilities is None or probabilities.shape[1] < len(found.classes):
+    if probabilities is None or probabilities.ndim != 2 or probabilities.shape[1] < len(found.classes):
         return
     found.classes += [str(number) for number in range(len(found.classes), probabilities.shape[1])]
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
@@ -169,10 +156,14 @@ def _of_each_class(order: np.ndarray, labels: np.ndarray, count: int) -> np.ndar
     return order[np.argsort(ranks, kind="stable")[:count]] if len(order) else order
 
 
-def _map_features(found: Examination, seen: _Seen, labels: np.ndarray) -> None:
+def _map_features(found: Examination, seen: _Seen, labels: np.ndarray, embedding: str) -> None:
     features = seen.all("features")
     if features is None or len(features) < 3 or features.shape[1] < 2:
         return
-    points, shares = principal_components(features)
-    kept = np.unique(np.linspace(0, len(points) - 1, min(len(points), _MOST_POINTS)).astype(int))
-    found.points, found.point_labels, found.explained = points[kept], labels[kept], [float(share) for share in shares]
+    kept = np.unique(np.linspace(0, len(features) - 1, min(len(features), _MOST_POINTS)).astype(int))
+    try:
+        found.points, found.embedding = embed(features[kept], embedding)
+    except ImportError as error:
+        found.notes.append(f"The features are shown along their main directions: {error}.")
+        found.points, found.embedding = embed(features[kept], "pca")
+    found.point_labels = labels[kept]

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
@@ -9,7 +10,9 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from plsc import storage
 from plsc.checkpoint import convert
+from plsc.checkpoint.formats import read_weights
 from plsc.checkpoint.store import snapshot
 from plsc.engine.model_card import model_card
 from plsc.engine.predictor import Predictor, image_size
@@ -68,6 +71,8 @@ def export(
     image = paddle.to_tensor(np.random.default_rng(0).normal(size=(2, 3, *size)).astype(np.float32))
     with paddle.no_grad():
         expected = network(image).numpy()
+    if part == "classifier":
+        pooling = getattr(network, "pooling", "")
     written: Dict[str, Path] = {}
     if "paddle" in formats or "onnx" in formats:
         written["paddle"] = _write_paddle(network, size, out / "model")
@@ -78,11 +83,10 @@ def export(
         say(_compared(written["onnx"], _run_onnx(written["onnx"], image.numpy()), expected))
     if "safetensors" in formats:
         written["safetensors"] = out / "model.safetensors"
-        own_pooling = getattr(model.task.model, "pooling", "") if part == "classifier" else pooling
-        say(_write_safetensors(network, written["safetensors"], own_pooling))
+        say(_write_safetensors(network, written["safetensors"], pooling))
     if "timm" in formats:
         written["timm"] = out / "timm.safetensors"
-        say(convert.convert(model.path, written["timm"], convert.TIMM, force=True))
+        say(_write_timm(model, written["timm"], part, pooling))
     facts = _facts(model, part, pooling, size, expected.shape[1:])
     (out / "preprocessing.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     (out / "README.md").write_text(model_card(model, facts, {k: p.name for k, p in written.items()}), encoding="utf-8")
@@ -122,6 +126,11 @@ def _onnx_tools() -> Tuple[Any, Any]:
         import paddle2onnx
     except ImportError as error:
         raise ImportError(f"ONNX needs paddle2onnx and onnxruntime ({error}); pip install 'plsc[onnx]'") from None
+    if int(paddle.__version__.split(".")[0]) < 3 and int(version("paddle2onnx").split(".")[0]) > 1:
+        raise ImportError(
+            f"paddle2onnx {version('paddle2onnx')} takes no programs of Paddle {paddle.__version__}; "
+            "pip install paddle2onnx==1.3.1 'onnx<1.18'"
+        )
     return paddle2onnx, onnxruntime
 
 
@@ -143,11 +152,17 @@ def _run_onnx(path: Path, image: np.ndarray) -> np.ndarray:
 
 
 def _write_safetensors(network: nn.Layer, path: Path, pooling: str) -> str:
-    from safetensors.numpy import save_file
-
-    arrays = {f"model.{name}": np.ascontiguousarray(a) for name, a in snapshot(network.state_dict()).items()}
-    save_file(arrays, path, {"pooling": pooling})
+    arrays = {f"model.{name}": array for name, array in snapshot(network.state_dict()).items()}
+    storage.write_arrays(path, arrays, {"pooling": pooling})
     return f"{path}: {len(arrays)} tensors"
+
+
+def _write_timm(model: Predictor, path: Path, part: str, pooling: str) -> str:
+    weights = read_weights(model.path)
+    if part == "encoder":
+        weights.arrays = {name: a for name, a in weights.arrays.items() if name.startswith(f"{weights.encoder}.")}
+        weights.pooling = pooling
+    return convert.write_weights(weights, path, convert.TIMM)
 
 
 def _compared(path: Path, found: np.ndarray, expected: np.ndarray) -> str:
@@ -166,6 +181,7 @@ def _facts(
         "batch_transforms": to_plain(model.prepare.batch_nodes),
         "output": {
             "what": "logits" if part == "classifier" else f"features, pooling {pooling}",
+            "pooling": pooling,
             "shape": ["batch", *output],
         },
         "classes": model.classes if part == "classifier" else None,

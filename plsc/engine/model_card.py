@@ -96,20 +96,21 @@ def _preparation(facts: Mapping[str, Any]) -> str:
 
 def _uses(model: Predictor, facts: Mapping[str, Any], files: Mapping[str, str]) -> List[str]:
     height, width = facts["input"]["shape"][2:]
-    arguments = "\n    " + "".join(f"{name}={value!r}, " for name, value in _timm_arguments(model).items()) + "\n"
+    chosen = ", ".join(f"{name}={value!r}" for name, value in _timm_arguments(model, facts).items())
+    arguments = f"\n    {chosen},\n"
     values = {"height": height, "width": width, "arguments": arguments}
     return [f"`{name}`:\n\n```python\n{_USE[kind].format(**values)}\n```" for kind, name in files.items()]
 
 
-def _timm_arguments(model: Predictor) -> Dict[str, Any]:
+def _timm_arguments(model: Predictor, facts: Mapping[str, Any]) -> Dict[str, Any]:
     """What timm has to be told to build the same network."""
-    encoder, network = model.task.encoder, model.task.model
+    encoder, output = model.task.encoder, facts["output"]
     found = {name: getattr(encoder, name, None) for name in ("patch_size", "embed_dim", "depth", "num_heads")}
     scaled = any(name.endswith("gamma_1") for name in encoder.state_dict())
     return {
         "img_size": getattr(encoder, "image_size", None),
         **found,
-        "num_classes": getattr(getattr(network, "head", None), "num_classes", 0),
-        "global_pool": "avg" if getattr(network, "pooling", "cls") == "mean" else "token",
+        "num_classes": output["shape"][-1] if output["what"] == "logits" else 0,
+        "global_pool": "avg" if output["pooling"] == "mean" else "token",
         "init_values": 1.0 if scaled else None,
     }

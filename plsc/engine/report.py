@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from plsc.engine.examine import examine
+from plsc.output import writing
 from plsc.report.examination import Examination
 from plsc.report.page import page
 from plsc.report.runs import read_runs
@@ -19,16 +20,19 @@ def report_own(config: Config, task: Task, directory: Path) -> Path:
     return write(directory / FILE, page([run], {run.name: examine_or_say_why_not(config, task)}))
 
 
-def examine_or_say_why_not(config: Config, task: Task, most_images: int = 2000) -> Examination:
+def examine_or_say_why_not(
+    config: Config, task: Task, most_images: int = 2000, embedding: str = "tsne"
+) -> Examination:
     """`examine`; a problem with data or network becomes a note: no run fails because of its report."""
     try:
-        return examine(config, task, most_images)
+        return examine(config, task, most_images, embedding=embedding)
     except (ValueError, OSError, RuntimeError, NotImplementedError) as error:
         return Examination(notes=[f"Its network cannot be shown images: {error}"])
 
 
 def write(path: Path, html: str) -> Path:
     """Writes the page and the folders it needs; returns its path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(html, encoding="utf-8", errors="replace")  # names of files need not be text
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(html, encoding="utf-8", errors="replace")  # names of files need not be text
     return path

@@ -1,16 +1,21 @@
 """A whole run from a checked config: device, output directory, training, and what is said at the end."""
 
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, Iterator, Mapping, Tuple
+from typing import Any, Callable, Iterator, Mapping, Tuple
 
 import paddle
 
 import plsc
 from plsc import distributed
 from plsc.engine.build import build_trainer
+from plsc.engine.checkpointing import Checkpoints
 from plsc.engine.interrupt import Interrupted, StopRequest
 from plsc.engine.logging import RunLog, write_environment
 from plsc.engine.report import report_own
+from plsc.engine.trainer import Trainer
+from plsc.output import OutputError, RunLock, check_room, check_writable, writing
 from plsc.schema import read_settings
 from plsc.yaml_tree import ConfigError, describe
 
@@ -34,15 +39,13 @@ def train(config: Config, runtime: Mapping[str, str]) -> int:
 def _train(config: Config, runtime: Mapping[str, str], stop: StopRequest) -> int:
     run = read_settings(config, "Global")
     join_job(config)
-    log = RunLog(distributed.is_main(), run.progress)
-    trainer = build_trainer(config, log)
-    trainer.stop_request = stop
     directory = Path(run.output_dir)
-    log.open(directory)
+    lock, log = RunLock(directory), RunLog(distributed.is_main(), run.progress)
     try:
-        if distributed.is_main():
-            (directory / "config.yaml").write_text(describe(config) + "\n", encoding="utf-8")
-            write_environment(directory / "env.json", runtime)
+        _first_process(partial(_claim, lock))
+        trainer = build_trainer(config, log)
+        trainer.stop_request = stop
+        _first_process(partial(_open, trainer, lock, directory, config, runtime))
         log.say(_opening(trainer, runtime, directory))
         trainer.fit()
         if run.report:
@@ -58,10 +61,46 @@ def _train(config: Config, runtime: Mapping[str, str], stop: StopRequest) -> int
         return 128 + stopped.signal_number
     except Exception as error:
         log.close_bar()
-        log.note(f"{type(error).__name__}: {error}")
+        with suppress(OutputError):  # it may be the log that cannot be written
+            log.note(f"{type(error).__name__}: {error}")
         raise
     finally:
         log.close()
+        lock.release()
+
+
+def _first_process(action: Callable[[], None]) -> None:
+    """Calls `action` in the first process of the job; what keeps it from writing there ends all of them."""
+    problem = None
+    if distributed.is_main():
+        try:
+            action()
+        except OutputError as error:
+            problem = str(error)
+    problem = distributed.agree_on(problem)
+    if problem is not None:
+        raise OutputError(problem)
+
+
+def _claim(lock: RunLock) -> None:
+    """Makes sure, before the run is built, that its directory can be written to; locks one that exists."""
+    directory = lock.path.parent
+    check_writable(directory)
+    if directory.is_dir():
+        lock.acquire()
+
+
+def _open(trainer: Trainer, lock: RunLock, directory: Path, config: Config, runtime: Mapping[str, str]) -> None:
+    """Creates the directory of a run that has been built, and the files that describe it."""
+    saver = next(callback for callback in trainer.callbacks if isinstance(callback, Checkpoints))
+    warning = None if trainer.finished else check_room(directory, saver.size(trainer), saver.most_at_once)
+    lock.acquire()
+    trainer.log.open(directory)
+    if warning is not None:
+        trainer.log.say(warning)
+    with writing(directory):
+        (directory / "config.yaml").write_text(describe(config) + "\n", encoding="utf-8")
+        write_environment(directory / "env.json", runtime)
 
 
 def _opening(trainer: Any, runtime: Mapping[str, str], directory: Path) -> str:

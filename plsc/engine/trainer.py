@@ -42,7 +42,13 @@ class Plan:
 
 
 class Callback:
-    """Observes a run: logging, evaluation, checkpoints. What changes the numbers of a step is not a callback."""
+    """Observes a run: logging, evaluation, checkpoints. What changes the numbers of a step is not a callback.
+
+    Attributes:
+        measures: What it will add to `trainer.evaluation`, as far as that is known from the start.
+    """
+
+    measures: Sequence[str] = ()
 
     def on_train_begin(self, trainer: "Trainer") -> None:
         """Called once, before the first step, after a resumed state is in place."""

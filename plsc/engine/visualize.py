@@ -122,7 +122,8 @@ class Pictures:
         if not drawn:
             return {}
         rows = [(caption, list(pictures)) for caption, pictures in drawn.items()]
-        note = "Images as the training sees them. The last row has what is predicted where the image is hidden."
+        note = "Images as the training sees them. The last row has what is predicted where the image is hidden, and "
+        note += "what the row above has everywhere else."
         names = [Path(sample["path"]).name for sample in self.samples]
         return {"reconstruction": sheet(rows, type(self.task).__name__, names, note if masks is not None else "")}
 
@@ -145,7 +146,8 @@ class Pictures:
                 rows.append((caption, [base, *(overlay(image, w) for w in (weights.mean(axis=0), *weights))]))
             columns = ["image", "mean", *(f"head {head + 1}" for head in range(maps.shape[1]))]
             title = f"Attention of block {number + 1} of {len(encoder.blocks)}, {Path(sample['path']).name}"
-            note = "Yellow: most attention of that head, dark blue: least. Attention to the class token is left out."
+            note = "Yellow: most attention of that head, dark blue: least; to the class token is left out. "
+            note += f"The patch, framed on the left: row {patch[0]}, column {patch[1]}, counted from 0."
             pictures[f"attention_{index}"] = sheet(rows, title, columns, note)
         return pictures
 

@@ -6,7 +6,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 import numpy as np
 import paddle
 
-from plsc.nn.utils import set_training
+from plsc.nn.utils import inference
 from plsc.tasks.base import Batch
 
 
@@ -86,10 +86,8 @@ def extract(
     hooks = [block.register_forward_post_hook(lambda _, __, y: outputs.append(y)) for block in encoder.blocks]
     rng = np.random.default_rng(0)
     collected: Dict[str, List[np.ndarray]] = {name: [] for name in ("labels", "cls", "mean", "tokens", "mean_after")}
-    was_training = encoder.training
-    set_training(encoder, False)
     try:
-        with paddle.no_grad():
+        with inference(encoder), paddle.no_grad():
             for batch in loader:
                 for transform in batch_transforms:
                     batch = transform(batch, rng)
@@ -103,7 +101,6 @@ def extract(
     finally:
         for hook in hooks:
             hook.remove()
-        set_training(encoder, was_training)
     return Features(**{key: np.concatenate(parts) for key, parts in collected.items()})
 
 

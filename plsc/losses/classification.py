@@ -1,5 +1,7 @@
 """Cross-entropy for classification."""
 
+from typing import Any
+
 import paddle
 from paddle import nn
 from paddle.nn import functional as F
@@ -51,3 +53,36 @@ class CrossEntropy(nn.Layer):
             to_even = (paddle.logsumexp(logits, axis=-1) - logits.mean(axis=-1)).mean()
             loss = (1.0 - self.label_smoothing) * loss + self.label_smoothing * to_even
         return loss
+
+
+@LOSSES.register()
+class SumOverHeads(nn.Layer):
+    """The losses of several classifiers of the same images added up, so that each is trained as if it were alone.
+
+    Args:
+        loss: Of one of them, averaged over the batch; by default cross-entropy.
+    """
+
+    def __init__(self, loss: Any = None) -> None:
+        super().__init__()
+        self.loss = CrossEntropy() if loss is None else loss
+
+    def forward(self, logits: paddle.Tensor, label: paddle.Tensor) -> paddle.Tensor:
+        """Computes the loss.
+
+        Args:
+            logits: (B, heads, C).
+            label: Classes, int64 (B,), or probabilities, float (B, C).
+
+        Returns:
+            Scalar, float32 under every AMP level.
+
+        Raises:
+            ValueError: If the logits are not those of several heads.
+        """
+        if logits.ndim != 3:
+            raise ValueError(
+                f"SumOverHeads takes logits (images, heads, classes), as LinearGrid gives, got {list(logits.shape)}; "
+                "for one head use its loss alone"
+            )
+        return paddle.add_n([self.loss(logits[:, head], label) for head in range(logits.shape[1])])

@@ -3,6 +3,7 @@
 from plsc.models.cae import CAE
 from plsc.models.classifier import Classifier
 from plsc.models.heads import AttentiveHead, EfficientProbingHead, LinearHead
+from plsc.models.linear_grid import LinearGrid
 from plsc.models.vit import ViT
 
-__all__ = ["CAE", "AttentiveHead", "Classifier", "EfficientProbingHead", "LinearHead", "ViT"]
+__all__ = ["CAE", "AttentiveHead", "Classifier", "EfficientProbingHead", "LinearGrid", "LinearHead", "ViT"]

@@ -1,6 +1,6 @@
 """Vision transformer: the encoder of every method here."""
 
-from typing import Any, Dict, Literal, Optional, Tuple, Union
+from typing import Any, Dict, List, Literal, Optional, Tuple, Union
 
 import paddle
 from paddle import nn
@@ -200,6 +200,27 @@ class ViT(nn.Layer):
         for block in self.blocks:
             x = block(x, bias)
         return x
+
+    def last_blocks(self, image: paddle.Tensor, count: int) -> List[paddle.Tensor]:
+        """Tokens after each of the last `count` blocks, all normalised as at the end, the last block last.
+
+        Args:
+            image: Float (B, C, H, W), normalised.
+            count: From 1 to `depth`.
+
+        Returns:
+            `count` times (B, 1 + N, D).
+        """
+        outputs: List[paddle.Tensor] = []
+        hooks = [
+            block.register_forward_post_hook(lambda _, __, y: outputs.append(y)) for block in self.blocks[-count:]
+        ]
+        try:
+            self.forward_features(image)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return [self.norm(x) for x in outputs]
 
     def _positions(self, visible_index: Optional[paddle.Tensor]) -> paddle.Tensor:
         """The rows of the position table that belong to the tokens, (1, 1 + N, D) or (B, 1 + V, D)."""

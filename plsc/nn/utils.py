@@ -1,6 +1,7 @@
 """Small helpers that several networks share."""
 
-from typing import Dict, Tuple, Union
+from contextlib import contextmanager
+from typing import Dict, Iterator, Tuple, Union
 
 import numpy as np
 from paddle import nn
@@ -22,6 +23,18 @@ def set_training(layer: nn.Layer, training: bool) -> None:
     """Puts a layer and everything in it into training mode (True) or inference mode (False)."""
     for part in layer.sublayers(include_self=True):
         part.training = training
+
+
+@contextmanager
+def inference(layer: nn.Layer) -> Iterator[None]:
+    """Inference mode inside the block; afterwards every part of the layer is in the mode it was in before."""
+    modes = [(part, part.training) for part in layer.sublayers(include_self=True)]
+    set_training(layer, False)
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
 
 
 def freeze(layer: nn.Layer) -> None:

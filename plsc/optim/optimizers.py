@@ -25,7 +25,7 @@ class Optimizer:
 
     Args:
         model: The task; its trainable parameters are optimised. With `layer_decay` it must have
-            `layer_index(name)` and `num_layers`.
+            `layer_index(name)` and `num_layers`; it may have `lr_scale(name)`, a factor of the learning rate.
         weight_decay: Of matrices; biases and vectors are not decayed.
         layer_decay: Factor of the learning rate from one depth to the one before it; None: one rate.
         no_weight_decay: Patterns of names that are not decayed either, such as `*.cls_token`.
@@ -67,6 +67,7 @@ class Optimizer:
             layer_decay,
             getattr(model, "layer_index", None),
             getattr(model, "num_layers", None),
+            getattr(model, "lr_scale", None),
         )
 
     def paddle_groups(self) -> List[Dict[str, Any]]:
@@ -162,6 +163,9 @@ class AdamW(Optimizer):
     """Adam with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101), as torch.optim.AdamW computes it.
 
     Args:
+        beta1: Share of itself that the running mean of the gradients keeps in a step.
+        beta2: Likewise, of their squares.
+        epsilon: Added to the root of those squares.
         weight_decay_end: Weight decay moves to this value along half a cosine; None: it stays.
     """
 
@@ -247,7 +251,12 @@ class AdamW(Optimizer):
 
 @OPTIMIZERS.register()
 class SGD(Optimizer):
-    """Stochastic gradient descent with momentum, as torch.optim.SGD computes it."""
+    """Stochastic gradient descent with momentum, as torch.optim.SGD computes it.
+
+    Args:
+        momentum: Share of itself that the running update keeps in a step.
+        nesterov: Whether to look ahead by that update (Nesterov's momentum).
+    """
 
     def __init__(
         self,
@@ -268,7 +277,12 @@ class SGD(Optimizer):
 
 @OPTIMIZERS.register()
 class LARS(Optimizer):
-    """Layer-wise adaptive rate scaling over SGD with momentum, for linear probes with large batches."""
+    """Layer-wise adaptive rate scaling over SGD with momentum, for linear probes with large batches.
+
+    Args:
+        momentum: Share of itself that the running update keeps in a step.
+        trust_coefficient: Size of a matrix's update in multiples of the matrix's norm.
+    """
 
     def __init__(
         self,

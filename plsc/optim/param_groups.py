@@ -47,6 +47,7 @@ def group_parameters(
     layer_decay: Optional[float] = None,
     layer_index: Optional[Callable[[str], int]] = None,
     num_layers: Optional[int] = None,
+    lr_scale: Optional[Callable[[str], float]] = None,
 ) -> List[ParameterGroup]:
     """Divides parameters into groups.
 
@@ -57,6 +58,7 @@ def group_parameters(
         layer_decay: Factor of the learning rate from one depth to the one before it; None: the same rate everywhere.
         layer_index: Depth of a name; needed with `layer_decay`.
         num_layers: Number of depths; needed with `layer_decay`.
+        lr_scale: A further factor of the learning rate of a name; None: 1 everywhere.
 
     Raises:
         ValueError: If `layer_decay` is given for a model that does not order its parameters, or is not in (0, 1].
@@ -68,14 +70,16 @@ def group_parameters(
             raise ValueError(
                 "Optimizer: layer_decay needs a model with layer_index(name) and num_layers; set layer_decay to null"
             )
-    groups: Dict[Tuple[int, bool], ParameterGroup] = {}
+    groups: Dict[Tuple[int, bool, float], ParameterGroup] = {}
     for name, shape in parameters:
         depth = layer_index(name) if layer_decay is not None else -1
         decayed = is_decayed(name, shape, no_weight_decay)
-        if (depth, decayed) not in groups:
-            scale = 1.0 if layer_decay is None else layer_scale(depth, num_layers, layer_decay)
+        factor = 1.0 if lr_scale is None else lr_scale(name)
+        if (depth, decayed, factor) not in groups:
+            scale = factor * (1.0 if layer_decay is None else layer_scale(depth, num_layers, layer_decay))
             kind = "decay" if decayed else "no_decay"
             label = kind if layer_decay is None else f"layer_{depth}_{kind}"
-            groups[depth, decayed] = ParameterGroup(label, weight_decay if decayed else 0.0, scale, decayed)
-        groups[depth, decayed].parameters.append(name)
+            label += "" if factor == 1.0 else f"_x{factor:g}"
+            groups[depth, decayed, factor] = ParameterGroup(label, weight_decay if decayed else 0.0, scale, decayed)
+        groups[depth, decayed, factor].parameters.append(name)
     return list(groups.values())

@@ -19,8 +19,7 @@ def warmup(step: int, base: float, steps: int, start: float = 0.0, both_ends: bo
         base: The value after the warm-up.
         steps: Length of the warm-up.
         start: The value of step 0.
-        both_ends: The last warm-up step already has `base`, so that it occurs twice (CAE's official code, which
-            spaces the values as linspace does). False: `base` comes one step later, once (PLSC, timm, MAE).
+        both_ends: Whether the values are spaced as linspace does, so that `base` occurs twice; see `Schedule`.
     """
     intervals = max(steps - 1, 1) if both_ends else steps
     return base if step == intervals else start + step * ((base - start) / intervals)
@@ -44,7 +43,8 @@ class Schedule:
         scale: `absolute`, or `per_256`: multiplied by global batch / 256.
         warmup_epochs: Length of the warm-up.
         warmup_start: Rate of the first step, in units of the absolute rate.
-        warmup_both_ends: See `warmup`.
+        warmup_both_ends: The last step of the warm-up has the full rate already, so that it occurs twice (CAE's
+            official code); false: it comes one step later, once (PLSC, timm, MAE).
         epochs: Length of the run.
         steps_per_epoch: Optimizer steps in an epoch.
         global_batch_size: Images per optimizer step.

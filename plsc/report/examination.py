@@ -37,9 +37,9 @@ class Examination:
         bins: For each bin of confidence: number of images, mean confidence, accuracy; float64 (bins, 3).
         worst: Wrong with the most confidence.
         best: Right with the most confidence.
-        points: First two principal components of the encoder's features, float32 (N, 2).
+        points: The encoder's features in two dimensions, float32 (N, 2).
         point_labels: Class of each point, int64 (N,).
-        explained: Shares of the variance in the two components.
+        embedding: How the points were made, as the end of a sentence.
         notes: What could not be found out, and why.
     """
 
@@ -52,5 +52,5 @@ class Examination:
     best: List[Example] = field(default_factory=list)
     points: Optional[np.ndarray] = None
     point_labels: Optional[np.ndarray] = None
-    explained: List[float] = field(default_factory=list)
+    embedding: str = ""
     notes: List[str] = field(default_factory=list)

@@ -18,10 +18,32 @@ from plsc.yaml_tree import one_line
 _NAMES = {
     "top1": "top-1 accuracy, %",
     "top5": "top-5 accuracy, %",
+    "ece": "calibration error, %",
+    "class_accuracy": "accuracy, mean of the classes, %",
+    "knn_top1": "k-NN accuracy of frozen features, %",
+    "ridge_top1": "linear accuracy of frozen features, %",
+    "rankme": "effective rank of features (RankMe)",
+    "feature_std": "spread of features (0: collapsed)",
+    "token_accuracy": "masked tokens predicted right, %",
+    "target_perplexity": "tokens in use among targets",
+    "predicted_perplexity": "tokens in use among predictions",
+    "codebook_perplexity": "tokens in use",
+    "alignment_cosine": "cosine of predicted and target latents",
+    "latent_std": "spread of target latents (0: collapsed)",
     "lr": "learning rate",
     "grad_norm": "norm of the gradients",
     "images_per_second": "throughput, images per second",
+    "data_wait": "share of time waiting for data",
 }
+_SHORT = {  # heads of columns
+    "top1": "top-1, %",
+    "top5": "top-5, %",
+    "knn_top1": "k-NN, %",
+    "ridge_top1": "linear, %",
+    "rankme": "RankMe",
+    "feature_std": "spread",
+}
+_EVALUATIONS = ("eval", "probe")  # splits that may decide which run is the best, the first that there is
 _ENGINE = ("lr", "grad_norm", "images_per_second", "skipped_steps", "data_wait")
 _MATRIX_CLASSES = 30
 _PAUSE = 60.0  # seconds between two lines of metrics that count as an interruption
@@ -34,15 +56,28 @@ def lower_is_better(metric: str) -> bool:
 
 def main_metric(run: Run) -> str:
     """The evaluation metric that decides, `top1` if the config names none; empty if nothing was evaluated."""
-    rows = run.rows.get("eval", [])
     wanted = section(run.config, "Global").get("monitor") or "top1"
-    names = [metric for split, metric in run.metrics() if split == "eval"]
-    return (wanted if wanted in names else names[0]) if rows and names else ""
+    names = [metric for split, metric in run.metrics() if split == _deciding(run)]
+    return (wanted if wanted in names else names[0]) if names else ""
+
+
+def _deciding(run: Run) -> str:
+    """The split whose metrics say how good a run is."""
+    return next((split for split in _EVALUATIONS if run.rows.get(split)), _EVALUATIONS[0])
+
+
+def name_of(metric: str) -> str:
+    """What a metric is called on the page, with its unit."""
+    return _NAMES.get(metric, metric.replace("_", " "))
+
+
+def _in_percent(metric: str) -> bool:
+    return name_of(metric).endswith(", %")
 
 
 def best(run: Run, metric: str) -> Tuple[float, float]:
     """The best value of an evaluation metric, and its epoch."""
-    epochs, values = run.series("eval", metric)
+    epochs, values = run.series(_deciding(run), metric)
     known = np.nan_to_num(values, nan=math.inf if lower_is_better(metric) else -math.inf, posinf=None, neginf=None)
     place = int(np.argmin(known) if lower_is_better(metric) else np.argmax(known))
     return values[place], epochs[place]
@@ -71,9 +106,9 @@ def headline(runs: Sequence[Run]) -> str:
     metric = main_metric(group[0])
     if metric:
         value, name = (min if lower_is_better(metric) else max)((best(run, metric)[0], run.name) for run in group)
-        unit = "%" if metric.startswith("top") else ""
+        unit = "%" if _in_percent(metric) else ""
         of = f"best of {len(group)}: {name}" if len(group) > 1 else name
-        cards.append((f"{svg.short(value)}{unit}", f"{_NAMES.get(metric, metric).split(',')[0]}, {of}"))
+        cards.append((f"{svg.short(value)}{unit}", f"{name_of(metric).replace(', %', '')}, {of}"))
     epochs, steps = sum(_last(run, "epoch") for run in runs), sum(int(_last(run, "step")) for run in runs)
     where = f"in {len(runs)} runs, " if len(runs) > 1 else ""
     cards.append((svg.short(epochs), f"epochs of training {where}{steps:,} steps"))
@@ -116,24 +151,48 @@ def results(runs: Sequence[Run]) -> str:
 
 def _result_table(runs: Sequence[Run]) -> str:
     metric = main_metric(runs[0])
-    others = list(dict.fromkeys(m for run in runs for s, m in run.metrics() if s == "eval" and m != metric))
-    top = 100.0 if metric.startswith("top") else max(abs(best(run, metric)[0]) for run in runs) or 1.0
-    rows = []
+    names = dict.fromkeys(name for run in runs for split, name in run.metrics() if split == _deciding(run))
+    others = [name for name in names if name != metric and not _is_detail(name, metric)]
+    top = 100.0 if _in_percent(metric) else max(abs(best(run, metric)[0]) for run in runs) or 1.0
+    rows, compared = [], len(runs) > 1
     for run in ranked(runs):
         value, epoch = best(run, metric)
         width = max(100 * abs(value) / top, 1)
         css = "n top" if not rows else "n"
-        last = [run.series("eval", name)[1][-1:] for name in (metric, *others)]
+        bar = f"<div style='width:{width:.1f}%;background:{svg.colour(list(runs).index(run))}'></div>"
+        last = [run.series(_deciding(run), name)[1][-1:] for name in (metric, *others)]
         cells = [svg.short(epoch), *(svg.short(found[0]) if found else "–" for found in last)]
         rows.append(
             f"<tr><td class=wrap>{escape(run.name)}</td><td class='{css}'>{svg.short(value)}</td>"
-            f"<td class=bar><div style='width:{width:.1f}%;background:{svg.colour(list(runs).index(run))}'></div></td>"
+            + f"<td class=bar>{bar}</td>" * compared
             + "".join(f"<td class=n>{cell}</td>" for cell in cells)
             + "</tr>"
         )
-    names = [f"best {metric}", "", "at epoch", f"last {metric}", *others]
-    header = "".join(f"<th class=n>{escape(name.replace('_', ' '))}</th>" for name in names)
-    return f"<div class=scroll><table><tr><th>{_title(runs[0])}</th>{header}</tr>{''.join(rows)}</table></div>"
+    short, *shorts = (_SHORT.get(name, name_of(name)) for name in (metric, *others))
+    names = [f"best {short}", *[""] * compared, "at epoch", f"last {short}", *shorts]
+    header = "".join(f"<th class=n>{escape(name)}</th>" for name in names)
+    details = "".join(_details(run, metric) for run in ranked(runs))
+    return f"<div class=scroll><table><tr><th>{_title(runs[0])}</th>{header}</tr>{''.join(rows)}</table></div>{details}"
+
+
+def _is_detail(name: str, metric: str) -> bool:
+    """Whether a metric is another for one part of the network: `top1 cls, rate 0.1` of `top1`."""
+    return name.startswith(f"{metric} ")
+
+
+def _details(run: Run, metric: str) -> str:
+    """A metric's last values for each part of a network, the best first; empty if there are none."""
+    last = run.rows.get(_deciding(run), [{}])[-1]
+    found = [(name, value) for name, value in last.items() if _is_detail(name, metric)]
+    if not found:
+        return ""
+    found.sort(key=lambda item: item[1], reverse=not lower_is_better(metric))
+    rows = "".join(
+        f"<tr><td class=wrap>{escape(name[len(metric) + 1 :])}</td><td class=n>{svg.short(value)}</td></tr>"
+        for name, value in found
+    )
+    title = f"{name_of(metric)}, of each of the {len(found)} parts of {run.name}"
+    return f"<details><summary>{escape(title)}</summary><table>{rows}</table></details>"
 
 
 def _title(run: Run) -> str:
@@ -142,11 +201,15 @@ def _title(run: Run) -> str:
 
 def curves(runs: Sequence[Run]) -> str:
     """Everything that was measured over the epochs; runs of one task share their charts."""
-    parts = ["<h2 id=curves>Curves</h2><p class=soft>Thin lines: training. Thick lines with dots: evaluation.</p>"]
+    parts = [
+        "<h2 id=curves>Curves</h2><p class=soft>Thin lines: training. Thick lines with dots: evaluation, or "
+        "classification by frozen features.</p>"
+    ]
     for group in comparable(runs):
         own, engine = [], []
-        found = dict.fromkeys(metric for run in group for _, metric in run.metrics())
-        for metric in sorted(found, key=lambda metric: metric != main_metric(group[0])):
+        main = main_metric(group[0])
+        found = dict.fromkeys(name for run in group for _, name in run.metrics() if not _is_detail(name, main))
+        for metric in sorted(found, key=lambda metric: metric != main):
             (engine if metric in _ENGINE else own).append(_chart(group, metric))
         names = [run.name for run in group]
         who = svg.legend(names) if len(group) > 1 else f"<p class=soft>{escape(names[0])}</p>"
@@ -166,7 +229,7 @@ def _chart(group: Sequence[Run], metric: str) -> str:
             lines.append(svg.Series(f"{run.name}, {split}", *run.series(split, metric), number, thin))
     if not any(np.isfinite(np.asarray(line.y, dtype=float)).any() for line in lines):
         return ""
-    name = _NAMES.get(metric, metric.replace("_", " "))
+    name = name_of(metric)
     return f"<figure class=card><h3>{escape(name)}</h3>{svg.line_chart(lines, 'epoch', f'{name} by epoch')}</figure>"
 
 
@@ -177,13 +240,14 @@ def pictures(run: Run, most: int = 6) -> str:
     chosen = np.unique(np.linspace(0, len(run.pictures) - 1, most).round().astype(int))
     parts = []
     for picture in (run.pictures[i] for i in chosen):
-        rows = "; rows: " + ", ".join(picture.rows) if picture.rows else ""
+        rows = "".join(f"<span>{escape(name)}</span>" for name in picture.rows)
         source = "data:image/png;base64," + base64.b64encode(picture.path.read_bytes()).decode()
         parts.append(
-            f'<figure class="card strip"><img class=pixels src="{source}" alt="images of the run at this step">'
-            f"<figcaption>step {picture.step:,}{escape(rows)}</figcaption></figure>"
+            f"<figure class='card strip'><figcaption>after step {picture.step:,}</figcaption><div class=rows>"
+            f'<div class=soft>{rows}</div><img class=pixels src="{source}" alt="images of the run at this step">'
+            "</div></figure>"
         )
-    return f"<h2>Images over training: {escape(run.name)}</h2><div class=charts>{''.join(parts)}</div>"
+    return f"<h2>Images over training: {escape(run.name)}</h2><div class=strips>{''.join(parts)}</div>"
 
 
 def examination(run: Run, found: Examination, unfolded: bool = True) -> str:
@@ -247,11 +311,10 @@ def _calibration(found: Examination) -> str:
 
 def _embedding(found: Examination) -> str:
     chart = svg.scatter(found.points, found.point_labels, found.classes, "features in two dimensions, by class")
-    shares = " and ".join(f"{share:.0%}" for share in found.explained)
     return (
         f"<figure class=card><h3>Features of the encoder</h3>{chart}<p class=soft>Mean of the patch tokens of "
-        f"{len(found.points):,} images along the two directions of largest variance ({shares} of it); a name stands at "
-        "the middle of its class.</p></figure>"
+        f"{len(found.points):,} images {escape(found.embedding)}. A name stands at the middle of its class.</p>"
+        "</figure>"
     )
 
 

@@ -42,6 +42,7 @@ svg .line { fill: none; stroke-width: 2; stroke-linejoin: round; } svg .thin { s
 svg .hit { fill: transparent; }
 svg .diagonal { stroke: var(--soft); stroke-dasharray: 4 4; }
 svg .dots { fill: none; stroke-width: 5; stroke-linecap: round; stroke-opacity: .55; }
+svg .dots.square { stroke-linecap: square; stroke-width: 4; }
 svg .name { font-weight: 700; font-size: 17px; paint-order: stroke; stroke: var(--card); stroke-width: 4px; }
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: 2px 18px; padding: 0; margin: 12px 0 0;
   font-size: 15px; }
@@ -51,16 +52,21 @@ svg .name { font-weight: 700; font-size: 17px; paint-order: stroke; stroke: var(
 .scroll { overflow-x: auto; margin: 14px 0; }
 table { border-collapse: collapse; width: 100%; font-size: 15px; background: var(--card); }
 th, td { text-align: left; padding: 8px 12px; border-bottom: 1px solid var(--rule); vertical-align: top; }
-th { font-weight: 600; color: var(--soft); font-size: 14px; white-space: nowrap; }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+th { font-weight: 600; color: var(--soft); font-size: 14px; line-height: 1.3; vertical-align: bottom; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; } td.n { white-space: nowrap; }
 td.bar { width: 26%; min-width: 90px; } td.bar div { height: 12px; border-radius: 3px; margin-top: 6px; }
 td.top { font-weight: 700; }
-td.wrap { overflow-wrap: anywhere; min-width: 7.5em; }
+td.wrap { overflow-wrap: anywhere; min-width: 7.5em; } td.wrap:first-child { min-width: 10.5em; }
 .thumbs { display: grid; grid-template-columns: repeat(auto-fill, minmax(84px, 1fr)); gap: 12px; margin-top: 10px; }
 .thumbs figure { margin: 0; min-width: 0; } .thumbs img { width: 100%; border-radius: 6px; display: block; }
 figcaption { font-size: 13px; line-height: 1.35; margin-top: 4px; overflow-wrap: anywhere; }
 img.pixels { image-rendering: pixelated; }
-.strip { margin: 0 0 14px; } .strip img { width: 100%; display: block; border-radius: 6px; }
+.strips { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 500px), 1fr)); gap: 14px;
+  margin-top: 14px; }
+.strip figcaption { margin: 0 0 6px; }
+.rows { display: grid; grid-template-columns: auto minmax(0, 1fr); gap: 10px; }
+.rows > div { display: flex; flex-direction: column; justify-content: space-around; font-size: 13px; }
+.rows img { width: 100%; display: block; border-radius: 6px; }
 details { margin: 10px 0; background: var(--card); border: 1px solid var(--rule); border-radius: 10px;
   padding: 10px 16px; } summary { cursor: pointer; font-weight: 600; overflow-wrap: anywhere; }
 pre { overflow-x: auto; font: 13px/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; margin: 10px 0 4px; }

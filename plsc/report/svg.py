@@ -143,7 +143,8 @@ def scatter(points: np.ndarray, labels: np.ndarray, classes: Sequence[str], labe
     for number in present:
         own = scaled[labels == number]
         dots = "".join(f"M{x:.0f} {y:.0f}h0" for x, y in own)
-        parts.append(f'<path d="{dots}" class="dots" stroke="{colour(int(number))}"/>')
+        shape = "dots square" if int(number) // COLOURS % 2 else "dots"  # no two of the first 14 classes look alike
+        parts.append(f'<path d="{dots}" class="{shape}" stroke="{colour(int(number))}"/>')
         x, y = np.median(own, axis=0)
         if len(present) <= 40:
             text = escape(classes[number])

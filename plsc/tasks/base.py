@@ -82,4 +82,12 @@ class Task(nn.Layer):
             raise ValueError(
                 f"{type(self.model).__name__} has no layer_index(name), so layer_decay cannot be used; set it to null"
             )
-        return self.model.layer_index(name[len("model.") :] if name.startswith("model.") else name)
+        return self.model.layer_index(_without_model(name))
+
+    def lr_scale(self, name: str) -> float:
+        """Factor of the learning rate of the parameter `name`: 1, unless the model says otherwise."""
+        return self.model.lr_scale(_without_model(name)) if hasattr(self.model, "lr_scale") else 1.0
+
+
+def _without_model(name: str) -> str:
+    return name[len("model.") :] if name.startswith("model.") else name

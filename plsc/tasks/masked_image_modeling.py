@@ -6,6 +6,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from plsc.nn.measures import deviation, mean_cosine, perplexity
 from plsc.registry import TASKS
 from plsc.tasks.base import Batch, Task
 
@@ -47,7 +48,7 @@ class MaskedImageModeling(Task):
 
     def forward(self, batch: Batch) -> Dict[str, paddle.Tensor]:
         outputs = self.model(batch["image"], batch["visible_index"], batch["masked_index"])
-        return self.loss(outputs, batch["targets"])
+        return {**self.loss(outputs, batch["targets"]), **_measures(outputs, batch["targets"])}
 
     def on_weights_loaded(self, names: Sequence[str]) -> None:
         """A teacher that did not come with the encoder's weights starts as a copy of it."""
@@ -86,6 +87,27 @@ class MaskedImageModeling(Task):
         if hasattr(self.tokenizer, "decode_like"):
             return lambda targets: self.tokenizer.decode_like(targets, batch), ("targets", "predicted")
         return None, ("", "")
+
+
+@paddle.no_grad()
+def _measures(outputs: Dict[str, paddle.Tensor], targets: paddle.Tensor) -> Dict[str, paddle.Tensor]:
+    """What tells whether the pretext task is learned and whether something collapses; nothing is learned from it.
+
+    Of tokens: `token_accuracy` in percent and how many of them are in use, among targets and predictions
+    (`target_perplexity`, `predicted_perplexity`; few predicted ones: the network names the same everywhere). Of
+    latents, if there are any: `alignment_cosine` with their targets, and `latent_std`, which falls to 0 if all targets
+    become the same.
+    """
+    found: Dict[str, paddle.Tensor] = {}
+    if targets.ndim == 2:
+        predicted, size = outputs["logits"].argmax(axis=-1), outputs["logits"].shape[-1]
+        found["token_accuracy"] = 100.0 * (predicted == targets).astype("float32").mean()
+        found["target_perplexity"] = perplexity(targets, size)
+        found["predicted_perplexity"] = perplexity(predicted, size)
+    if "latent" in outputs and "latent_target" in outputs:
+        found["alignment_cosine"] = mean_cosine(outputs["latent"], outputs["latent_target"])
+        found["latent_std"] = deviation(outputs["latent_target"])
+    return found
 
 
 def _check_vocabulary(model: nn.Layer, tokenizer: Any) -> None:

@@ -8,6 +8,7 @@ import paddle
 from paddle import nn
 from paddle.nn import functional as F
 
+from plsc.nn.measures import perplexity
 from plsc.registry import TASKS
 from plsc.tasks.base import Batch, Task
 
@@ -50,13 +51,11 @@ class TokenizerTraining(Task):
         log_probabilities = F.log_softmax(outputs["logits"].astype("float32"), axis=-1)
         entropy = -(probabilities * log_probabilities).sum(axis=-1).mean()
         kl = math.log(self.model.vocab_size) - entropy
-        usage = F.one_hot(outputs["logits"].argmax(axis=-1).flatten(), self.model.vocab_size).mean(axis=0)
-        perplexity = paddle.exp(-(usage * (usage + 1e-10).log()).sum())
         return {
             "loss": reconstruction + self.kl_weight * kl,
             "loss_reconstruction": reconstruction,
             "loss_kl": kl,
-            "codebook_perplexity": perplexity,
+            "codebook_perplexity": perplexity(outputs["logits"].argmax(axis=-1), self.model.vocab_size),
         }
 
     def predict(self, batch: Batch) -> paddle.Tensor:

@@ -21,7 +21,8 @@ def test_a_classifier_for_others(cli, toy_runs, tmp_path):
     assert code == 0, err
     assert re.search(r"out/model\.(json|pdmodel): outputs differ from the network's by at most \d", out)
     facts = json.loads((tmp_path / "out" / "preprocessing.json").read_text(encoding="utf-8"))
-    assert facts["classes"] == ["0", "1"] and facts["output"] == {"what": "logits", "shape": ["batch", 2]}
+    assert facts["classes"] == ["0", "1"]
+    assert facts["output"] == {"what": "logits", "pooling": "mean", "shape": ["batch", 2]}
     assert facts["transforms"] == [{"name": "Resize", "size": 32}]
     assert facts["batch_transforms"] == [{"name": "Normalize", "mean": [0.5] * 3, "std": [0.5] * 3}]
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
@@ -49,13 +50,29 @@ def test_safetensors_start_another_run(cli, toy_runs, tmp_path):
     assert not any(name.startswith("model.head") for name in weights.arrays)
 
 
-def test_timm(cli, toy_runs, tmp_path):
-    code, _, err = cli("export", "--checkpoint", toy_runs.pretrain, "--out", "out", "--formats", "timm")
+@pytest.mark.parametrize(
+    ("pooling", "norm", "global_pool"),
+    [("mean", "fc_norm", "avg"), ("cls", "norm", "token"), ("tokens", "norm", "token")],
+)
+def test_timm(cli, toy_runs, tmp_path, pooling, norm, global_pool):
+    options = ["--formats", "timm", "--pooling", pooling]
+    code, _, err = cli("export", "--checkpoint", toy_runs.pretrain, "--out", "out", *options)
     assert code == 0, err
     arrays = load_file(tmp_path / "out" / "timm.safetensors")
     assert arrays["blocks.1.attn.qkv.weight"].shape == (48, 16) and "pos_embed" in arrays
+    assert [name for name in arrays if name in ("norm.weight", "fc_norm.weight")] == [f"{norm}.weight"]
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
-    assert "patch_size=(4, 4), embed_dim=16, depth=2, num_heads=2, num_classes=0, global_pool='token'" in card
+    assert f"patch_size=(4, 4), embed_dim=16, depth=2, num_heads=2, num_classes=0, global_pool='{global_pool}'" in card
+
+
+def test_timm_gets_the_encoder_of_a_classifier_without_its_head(cli, toy_runs, tmp_path):
+    probe = toy_runs.train_probe(tmp_path / "probe")
+    for part, classes in (("encoder", 0), ("classifier", 2)):
+        code, _, err = cli("export", "--checkpoint", probe, "--out", part, "--formats", "timm", "--part", part)
+        assert code == 0, err
+        assert ("head.weight" in load_file(tmp_path / part / "timm.safetensors")) == bool(classes)
+        card = (tmp_path / part / "README.md").read_text(encoding="utf-8")
+        assert f"num_classes={classes}, global_pool='avg'" in card
 
 
 def test_onnx(cli, toy_runs, tmp_path):
@@ -95,6 +112,15 @@ def test_onnx_without_its_packages(cli, toy_runs, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "paddle2onnx", None)
     code, _, err = cli("export", "--checkpoint", toy_runs.classifier, "--out", "x", "--formats", "onnx")
     assert code == 2 and "ONNX needs paddle2onnx and onnxruntime" in err and "plsc[onnx]" in err
+
+
+def test_onnx_of_an_old_paddle_needs_an_old_converter(monkeypatch):
+    for name in ("paddle2onnx", "onnxruntime"):
+        monkeypatch.setitem(__import__("sys").modules, name, __import__("types"))
+    monkeypatch.setattr(paddle, "__version__", "2.6.2")
+    monkeypatch.setattr(exporting, "version", lambda name: "2.1.0")
+    with pytest.raises(ImportError, match="paddle2onnx 2.1.0 takes no programs of Paddle 2.6.2; pip install paddle2on"):
+        exporting._onnx_tools()
 
 
 def test_features_of_a_data_set(cli, toy_runs, tmp_path):

@@ -1,5 +1,7 @@
 """The verb `report` on real runs; what is on the page is tested in tests/report."""
 
+import sys
+
 import pytest
 
 
@@ -15,8 +17,22 @@ def test_runs_are_compared(cli, toy_runs, tmp_path):
     html = (tmp_path / "deep" / "page.html").read_text(encoding="utf-8")
     assert code == 0 and out.splitlines()[-1] == "deep/page.html" and err == ""
     assert "<h1>Three runs</h1>" in html
-    assert "Images over training: pretrain" in html and "original, masked, tokenized, reconstructed" in html
+    assert "Images over training: pretrain" in html and "<span>original</span><span>masked</span>" in html
     assert "4 evaluation images" not in html and "12 of 12 evaluation images" in html
+
+
+def test_features_are_drawn_as_asked_for(cli, toy_runs, tmp_path, monkeypatch):
+    def caption():
+        html = (tmp_path / "page.html").read_text(encoding="utf-8")
+        return html[html.index("Mean of the patch tokens of") :][:400]
+
+    for options, words in (([], "by t-SNE (perplexity 3.67)"), (["--embedding", "pca"], "of largest variance")):
+        assert cli("report", toy_runs.classifier, "--out", "page.html", *options)[0] == 0
+        assert words in caption()
+    monkeypatch.setitem(sys.modules, "umap", None)
+    assert cli("report", toy_runs.classifier, "--out", "page.html", "--embedding", "umap")[0] == 0
+    html = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "UMAP needs umap-learn; pip install umap-learn." in html and "of largest variance" in caption()
 
 
 def test_without_data_the_page_says_so(cli, toy_runs, tmp_path):

@@ -36,6 +36,17 @@ def test_two_processes_in_step_with_each_other(images, alone, tmp_path):
     assert_close(tmp_path / "run", alone)
 
 
+def test_two_processes_measure_frozen_features_together(images, tmp_path):
+    probe = "Callbacks=[{name: FrozenProbe, images: 21, batch_size: 4}]"  # 21: not the same for both
+    train(PRETRAIN, options(images, "alone", 8, probe), tmp_path)
+    launch(2, options(images, "run", 4, probe), tmp_path)
+    wanted, found = metrics(tmp_path / "alone", "probe"), metrics(tmp_path / "run", "probe")
+    assert [row["step"] for row in found] == [row["step"] for row in wanted] == [0, 5, 6]
+    for name in ("knn_top1", "ridge_top1", "rankme", "feature_std"):
+        assert [row[name] for row in found] == pytest.approx([row[name] for row in wanted], abs=1e-4), name
+    assert_close(tmp_path / "run", tmp_path / "alone")
+
+
 def test_two_processes_with_sharding_recompute_and_accumulation(images, alone, tmp_path):
     more = ["DistributedStrategy.sharding_degree=2", "DistributedStrategy.recompute=[encoder.blocks.*]"]
     launch(2, options(images, "run", 2, "Global.global_batch_size=8", "Global.check_sync_every=2", *more), tmp_path)

@@ -1,9 +1,11 @@
+from types import SimpleNamespace
+
 import numpy as np
 import paddle
 import pytest
 
 from plsc import registry
-from plsc.engine.metrics import Accuracy, Calibration, ClassAccuracy, CrossEntropyMetric
+from plsc.engine.metrics import Accuracy, BestHead, Calibration, ClassAccuracy, CrossEntropyMetric
 from plsc.evaluation.classification import calibration_bins, calibration_error, class_accuracy, confusion_matrix
 
 LOGITS = np.array([[0.1, 0.9, 0.0], [0.8, 0.1, 0.3], [0.2, 0.3, 0.5], [0.6, 0.5, 0.4], [0.0, 0.2, 0.1]], "float32")
@@ -130,3 +132,25 @@ def test_mistakes_of_detailed_metrics():
         ClassAccuracy(num_classes=0)
     with pytest.raises(ValueError, match="ClassAccuracy.num_classes is 3, but the network tells 2 classes apart"):
         ClassAccuracy(num_classes=3).update(paddle.zeros([1, 2]), {"label": paddle.to_tensor([0])})
+
+
+def heads_of(*names):
+    return SimpleNamespace(model=SimpleNamespace(head_names=list(names)))
+
+
+def test_the_best_of_several_heads_comes_first():
+    metric = BestHead()
+    metric.bind(heads_of("a", "b", "c"))
+    metric.reset()
+    assert metric.sums().tolist() == [0, 0, 0, 0]  # of a process without images
+    guesses = np.array([[0, 1, 0], [1, 1, 0], [0, 1, 1]])  # (images, heads)
+    metric.update(paddle.to_tensor(np.eye(2, dtype="float32")[guesses]), {"label": paddle.to_tensor([1, 1, 1])})
+    found = metric.compute()
+    assert list(found) == ["top1", "top1 b", "top1 a", "top1 c"]
+    assert list(found.values()) == pytest.approx([100, 100, 100 / 3, 100 / 3])
+
+
+def test_a_network_with_one_head_has_no_best():
+    task = SimpleNamespace(model=paddle.nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="BestHead measures models with several heads, such as LinearGrid; Linear has"):
+        BestHead().bind(task)

@@ -2,7 +2,7 @@ import numpy as np
 import paddle
 import pytest
 
-from plsc.losses import CrossEntropy
+from plsc.losses import CrossEntropy, SumOverHeads
 
 
 def logits_and_label(classes=5):
@@ -44,3 +44,15 @@ def test_refuses_labels_of_another_shape(shape):
 def test_refuses_an_impossible_smoothing(smoothing):
     with pytest.raises(ValueError, match=r"label_smoothing must be in \[0, 1\)"):
         CrossEntropy(smoothing)
+
+
+def test_several_heads_add_up():
+    rng = np.random.default_rng(0)
+    logits = paddle.to_tensor(rng.normal(size=(4, 3, 5)))
+    label = paddle.to_tensor([0, 4, 2, 2])
+    smoothed = CrossEntropy(label_smoothing=0.1)
+    for loss in (CrossEntropy(), smoothed):
+        wanted = sum(float(loss(logits[:, head], label)) for head in range(3))
+        assert float(SumOverHeads(loss)(logits, label)) == pytest.approx(wanted, abs=1e-12)
+    with pytest.raises(ValueError, match=r"takes logits \(images, heads, classes\), as LinearGrid gives, got \[4, 5\]"):
+        SumOverHeads()(logits[:, 0], label)

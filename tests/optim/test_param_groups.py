@@ -66,3 +66,12 @@ def test_layer_decay_out_of_range(factor):
 def test_layer_decay_of_a_model_without_depths():
     with pytest.raises(ValueError, match="layer_decay needs a model with layer_index"):
         group_parameters(PARAMETERS, 0.05, (), 0.5, depth, None)
+
+
+def test_a_model_may_scale_the_learning_rate_of_some():
+    options = {"layer_decay": 0.5, "layer_index": depth, "num_layers": 3}
+    groups = group_parameters(PARAMETERS, 0.05, **options, lr_scale=lambda name: 10.0 if "head" in name else 1.0)
+    scales = {name: group.lr_scale for group in groups for name in group.parameters}
+    assert scales["model.head.weight"] == scales["model.head.bias"] == 10.0
+    assert scales["model.encoder.cls_token"] == 0.25
+    assert {group.name for group in groups if "_x10" in group.name} == {"layer_2_decay_x10", "layer_2_no_decay_x10"}

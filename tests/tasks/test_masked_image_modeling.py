@@ -88,3 +88,32 @@ def test_pictures_show_original_and_masked_images():
     assert pictures["original"].shape == pictures["masked"].shape == (3, 16, 16, 3)
     hidden = (pictures["masked"] == 127).all(axis=-1).mean(axis=(1, 2))
     assert (hidden >= 6 / 16).all()
+
+
+def test_it_says_how_well_tokens_are_predicted_and_whether_anything_collapses():
+    task, batch = make_task(), make_batch()
+    prepared = task.prepare(batch)
+    found = {name: float(value) for name, value in task(prepared).items()}
+    outputs = task.model(prepared["image"], prepared["visible_index"], prepared["masked_index"])
+    predicted, targets = outputs["logits"].numpy().argmax(axis=-1), prepared["targets"].numpy()
+    assert found["token_accuracy"] == pytest.approx(100 * (predicted == targets).mean(), abs=1e-4)
+    for name, tokens in (("target_perplexity", targets), ("predicted_perplexity", predicted)):
+        shares = np.unique(tokens, return_counts=True)[1] / tokens.size
+        assert found[name] == pytest.approx(np.exp(-(shares * np.log(shares)).sum()), rel=1e-4)
+    latent, target = outputs["latent"].numpy(), outputs["latent_target"].numpy()
+    lengths = np.linalg.norm(latent, axis=-1) * np.linalg.norm(target, axis=-1)
+    assert found["alignment_cosine"] == pytest.approx(((latent * target).sum(axis=-1) / lengths).mean(), abs=1e-5)
+    assert found["latent_std"] == pytest.approx(target.reshape(-1, 16).std(axis=0).mean(), rel=1e-4)
+
+
+def test_pixels_have_no_accuracy():
+    task, batch = make_task(48, PixelTarget(4)), make_batch()
+    names = set(task(task.prepare(batch)))
+    assert names == {"loss", "loss_main", "loss_align", "alignment_cosine", "latent_std"}
+
+
+def test_what_it_measures_changes_no_gradient():
+    task, batch = make_task(), make_batch()
+    prepared = task.prepare(batch)
+    measured = task(prepared)
+    assert all(value.stop_gradient for name, value in measured.items() if not name.startswith("loss"))

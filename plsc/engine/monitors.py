@@ -1,0 +1,162 @@
+"""What is learned while pre-training runs: classification by frozen features of a few images, and signs of collapse."""
+
+from pathlib import Path
+from typing import Any, Dict, List, Literal, Optional
+
+import numpy as np
+import paddle
+
+from plsc import distributed
+from plsc.data.folder import ImageFolder
+from plsc.data.loader import DataLoader
+from plsc.data.subset import EveryKth
+from plsc.data.transforms import CenterCrop
+from plsc.engine.callbacks import restart_clock
+from plsc.engine.trainer import Callback, Trainer
+from plsc.evaluation.features import standardised
+from plsc.evaluation.knn import knn_predict
+from plsc.evaluation.linear import predict_linear
+from plsc.evaluation.measures import feature_deviation, rankme
+from plsc.evaluation.pooling import pooled
+from plsc.evaluation.ridge import fit_ridge
+from plsc.nn.utils import inference
+from plsc.registry import CALLBACKS
+
+SPLIT = "probe"
+_HELD_OUT = 4  # every fourth image is classified by the others
+_LEAST = 8
+_PENALTY = 0.1  # of the ridge regression; the features are standardised, and nothing is chosen
+
+
+@CALLBACKS.register()
+class FrozenProbe(Callback):
+    """Classifies a few images by the encoder's frozen features before the first step, every k epochs and at the end.
+
+    The images are prepared as an evaluation would: the central square, without augmentation. Every fourth of them is
+    classified by the others. The encoder is in inference mode and comes back as it was, so the run is the same, bit
+    for bit, with and without the probe. Several processes share the images.
+
+    Under the split `probe` it measures, and `Global.monitor` may name: `knn_top1` and `ridge_top1`, accuracies in
+    percent of nearest neighbours and of a ridge regression; `rankme`, the features' effective rank (arXiv 2210.02885),
+    and `feature_std`, the deviation of normalised features (arXiv 2011.10566): both fall if the features collapse.
+
+    Args:
+        every_epochs: Epochs between two measurements.
+        images: At most so many, evenly spread over the data.
+        data: Folder with a sub-folder of images for each class; by default the images of the run, if they have labels.
+        pooling: The mean of the patch tokens, or the class token.
+        neighbours: The k of k-NN; all, if there are fewer.
+        batch_size: Images at a time and process.
+        num_workers: Processes that read images; 0: the training process.
+
+    Raises:
+        ValueError: If a number is out of range; when the run begins, if there are no labels, too few images, or an
+            encoder without tokens.
+    """
+
+    measures = ("knn_top1", "ridge_top1", "rankme", "feature_std")
+
+    def __init__(
+        self,
+        every_epochs: int = 1,
+        images: int = 2000,
+        data: Optional[str] = None,
+        pooling: Literal["mean", "cls"] = "mean",
+        neighbours: int = 10,
+        batch_size: int = 64,
+        num_workers: int = 0,
+    ) -> None:
+        for name, value, least in (
+            ("every_epochs", every_epochs, 1),
+            ("images", images, _LEAST),
+            ("neighbours", neighbours, 1),
+            ("batch_size", batch_size, 1),
+            ("num_workers", num_workers, 0),
+        ):
+            if value < least:
+                raise ValueError(f"FrozenProbe: {name} must be at least {least}, got {value}")
+        self.every_epochs, self.images, self.pooling, self.neighbours = every_epochs, images, pooling, neighbours
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.data = data
+        self._loader: Any = None
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        self._loader = self._open(trainer)
+        if trainer.step == 0:
+            self._measure(trainer)
+
+    def on_step_end(self, trainer: Trainer, metrics: Dict[str, paddle.Tensor]) -> None:
+        if (trainer.at_epoch_end and round(trainer.epoch) % self.every_epochs == 0) or trainer.finished:
+            self._measure(trainer)
+
+    def _open(self, trainer: Trainer) -> DataLoader:
+        encoder = trainer.task.encoder
+        if not (hasattr(encoder, "forward_features") and hasattr(encoder, "image_size")):
+            raise ValueError(
+                f"FrozenProbe: {type(encoder).__name__}, the encoder of {type(trainer.task).__name__}, has no token "
+                "features; remove it from Callbacks"
+            )
+        whole = trainer.loader.dataset if self.data is None else ImageFolder(str(Path(self.data)))
+        if "label" not in whole[0]:
+            raise ValueError(
+                "FrozenProbe: the images have no labels; give it some with data: FOLDER, which has one sub-folder a "
+                "class, or remove it from Callbacks"
+            )
+        if len(whole) < _LEAST:
+            raise ValueError(f"FrozenProbe: {len(whole)} images are too few; it needs {_LEAST}")
+        return DataLoader(
+            EveryKth(whole, self.images),
+            [CenterCrop(encoder.image_size, crop_ratio=1.0)],
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            shuffle=False,
+            drop_last=False,
+            rank=distributed.rank(),
+            world_size=distributed.world_size(),
+        )
+
+    def _measure(self, trainer: Trainer) -> None:
+        features, labels = self._features(trainer)
+        found = self._judge(features, labels)
+        text = "  ".join(f"{name} {value:.4g}" for name, value in found.items())
+        line = f"{SPLIT} at epoch {trainer.epoch:.2f}: {text}"
+        trainer.log.record(SPLIT, trainer.step, trainer.epoch, found, line)
+        if trainer.step:
+            trainer.evaluation = {**(trainer.evaluation or {}), **found}
+        restart_clock(trainer)
+
+    def _features(self, trainer: Trainer) -> Any:
+        """Features float64 (N, D) and labels int64 (N,) of all images, the same in every process."""
+        encoder, rng = trainer.task.encoder, np.random.default_rng(0)
+        transforms = [one for one in trainer.batch_transforms if getattr(one, "key", None) == "image"]
+        rows: List[np.ndarray] = []
+        places: List[np.ndarray] = []
+        with inference(encoder), paddle.no_grad():
+            for number, batch in enumerate(self._loader):
+                for transform in transforms:
+                    batch = transform(batch, rng)
+                with trainer.precision.autocast():
+                    part = pooled(encoder, batch["image"], self.pooling).astype("float32").numpy()
+                rows.append(np.concatenate([part, batch["label"].numpy().reshape(-1, 1)], axis=1))
+                places.append(batch["index"].numpy().reshape(-1))
+                if number < self._loader.batches_of_all:
+                    trainer.stop_if_asked()
+        own = np.concatenate(rows)
+        table = np.zeros((len(self._loader.dataset), own.shape[1]))
+        table[np.concatenate(places)] = own
+        table = distributed.sum_over_processes(table)  # each row is of one process, and 0 in the others
+        return table[:, :-1], table[:, -1].astype(np.int64)
+
+    def _judge(self, features: np.ndarray, labels: np.ndarray) -> Dict[str, float]:
+        held_out = np.arange(len(labels)) % _HELD_OUT == _HELD_OUT - 1
+        near, far, known = features[~held_out], features[held_out], labels[~held_out]
+        by_neighbours = knn_predict(near, known, far, min(self.neighbours, len(near)))
+        x, y = standardised(near, far)
+        by_ridge = predict_linear(fit_ridge(x, known, [_PENALTY], int(labels.max()) + 1), y)[0]
+        values = (
+            100.0 * float((by_neighbours == labels[held_out]).mean()),
+            100.0 * float((by_ridge == labels[held_out]).mean()),
+            rankme(features),
+            feature_deviation(features),
+        )
+        return dict(zip(self.measures, values))

@@ -1,0 +1,108 @@
+"""Many linear classifiers on one frozen encoder, for choosing learning rate and features in a single training."""
+
+from typing import Dict, List, Literal, Sequence, Tuple
+
+import paddle
+from paddle import nn
+
+from plsc.models.heads import LinearHead
+from plsc.models.vit import ViT
+from plsc.nn.flops import linear_flops
+from plsc.nn.memory import Activations, ByLayer, Saved
+from plsc.nn.utils import freeze, set_training
+from plsc.registry import MODELS
+
+
+@MODELS.register()
+class LinearGrid(nn.Layer):
+    """Linear classifiers on a frozen encoder: one for each number of blocks, kind of features and learning rate.
+
+    They share images and features, so that fifty cost little more than one. Oquab et al., DINOv2, arXiv 2304.07193,
+    appendix B.3, and its `eval/linear.py`. With the loss `SumOverHeads` each is trained as if it were alone, at the
+    schedule's learning rate times its own factor; the metric `BestHead` says which is the best.
+
+    Args:
+        encoder: Stays in inference mode and gets no gradient.
+        num_classes: Number of classes C.
+        blocks: How many of the last blocks' class tokens a head takes, side by side.
+        features: `cls`: these class tokens; `cls+mean`: with the mean of the last block's patch tokens beside them.
+        rates: Factors of the learning rate.
+        init_std: Deviation of the first weights.
+        batch_norm: Whether each head normalises its features, without learned scale and shift, as MAE's probes do.
+
+    Raises:
+        ValueError: If the encoder has fewer blocks, a list is empty, has something twice, or a rate is not positive.
+    """
+
+    def __init__(
+        self,
+        encoder: ViT,
+        num_classes: int,
+        blocks: Sequence[int] = (1, 4),
+        features: Sequence[Literal["cls", "cls+mean"]] = ("cls", "cls+mean"),
+        rates: Sequence[float] = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1),
+        init_std: float = 0.01,
+        batch_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        for name, values in (("blocks", blocks), ("features", features), ("rates", rates)):
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"LinearGrid: {name} needs at least one value and none twice, got {list(values)}")
+        if min(blocks) < 1 or max(blocks) > encoder.depth:
+            raise ValueError(f"LinearGrid: blocks are from 1 to the encoder's {encoder.depth}, got {list(blocks)}")
+        if min(rates) <= 0:
+            raise ValueError(f"LinearGrid: rates must be above 0, got {list(rates)}")
+        self.encoder = encoder
+        freeze(encoder)
+        self.num_classes = num_classes
+        self.blocks, self.features, self.rates = list(blocks), list(features), [float(rate) for rate in rates]
+        self.heads = nn.LayerList(
+            [
+                LinearHead(self._width(*kind), num_classes, init_std, batch_norm=batch_norm)
+                for kind in self._kinds()
+                for _ in self.rates
+            ]
+        )
+
+    def _kinds(self) -> List[Tuple[int, str]]:
+        return [(count, kind) for count in self.blocks for kind in self.features]
+
+    def _width(self, count: int, kind: str) -> int:
+        return self.encoder.embed_dim * (count + (kind == "cls+mean"))
+
+    @property
+    def head_names(self) -> List[str]:
+        """What each head is, in the order of the predictions."""
+        kinds = [f"{kind} of {count} block{'s' * (count > 1)}" for count, kind in self._kinds()]
+        return [f"{kind}, rate {rate:g}" for kind in kinds for rate in self.rates]
+
+    def lr_scale(self, name: str) -> float:
+        """Factor of the learning rate of the parameter `name`."""
+        return self.rates[int(name.split(".")[1]) % len(self.rates)] if name.startswith("heads.") else 1.0
+
+    def forward(self, image: paddle.Tensor) -> paddle.Tensor:
+        """Images, float (B, 3, H, W) -> logits of every head (B, heads, C)."""
+        if self.encoder.training:  # the whole model was put into training mode
+            set_training(self.encoder, False)
+        with paddle.no_grad():
+            tokens = self.encoder.last_blocks(image, max(self.blocks))
+            inputs = [self._inputs(tokens, *kind) for kind in self._kinds() for _ in self.rates]
+        return paddle.stack([head(x) for head, x in zip(self.heads, inputs)], axis=1)
+
+    @staticmethod
+    def _inputs(tokens: Sequence[paddle.Tensor], count: int, kind: str) -> paddle.Tensor:
+        parts = [x[:, 0] for x in tokens[-count:]]
+        return paddle.concat([*parts, tokens[-1][:, 1:].mean(axis=1)] if kind == "cls+mean" else parts, axis=-1)
+
+    def flops(self, num_masked: int = 0) -> Dict[str, Tuple[int, bool]]:
+        """Operations of a forward pass over one image, and whether a backward pass follows, by part."""
+        heads = sum(linear_flops(1, head.in_features, self.num_classes) for head in self.heads)
+        return {"encoder": (self.encoder.flops(), False), "heads": (heads, True)}
+
+    def activations(self, num_masked: int = 0) -> ByLayer:
+        """What a training step keeps of an image, by layer; the loss is part of it."""
+        by_layer = {f"encoder.{name}": kept for name, kept in self.encoder.activations().items()}
+        by_layer = {name: Activations(Saved(), passing=kept.saved) for name, kept in by_layer.items()}
+        for number, head in enumerate(self.heads):
+            by_layer[f"heads.{number}"] = head.activations(1)
+        return by_layer
