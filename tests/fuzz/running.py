@@ -2,6 +2,9 @@
 
 import contextlib
 import signal
+import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -51,3 +54,21 @@ def no_hang():
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
+
+
+LIMITS = [f"-timeout={HANG}", "-rss_limit_mb=2500", "-max_len=4096", "-print_final_stats=1"]
+
+
+def fuzz_by_coverage(one_input, seeds):
+    """Runs atheris with the options of the command line; ends the process.
+
+    Args:
+        one_input: Called with bytes; what it raises is a crash, and the input is written into the current folder.
+        seeds: Writes inputs to start from into a folder.
+    """
+    import atheris
+
+    folder = Path(tempfile.mkdtemp())
+    seeds(folder)
+    atheris.Setup([*sys.argv, *LIMITS, str(folder)], one_input)
+    atheris.Fuzz()
