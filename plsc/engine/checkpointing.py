@@ -57,6 +57,10 @@ class Checkpoints(Callback):
 
     def on_train_begin(self, trainer: Trainer) -> None:
         self._saved_step = trainer.step if trainer.step else -1
+        if trainer.evaluation is not None:  # made up for one that was interrupted
+            improved = self._improved(trainer)
+            self._saved_step = -1
+            self.save(trainer, improved)
 
     def on_step_end(self, trainer: Trainer, metrics: Dict[str, paddle.Tensor]) -> None:
         if self._pending is not None and self._pending.done():
