@@ -89,8 +89,8 @@ def check_room(directory: Path, size: int, count: int) -> Optional[str]:
         )
     if free < size * count:
         return (
-            f"{directory}: {count} more checkpoints of {_size(size)} will be there at once (Global.keep_last, the best, "
-            f"the one being written), but {_size(free)} are free; make room, or the run will stop when there is none"
+            f"{directory}: {count} more checkpoints of {_size(size)} will be there at once (the last Global.keep_last, "
+            f"the best, one being written), but {_size(free)} are free; make room, or the run stops when there is none"
         )
     return None
 

@@ -4,6 +4,7 @@ from typing import Any, Dict, Literal, Optional
 
 import numpy as np
 
+from plsc.data.pipeline import file_of
 from plsc.registry import DATASETS
 
 
@@ -61,6 +62,10 @@ class Subset:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def path(self, index: int) -> Optional[str]:
+        """Where the image at `index` is, if the other dataset says so."""
+        return file_of(self.dataset, int(self.indices[index]))
 
     def __getitem__(self, index: int) -> Dict[str, Any]:
         """The sample of the other dataset."""

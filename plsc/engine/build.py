@@ -8,12 +8,13 @@ Nothing here knows a method: components come from the registries, what they need
 import math
 from functools import partial
 from pathlib import Path
-from typing import Any, List, Mapping, Optional, Tuple
+from typing import Any, Callable, List, Mapping, Optional, Tuple
 
 import paddle
 
 from plsc import distributed, registry, settings
 from plsc.checkpoint import store, transfer
+from plsc.data import bad_images
 from plsc.data.loader import DataLoader
 from plsc.engine.callbacks import Evaluation, ProgressLog, SyncCheck, WeightAverage
 from plsc.engine.checkpointing import Checkpoints
@@ -46,7 +47,7 @@ def build_trainer(config: Config, log: RunLog) -> Trainer:
     run: settings.Global = read_settings(config, "Global")
     task = build_task(config, run.seed)
     initialise(task, config, log)
-    loader = build_loader(config, "Train", run)
+    loader = build_loader(config, "Train", run, log.say)
     plan = make_plan(run, loader.steps_per_epoch, loader.accumulate, loader.global_batch_size)
     optimizer = registry.OPTIMIZERS.build(config["Optimizer"], model=task)
     schedule = registry.LR_SCHEDULERS.build(
@@ -57,7 +58,7 @@ def build_trainer(config: Config, log: RunLog) -> Trainer:
     )
     precision = Precision(read_settings(config, "AMP"), log.say)
     divide_work(task, optimizer, precision, read_settings(config, "DistributedStrategy"))
-    callbacks, checkpoints = build_callbacks(config, run, task, precision)
+    callbacks, checkpoints = build_callbacks(config, run, task, precision, log)
     trainer = Trainer(
         task,
         optimizer,
@@ -118,8 +119,13 @@ def build_list(kind: registry.Registry, nodes: Optional[List[Any]]) -> List[Any]
     return [kind.build(node) for node in nodes or []]
 
 
-def build_loader(config: Config, split: str, run: settings.Global) -> DataLoader:
-    """The loader of `DataLoader.<split>`; its masks come from the section MaskGenerator, if there is one."""
+def build_loader(
+    config: Config, split: str, run: settings.Global, say: Callable[[str], None] = bad_images.tell
+) -> DataLoader:
+    """The loader of `DataLoader.<split>`; its masks come from the section MaskGenerator, if there is one.
+
+    Bad images that are skipped, `say` tells of. Training takes others in their place, evaluation leaves them out.
+    """
     section = config["DataLoader"][split]
     loader: settings.Loader = read_settings(config, f"DataLoader.{split}.loader")
     masks = config.get("MaskGenerator")
@@ -136,6 +142,10 @@ def build_loader(config: Config, split: str, run: settings.Global) -> DataLoader
         rank=distributed.rank(),
         world_size=distributed.world_size(),
         accumulate=accumulation(run, loader, distributed.world_size()) if split == "Train" else 1,
+        timeout=loader.timeout,
+        bad_images=bad_images.BadImages(
+            f"DataLoader.{split}.loader", loader.on_bad_image, loader.max_bad_images, split != "Train", say
+        ),
     )
 
 
@@ -164,7 +174,7 @@ def make_plan(run: settings.Global, steps_per_epoch: int, accumulate: int, globa
 
 
 def build_callbacks(
-    config: Config, run: settings.Global, task: Task, precision: Precision
+    config: Config, run: settings.Global, task: Task, precision: Precision, log: RunLog
 ) -> Tuple[List[Callback], Checkpoints]:
     """The observers of the run, in the order in which they are called; checkpoints come last."""
     average: settings.EMA = read_settings(config, "EMA")
@@ -178,7 +188,8 @@ def build_callbacks(
         callbacks.append(SyncCheck(run.check_sync_every))
     callbacks.append(ProgressLog(run.log_every_steps))
     if config["DataLoader"].get("Eval") is not None:
-        callbacks.append(Evaluation(build_evaluation(config, run, task, precision), run.eval_every_epochs, ema))
+        measure = build_evaluation(config, run, task, precision, log.say)
+        callbacks.append(Evaluation(measure, run.eval_every_epochs, ema))
     callbacks += build_list(registry.CALLBACKS, config.get("Callbacks"))
     checkpoints = Checkpoints(
         Path(run.output_dir) / "checkpoints",
@@ -193,12 +204,18 @@ def build_callbacks(
     return [*callbacks, checkpoints], checkpoints
 
 
-def build_evaluation(config: Config, run: settings.Global, task: Task, precision: Precision) -> Any:
-    """A function that evaluates the task on `DataLoader.Eval`."""
+def build_evaluation(
+    config: Config,
+    run: settings.Global,
+    task: Task,
+    precision: Precision,
+    say: Callable[[str], None] = bad_images.tell,
+) -> Any:
+    """A function that evaluates the task on `DataLoader.Eval`; `say` tells of images that are left out."""
     return partial(
         evaluate,
         task,
-        build_loader(config, "Eval", run),
+        build_loader(config, "Eval", run, say),
         build_list(registry.BATCH_TRANSFORMS, config["DataLoader"]["Eval"].get("batch_transforms")),
         build_metrics(config, task),
         precision,

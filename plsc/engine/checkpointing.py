@@ -62,6 +62,10 @@ class Checkpoints(Callback):
         if self.monitor and not (self.monitor in offered or any(isinstance(c, Evaluation) for c in trainer.callbacks)):
             there = f"only {', '.join(offered)}" if offered else "nothing: there is no DataLoader.Eval"
             raise ValueError(f"Global.monitor: nothing measures {self.monitor} during the run, {there}")
+        if trainer.evaluation is not None:  # made up for one that was interrupted
+            improved = self._improved(trainer)
+            self._saved_step = -1
+            self.save(trainer, improved)
 
     @staticmethod
     def _offered(trainer: Trainer) -> List[str]:

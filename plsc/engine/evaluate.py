@@ -30,30 +30,43 @@ def evaluate(
         on_batch: Called after each batch that every process has, by all together; may raise to end the evaluation.
 
     Returns:
-        Numbers by name.
+        Numbers by name; with `bad_images` if some could not be read and were left out.
     """
     tracked = list(metrics) or [_Scalars()]
     rng = np.random.default_rng(0)
     for metric in tracked:
         metric.reset()
+    bad = getattr(loader, "bad_images", None)
+    if bad is not None:
+        bad.forget()
     set_training(task, False)
     try:
         with paddle.no_grad():
             paddle.seed(0)
             for number, batch in enumerate(loader):
-                for transform in batch_transforms:
-                    batch = transform(batch, rng)
-                if not metrics:
-                    batch = task.prepare(batch)
-                with precision.autocast():
-                    prediction = task.predict(batch) if metrics else task(batch)
-                for metric in tracked:
-                    metric.update(prediction, batch)
+                if batch:  # else all its images were bad and are left out
+                    _measure(batch, task, batch_transforms, rng, tracked, precision)
                 if on_batch is not None and number < loader.batches_of_all:
                     on_batch()
     finally:
         set_training(task, True)
-    return {name: value for metric in tracked for name, value in _reduced(metric).items()}
+    results = {name: value for metric in tracked for name, value in _reduced(metric).items()}
+    left_out = bad.count() if bad is not None else 0
+    return {**results, **({"bad_images": float(left_out)} if left_out else {})}
+
+
+def _measure(
+    batch: Batch, task: Task, transforms: Sequence[Any], rng: np.random.Generator, tracked: Any, precision: Precision
+) -> None:
+    for transform in transforms:
+        batch = transform(batch, rng)
+    scalars = isinstance(tracked[0], _Scalars)
+    if scalars:
+        batch = task.prepare(batch)
+    with precision.autocast():
+        prediction = task(batch) if scalars else task.predict(batch)
+    for metric in tracked:
+        metric.update(prediction, batch)
 
 
 def _reduced(metric: Any) -> Dict[str, float]:

@@ -21,7 +21,6 @@ import plsc
 from plsc.output import writing
 from plsc.report.runs import ROWS
 
-
 METRICS = "metrics.jsonl"
 
 

@@ -20,6 +20,12 @@ from plsc.schema import read_settings
 from plsc.yaml_tree import ConfigError, describe
 
 Config = Mapping[str, Any]
+DETERMINISTIC = {
+    "FLAGS_cudnn_deterministic": True,  # algorithms that add up in a fixed order
+    "FLAGS_embedding_deterministic": 1,
+    "FLAGS_cpu_deterministic": True,
+    "FLAGS_cudnn_exhaustive_search": False,  # no choice of algorithms by their speed of the day
+}
 
 
 def train(config: Config, runtime: Mapping[str, str]) -> int:
@@ -126,7 +132,10 @@ def join_job(config: Config) -> None:
     Raises:
         ConfigError: If device, strategy or config do not fit.
     """
-    set_device(read_settings(config, "Global").device)
+    run = read_settings(config, "Global")
+    set_device(run.device)
+    if run.deterministic:
+        make_deterministic()
     try:
         distributed.setup(read_settings(config, "DistributedStrategy"))
         versions = {"plsc": plsc.__version__, "paddle": paddle.__version__}
@@ -143,6 +152,13 @@ def _leaves(node: Any, path: str) -> Iterator[Tuple[str, str]]:
         return
     for key, value in items:
         yield from _leaves(value, f"{path}.{key}" if path else str(key))
+
+
+def make_deterministic() -> None:
+    """Chooses kernels that give the same bits every time, those of this build of Paddle that have a choice."""
+    for name, value in DETERMINISTIC.items():
+        with suppress(ValueError):  # a build for CPUs has no flags of cuDNN; not every version has all
+            paddle.set_flags({name: value})
 
 
 def set_device(device: str) -> None:
