@@ -11,8 +11,8 @@ PACKAGE = ROOT / "plsc"
 
 # From the bottom up: a file imports from its own layer and those below it.
 LAYERS = [
-    ["checks", "registry", "config", "runtime", "distributed", "settings", "schema", "suggest", "typecheck", "yaml_tree"]
-    + ["plugins", "safe_pickle", "storage", "watchdog", "jobs", "sweep"],
+    ["registry", "config", "runtime", "distributed", "settings", "schema", "suggest", "typecheck", "yaml_tree"]
+    + ["checks", "plugins", "safe_pickle", "storage", "watchdog", "jobs", "sweep"],
     ["nn"],
     ["models", "tokenizers", "losses", "masking", "data", "optim"],
     ["tasks"],

@@ -9,7 +9,7 @@ from typing import Any, Callable, Optional, Tuple, Union
 import numpy as np
 from PIL import Image
 
-from plsc.data.images import check_size, load_image
+from plsc.data.images import ImageError, check_size, load_image
 
 Box = Tuple[int, int, int, int]  # left, top, right, bottom
 

@@ -10,6 +10,7 @@ import numpy as np
 import paddle
 
 from plsc import distributed, registry, settings
+from plsc.engine import agreement
 from plsc.engine.build import accumulation, build_task, make_plan
 from plsc.engine.trainer import Plan
 from plsc.schema import read_settings
@@ -38,6 +39,7 @@ def dry_run(config: Config) -> str:
     run: settings.Global = read_settings(config, "Global")
     notes: List[str] = []
     task = lazy_task(config, run.seed, notes)
+    agreement.check_masks(config, task, masks_of(config))
     plan = plan_of(config, run, distributed.world_size(), notes)
     masked, patches = masked_patches(config)
     facts = {"parameters": _parameters(task), **_cost(task, masked)}
@@ -106,10 +108,14 @@ def _size(tensor: paddle.Tensor) -> int:
 
 def masked_patches(config: Config) -> Tuple[int, int]:
     """Masked patches and all of them; 0, 0 without masks."""
-    if config.get("MaskGenerator") is None:
-        return 0, 0
-    masks = registry.MASK_GENERATORS.build(config["MaskGenerator"])
-    return masks.num_masked, int(np.prod(masks.grid))
+    masks = masks_of(config)
+    return (0, 0) if masks is None else (masks.num_masked, int(np.prod(masks.grid)))
+
+
+def masks_of(config: Config) -> Optional[Any]:
+    """The config's mask generator, if it has one."""
+    node = config.get("MaskGenerator")
+    return None if node is None else registry.MASK_GENERATORS.build(node)
 
 
 def _cost(task: Task, masked: int) -> Dict[str, str]:

@@ -1,9 +1,11 @@
 """What a run says and writes down: terminal, train.log, metrics.jsonl, VisualDL, env.json."""
 
+import contextlib
 import json
 import logging
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -41,13 +43,23 @@ class RunLog:
         self._bar: Optional[tqdm] = None
         self._metrics: Optional[TextIO] = None
         self._board: Any = None
+        self._made: List[Path] = []  # directories that were not there before
 
     def open(self, directory: Path) -> None:
-        """Creates the run's directory, if need be, and the log files in it."""
+        """Creates the run's directory, if need be, and the log files in it.
+
+        Raises:
+            OSError: If it cannot.
+        """
         if not self.main:
             return
-        self.directory = Path(directory)
-        self.directory.mkdir(parents=True, exist_ok=True)
+        directory = Path(directory)
+        self._made = [path for path in (directory, *directory.parents) if not path.exists()]
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"output_dir: {directory} cannot be made: {error.strerror}; choose another folder") from error
+        self.directory = directory
         handler = logging.FileHandler(self.directory / "train.log", encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         self._logger.addHandler(handler)
@@ -137,6 +149,15 @@ class RunLog:
             else:
                 self._board = LogWriter(logdir=str(self.directory / "vdl"), display_name=self.directory.name)
         return self._board or None
+
+    def discard(self) -> None:
+        """Closes the files and removes the run's directory, if `open` has made it: for a run that took no step."""
+        self.close()
+        for path in self._made[:1]:
+            shutil.rmtree(path, ignore_errors=True)
+        for path in self._made[1:]:
+            with contextlib.suppress(OSError):  # another run has begun in it
+                path.rmdir()
 
     def close(self) -> None:
         """Ends the bar and closes the files."""

@@ -1,18 +1,20 @@
 """A whole run from a checked config: device, output directory, training, and what is said at the end."""
 
 from pathlib import Path
-from typing import Any, Iterator, Mapping, Tuple
+from typing import Any, Dict, Iterator, Mapping, Tuple
 
 import paddle
 
 import plsc
 from plsc import distributed
+from plsc.engine.agreement import check_monitor, first_time
 from plsc.engine.build import build_trainer
+from plsc.engine.callbacks import Evaluation
 from plsc.engine.interrupt import Interrupted, StopRequest
 from plsc.engine.logging import RunLog, write_environment
 from plsc.engine.report import report_own
 from plsc.schema import read_settings
-from plsc.yaml_tree import ConfigError, describe
+from plsc.yaml_tree import ConfigError, blamed_on, describe
 
 Config = Mapping[str, Any]
 
@@ -35,16 +37,20 @@ def _train(config: Config, runtime: Mapping[str, str], stop: StopRequest) -> int
     run = read_settings(config, "Global")
     join_job(config)
     log = RunLog(distributed.is_main(), run.progress)
+    directory = Path(run.output_dir)
     trainer = build_trainer(config, log)
     trainer.stop_request = stop
-    directory = Path(run.output_dir)
-    log.open(directory)
+    rehearse(config, trainer)
+    started_at = trainer.step
+    with blamed_on(config["Global"]):
+        log.open(directory)
     try:
         if distributed.is_main():
             (directory / "config.yaml").write_text(describe(config) + "\n", encoding="utf-8")
             write_environment(directory / "env.json", runtime)
         log.say(_opening(trainer, runtime, directory))
-        trainer.fit()
+        with first_time("the first step", "Model, Loss and DataLoader.Train", lambda: trainer.step == started_at):
+            trainer.fit()
         if run.report:
             if distributed.is_main():
                 log.say(f"report: {report_own(config, trainer.task, directory)}")
@@ -59,9 +65,27 @@ def _train(config: Config, runtime: Mapping[str, str], stop: StopRequest) -> int
     except Exception as error:
         log.close_bar()
         log.note(f"{type(error).__name__}: {error}")
+        if trainer.step == started_at and not isinstance(error, FloatingPointError):  # whose message names a dump in it
+            log.discard()
         raise
     finally:
         log.close()
+
+
+def rehearse(config: Config, trainer: Any) -> None:
+    """Evaluates a few images, if the run is to evaluate, before anything is written or trained.
+
+    Raises:
+        ConfigError: If they do not go through, or what decides `best` is not measured.
+    """
+    measured: Dict[str, float] = {}
+    for callback in trainer.callbacks:
+        if isinstance(callback, Evaluation) and not trainer.finished:
+            what, sections = "the evaluation of the first images", "Model, Metric and DataLoader.Eval"
+            with blamed_on(config["DataLoader"]["Eval"]), first_time(what, sections):
+                measured.update(callback.run.rehearse())
+    if not trainer.finished:
+        check_monitor(config, read_settings(config, "Global"), list(measured))
 
 
 def _opening(trainer: Any, runtime: Mapping[str, str], directory: Path) -> str:

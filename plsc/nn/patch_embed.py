@@ -62,8 +62,15 @@ class PatchEmbed(nn.Layer):
             Tokens (B, N, D) or (B, M, D).
 
         Raises:
-            ValueError: If the image is not of the size given at construction.
+            ValueError: If the image is not of the size given at construction, or not of floats.
         """
+        if not image.is_floating_point():
+            raise ValueError(f"images are {image.dtype}, not floats; add the batch transform {{name: Normalize}}")
+        if image.shape[1] != self.in_channels:
+            raise ValueError(
+                f"the model was built for images of {self.in_channels} channels, got {image.shape[1]}; "
+                "set Model's in_channels to that"
+            )
         if tuple(image.shape[2:]) != self.image_size:
             raise ValueError(
                 f"the model was built for images of {self.image_size} (height, width), got {tuple(image.shape[2:])}; "

@@ -79,11 +79,11 @@ def test_warmup_may_be_the_whole_run():
 @pytest.mark.parametrize(
     "build, message",
     [
-        (lambda: Constant(-1.0), "learning_rate and warmup_start cannot be negative, got -1.0 and 0.0"),
-        (lambda: Constant(1.0, warmup_start=-0.1), "learning_rate and warmup_start cannot be negative"),
+        (lambda: Constant(-1.0), "learning_rate must be above 0, got -1.0"),
+        (lambda: Constant(1.0, warmup_start=-0.1), "warmup_start must be at least 0, got -0.1"),
         (lambda: Constant(1.0, warmup_epochs=3, epochs=2), "warmup_epochs is 3, but the run has 2 epochs; shorten"),
-        (lambda: WarmupCosine(1.0, min_lr=-1e-6), "min_lr cannot be negative, got -1e-06"),
-        (lambda: WarmupStep(1.0, [3, 2]), r"milestones must ascend, got \[3, 2\]"),
+        (lambda: WarmupCosine(1.0, min_lr=-1e-6), "min_lr must be at least 0, got -1e-06"),
+        (lambda: WarmupStep(1.0, [3, 2]), r"milestones must be above 0 and ascend, got \[3, 2\]"),
     ],
 )
 def test_errors(build, message):
