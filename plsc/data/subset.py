@@ -4,6 +4,7 @@ from typing import Any, Dict, Literal, Optional
 
 import numpy as np
 
+from plsc import checks
 from plsc.registry import DATASETS
 
 
@@ -38,6 +39,9 @@ class Subset:
         seed: int = 0,
     ) -> None:
         _check(validation_share, per_class, fraction)
+        checks.at_least(0, seed=seed)
+        if not hasattr(dataset, "__getitem__") or isinstance(dataset, (str, dict)):
+            raise ValueError(f"dataset is another dataset, {{name: ImageFolder, ...}}, got {dataset!r}")
         self.dataset = dataset
         self.classes = getattr(dataset, "classes", None)
         own_labels = _labels(dataset)

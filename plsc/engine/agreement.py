@@ -36,7 +36,7 @@ def check_training(config: Config, task: Task, loader: Any, evaluator: Optional[
             _check_same_classes(config, loader.dataset, evaluator.loader.dataset)
     there, told_apart = _classes_of(loader.dataset), _told_apart(task)
     if there is not None and told_apart is not None and there < told_apart:
-        return [f"the training set has {there} classes, the model tells {told_apart} apart"]
+        return [f"the training set has {there} class{'es' * (there > 1)}, the model tells {told_apart} apart"]
     return []
 
 
@@ -76,6 +76,12 @@ def _told_apart(task: Task) -> Optional[int]:
 
 def _check_classes(section: Config, task: Task, dataset: Any) -> None:
     there, told_apart = _classes_of(dataset), _told_apart(task)
+    if "label" in task.required_keys and getattr(dataset, "labels", dataset) is None:
+        raise blame(
+            section["dataset"],
+            "its images have no labels, which the task needs; every image has to lie in a sub-folder, which is its "
+            "class (with_classes: true names the first that does not), or a list file has to give labels",
+        )
     for node in section.get("batch_transforms") or ():
         _check_width(node, task, node)
     if there is not None and told_apart is not None and there > told_apart:
