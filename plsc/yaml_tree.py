@@ -231,7 +231,7 @@ def blame(node: ConfigMap, text: str, path: str = "") -> ConfigError:
     path = path or node.path
     named = [key for key in node if key != "name" and re.search(rf"(?<![\w.]){re.escape(key)}\b", text)]
     quoted = [key for key in node if key != "name" and isinstance(node[key], str) and node[key] and node[key] in text]
-    chosen = (named or quoted)[-1:]
+    chosen = sorted(named or quoted, key=lambda key: node.origins[key].line is None)[-1:]  # overrides came last
     origin = node.origins[chosen[0]] if chosen else node.origins.get("name", node.origin)
     path = path if named or not quoted else f"{path}.{chosen[0]}"
     where = "" if not path or text.startswith((f"{path}:", f"{path}.")) else f"{path}: "

@@ -39,9 +39,8 @@ def dry_run(config: Config) -> str:
     run: settings.Global = read_settings(config, "Global")
     notes: List[str] = []
     task = lazy_task(config, run.seed, notes)
-    agreement.check_masks(config, task, masks_of(config))
     plan = plan_of(config, run, distributed.world_size(), notes)
-    masked, patches = masked_patches(config)
+    masked, patches = masked_patches(config, task)
     facts = {"parameters": _parameters(task), **_cost(task, masked)}
     if masked:
         facts["tokens"] = f"{patches - masked} visible, {masked} masked of {patches}"
@@ -106,16 +105,17 @@ def _size(tensor: paddle.Tensor) -> int:
     return int(np.prod(tensor.shape))
 
 
-def masked_patches(config: Config) -> Tuple[int, int]:
-    """Masked patches and all of them; 0, 0 without masks."""
-    masks = masks_of(config)
-    return (0, 0) if masks is None else (masks.num_masked, int(np.prod(masks.grid)))
+def masked_patches(config: Config, task: Task) -> Tuple[int, int]:
+    """Masked patches and all of them; 0, 0 without masks.
 
-
-def masks_of(config: Config) -> Optional[Any]:
-    """The config's mask generator, if it has one."""
-    node = config.get("MaskGenerator")
-    return None if node is None else registry.MASK_GENERATORS.build(node)
+    Raises:
+        ConfigError: If they are not the patches of the task's encoder.
+    """
+    if config.get("MaskGenerator") is None:
+        return 0, 0
+    masks = registry.MASK_GENERATORS.build(config["MaskGenerator"])
+    agreement.check_masks(config, task, masks)
+    return masks.num_masked, int(np.prod(masks.grid))
 
 
 def _cost(task: Task, masked: int) -> Dict[str, str]:

@@ -37,7 +37,7 @@ class PatchEmbed(nn.Layer):
         super().__init__()
         if image_size[0] % patch_size[0] or image_size[1] % patch_size[1]:
             raise ValueError(
-                f"image_size {image_size} does not divide into patches of {patch_size}; "
+                f"image_size {image_size} is no multiple of patch_size {patch_size}; "
                 "height and width must be multiples of the patch's"
             )
         self.image_size = image_size

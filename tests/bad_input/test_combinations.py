@@ -14,7 +14,7 @@ BLOCKS = "MaskGenerator={_delete_: true, name: BlockMask, grid: 4, num_masked: 8
 CLASSIFY = rows(
     [
         # --------------------------------------------------------------------------------------------------- the encoder
-        ("Model.encoder.patch_size=5", "-o Model.encoder.patch_size=5: Model.encoder: ", "image_size (16, 16)", "multiples"),
+        ("Model.encoder.patch_size=5", "-o Model.encoder.patch_size=5: Model.encoder: ", "image_size (16, 16) is no multiple of patch_size (5, 5)"),
         ("Model.encoder.patch_size=0", "Model.encoder: patch_size must be a positive whole number or two of them"),
         ("Model.encoder.image_size=[16,0]", "Model.encoder: image_size must be a positive whole number or two of them"),
         ("Model.encoder.num_heads=3", "Model.encoder: num_heads must divide the width: 16 does not divide into 3 heads"),
@@ -120,7 +120,7 @@ CLASSIFY = rows(
         (f"{TRAIN}.loader.drop_last=false  Global.accumulate_steps=2", f"{TRAIN}.loader: drop_last: false would give"),
         (f"{MIXUP % 2}  {TRAIN}.loader.batch_size=1", "one image in the batch and nothing to mix it with"),
         (MIXUP % 3, f"{TRAIN}.batch_transforms.1: num_classes is 3, but the model tells 2 classes apart; set it to that"),
-        (MIXUP % 0, f"{TRAIN}.batch_transforms.1: num_classes must be at least 1, got 0"),
+        (MIXUP % 0, f"{TRAIN}.batch_transforms.1: num_classes is 0, but the model tells 2 classes apart"),
         (MIXUP % "2, prob: 2", f"{TRAIN}.batch_transforms.1: prob must be in [0, 1], got 2"),
         (MIXUP % "2, mixup_alpha: 0, cutmix_alpha: 0", "mixup_alpha and cutmix_alpha must not be negative, and one"),
         (f"{TRAIN}.batch_transforms=[]", "images are paddle.uint8, not floats; add the batch transform {name: Normalize}"),
