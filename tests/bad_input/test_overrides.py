@@ -42,7 +42,7 @@ CASES = rows(
         ("Optimizer.model=1", "AdamW gets 'model' from the engine; remove it from the config"),
         ("LRScheduler.epochs=3", "WarmupCosine gets 'epochs' from the engine; remove it from the config"),
         ("Optimizer.beta1=0.5  Optimizer.name=SGD", "SGD has no argument 'beta1', written for AdamW before"),
-        ("Optimizer  ~Foo  Global.x=1", "error: 2 problems", "-o Optimizer: an override is", "-o ~Foo: there is no Foo"),
+        ("Optimizer  ~Foo  Global.x=1", "2 problems", "-o Optimizer: an override is", "-o ~Foo: there is no Foo"),
         ("Global.x=1  AMP.y=2", "error: 2 problems", "Global has no key 'x'", "AMP has no key 'y'"),
     ]
 )
