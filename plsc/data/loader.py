@@ -104,6 +104,14 @@ class DataLoader:
         """Chooses the epoch, and the optimizer step in it, at which the next iteration starts."""
         self.sampler.set_position(epoch, step)
 
+    def first(self, count: int) -> Dict[str, paddle.Tensor]:
+        """The first samples of the data set as one batch, read by this process.
+
+        Raises:
+            ValueError: As in iterating.
+        """
+        return _tensors(_Batches(self.samples).make([(0, index) for index in range(min(count, len(self.dataset)))]))
+
     def __len__(self) -> int:
         """Micro-batches in a whole epoch."""
         return len(self.sampler)
@@ -119,7 +127,7 @@ class DataLoader:
         if self.num_workers == 0:
             batches = _Batches(self.samples, self.bad_images)
             for positions in self.sampler:
-                yield self._checked({key: paddle.to_tensor(value) for key, value in batches.make(positions).items()})
+                yield self._checked(_tensors(batches.make(positions)))
             return
         for batch in self._from_workers():
             yield self._checked(batch)
@@ -226,6 +234,10 @@ class _OneByOne(paddle.io.BatchSampler):
 
     def __len__(self) -> int:
         return len(self.batches)
+
+
+def _tensors(arrays: Arrays) -> Dict[str, paddle.Tensor]:
+    return {key: paddle.to_tensor(value) for key, value in arrays.items()}
 
 
 def _has_shared_memory() -> bool:

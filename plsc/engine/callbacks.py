@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, Optional
 import numpy as np
 import paddle
 
-from plsc import distributed
+from plsc import checks, distributed
 from plsc.engine.trainer import Callback, Trainer
 from plsc.registry import CALLBACKS
 
@@ -204,9 +204,13 @@ class Pictures(Callback):
     Args:
         every_epochs: Epochs between two pictures.
         count: Images in a picture.
+
+    Raises:
+        ValueError: If a number is below 1.
     """
 
     def __init__(self, every_epochs: int = 1, count: int = 8) -> None:
+        checks.at_least(1, every_epochs=every_epochs, count=count)
         self.every_epochs = every_epochs
         self.count = count
 

@@ -58,18 +58,10 @@ class Checkpoints(Callback):
 
     def on_train_begin(self, trainer: Trainer) -> None:
         self._saved_step = trainer.step if trainer.step else -1
-        offered = self._offered(trainer)
-        if self.monitor and not (self.monitor in offered or any(isinstance(c, Evaluation) for c in trainer.callbacks)):
-            there = f"only {', '.join(offered)}" if offered else "nothing: there is no DataLoader.Eval"
-            raise ValueError(f"Global.monitor: nothing measures {self.monitor} during the run, {there}")
         if trainer.evaluation is not None:  # made up for one that was interrupted
             improved = self._improved(trainer)
             self._saved_step = -1
             self.save(trainer, improved)
-
-    @staticmethod
-    def _offered(trainer: Trainer) -> List[str]:
-        return [name for callback in trainer.callbacks for name in callback.measures]
 
     def on_step_end(self, trainer: Trainer, metrics: Dict[str, paddle.Tensor]) -> None:
         if self._pending is not None and self._pending.done():

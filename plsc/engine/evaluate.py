@@ -1,5 +1,6 @@
 """Evaluation: metrics of a task over a whole data set, every image counted once."""
 
+from dataclasses import dataclass
 from typing import Any, Callable, Dict, Optional, Sequence
 
 import numpy as np
@@ -9,6 +10,8 @@ from plsc import distributed
 from plsc.engine.precision import Precision
 from plsc.nn.utils import set_training
 from plsc.tasks.base import Batch, Task
+
+_FEW = 2
 
 
 def evaluate(
@@ -67,6 +70,25 @@ def _measure(
         prediction = task(batch) if scalars else task.predict(batch)
     for metric in tracked:
         metric.update(prediction, batch)
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """An evaluation that can be repeated; the arguments are those of `evaluate`."""
+
+    task: Task
+    loader: Any
+    batch_transforms: Sequence[Callable[[Batch, np.random.Generator], Batch]]
+    metrics: Sequence[Any]
+    precision: Precision
+
+    def __call__(self, on_batch: Optional[Callable[[], None]] = None) -> Dict[str, float]:
+        """Numbers by name."""
+        return evaluate(self.task, self.loader, self.batch_transforms, self.metrics, self.precision, on_batch)
+
+    def rehearse(self) -> Dict[str, float]:
+        """Evaluates the first images, so that a mistake shows before hours of training; the numbers mean nothing."""
+        return evaluate(self.task, [self.loader.first(_FEW)], self.batch_transforms, self.metrics, self.precision)
 
 
 def _reduced(metric: Any) -> Dict[str, float]:

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -65,7 +66,11 @@ class RunLog:
         self._board: Any = None
 
     def open(self, directory: Path) -> None:
-        """Creates the run's directory, if need be, and the log files in it."""
+        """Creates the run's directory, if need be, and the log files in it.
+
+        Raises:
+            OSError: If it cannot.
+        """
         if not self.main:
             return
         directory = Path(directory)
