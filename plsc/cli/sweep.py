@@ -68,8 +68,8 @@ def _search_path() -> str:
 def _conclude(runs: Dict[str, Dict[str, str]], out: Path, arguments: argparse.Namespace) -> None:
     """Prints the table, the best first, and writes the report."""
     from plsc.engine.compare import report
+    from plsc.report.measured import best, lower_is_better, main_metric
     from plsc.report.runs import read_run
-    from plsc.report.sections import best, lower_is_better, main_metric
     from plsc.sweep import table
 
     finished = {name: read_run(out / name) for name in runs if (out / name / "metrics.jsonl").is_file()}
