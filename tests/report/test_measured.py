@@ -1,6 +1,15 @@
 import json
 
-from plsc.report.measured import best, deciding_split, in_percent, is_detail, lower_is_better, main_metric, name_of, ranked
+from plsc.report.measured import (
+    best,
+    deciding_split,
+    in_percent,
+    is_detail,
+    lower_is_better,
+    main_metric,
+    name_of,
+    ranked,
+)
 from plsc.report.page import page
 from plsc.report.runs import read_runs
 from tests.report.toys import make_run
