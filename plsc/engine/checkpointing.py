@@ -5,7 +5,7 @@ Training waits only for a copy of the weights in host memory; a thread writes it
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional
 
 import numpy as np
 import paddle
@@ -13,7 +13,6 @@ import paddle
 from plsc import distributed, storage
 from plsc.checkpoint import store
 from plsc.checkpoint.transfer import encoder_prefix
-from plsc.engine.callbacks import Evaluation
 from plsc.engine.trainer import Callback, Trainer
 from plsc.output import writing
 

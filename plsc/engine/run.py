@@ -81,7 +81,7 @@ def _train(config: Config, runtime: Mapping[str, str], stop: StopRequest) -> int
 
 @contextmanager
 def _nothing_left_without_a_step(trainer: Trainer, lock: RunLock) -> Iterator[None]:
-    """Removes what the run has made if it fails before it has taken a step, mostly because of a mistake in its config."""
+    """Removes what the run has made if it fails before its first step, mostly because of a mistake in the config."""
     started_at = trainer.step
     try:
         with first_time("the first step", "Model, Loss and DataLoader.Train", lambda: trainer.step == started_at):
