@@ -154,6 +154,7 @@ def compare_output(block, cli):
     _, *printed = cli(toy.verb_of(words[1]), *words[2:])
     text = without_layout("".join(printed))
     for part in without_layout(expected).split("...\n"):
+        part = part.strip("\n")
         assert part in text
         text = text[text.index(part) + len(part) :]
 
