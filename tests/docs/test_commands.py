@@ -14,7 +14,7 @@ from plsc.cli import main
 from plsc.registry import Registry
 from plsc.yaml_tree import ConfigError, parse
 from tests.docs import toy
-from tests.docs.pages import ROOT, by_section, commands, shown
+from tests.docs.pages import ROOT, blocks, by_section, commands, shown
 from tests.integration.runs import data
 
 SLOW = {
@@ -25,7 +25,8 @@ SLOW = {
     ("docs/results.md", "The commands"),
 }
 PLUGIN = ROOT / "tests" / "plugins" / "toy_plugin"
-QUOTED = "\n".join(path.read_text(encoding="utf-8") for path in PLUGIN.rglob("*.*") if path.suffix in (".py", ".yaml", ".toml"))
+SOURCES = [path for path in PLUGIN.rglob("*.*") if path.suffix in (".py", ".yaml", ".toml")]
+QUOTED = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES)
 RUNS = {"tokenizer": "tokenizer", "pretrain": "pretrain", "finetune": "classifier", "scratch": "classifier"}
 RUNS.update(linprobe="pretrain")
 INCOMPLETE = re.compile("the config does not say, and|needs this section$")
@@ -166,15 +167,15 @@ def without_layout(text):
 
 def test_what_is_not_run_is_in_the_pages():
     """So that the list of exceptions does not grow old; every other command is run above."""
-    written = [line for parts in by_section().values() for part in parts if part.language == "sh" for line in commands(part)]
-    assert set(toy.NOT_RUN) <= set(written)
+    written = {line for block in blocks() if block.language == "sh" for line in commands(block)}
+    assert set(toy.NOT_RUN) <= written
 
 
 def test_a_block_says_what_it_is():
     """An unknown language, or an `sh` block with output in it, would be passed over."""
     known = {"sh", "console", "python", "yaml", "toml", "text"}
-    for (page, section), parts in by_section().items():
-        assert {part.language for part in parts} <= known, f"{page}: {section}: give each block a language"
+    for block in blocks():
+        assert block.language in known, f"{block.page}: {block.section}: give each block a language"
 
 
 def test_an_unknown_command_is_not_passed_over(cli, tmp_path):

@@ -1,4 +1,4 @@
-"""Messages that docs/faq.md quotes are messages of the code; those in `console` blocks are produced by test_commands."""
+"""Messages that docs/faq.md quotes are those of the code; the ones in `console` blocks test_commands produces."""
 
 import ast
 import re

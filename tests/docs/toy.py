@@ -22,9 +22,13 @@ NOT_RUN = {
     'master=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1):37777': "asks Slurm",
 }
 OPTIONAL = {"onnx": "onnxruntime"}  # a command with this word needs this package
-# Placeholders; and, in any word, checkpoints of steps that a short run does not reach, and the width of a toy encoder.
+# Placeholders; and, in any word: steps that a short run does not reach, the width of a toy encoder, few images.
 WORDS = {"CONFIG": "configs/quickstart/scratch.yaml", "RUN": "output/quickstart/finetune"}
-REPLACED = {r"checkpoints/step_\d+$": "checkpoints/latest", r"in_features: 64\b": "in_features: 16"}
+REPLACED = {
+    r"checkpoints/step_\d+$": "checkpoints/latest",
+    r"in_features: 64\b": "in_features: 16",
+    r"loader\.batch_size=\d+$": "loader.batch_size=2",
+}
 # Options that are added to a tool's command.
 DIGITS = ["--data", "mnist", "--output", "runs"]
 SHORT = ["Global.max_train_step=2", "DataLoader.Train.loader.batch_size=8"]
@@ -110,7 +114,7 @@ def _overrides(arguments: Sequence[str]) -> List[str]:
 
 
 def run(command: str, cli: Any, folder: Path) -> None:
-    """Runs a documented command in `folder`, a verb in this process; AssertionError if it fails or is of no known kind."""
+    """Runs a documented command in `folder`, a verb in this process; an error if it fails or is of no known kind."""
     words = words_of(command)
     if "paddle.distributed.launch" in words:
         words = ["python", *words[words.index("tools/train.py") :], "--dry-run"]
