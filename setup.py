@@ -29,7 +29,7 @@ setup(
         "cpu": ["paddlepaddle>=2.6.2,<3.4"],
         # The newest GPU build on the public index; it predates NumPy 2 and protobuf 5.
         "gpu": ["paddlepaddle-gpu>=2.6.2,<3.4", "numpy<2", "protobuf<5"],
-        "fast": ["simplejpeg>=1.7.0", "opencv-python-headless>=4.5.5.64"],
+        "fast": ["simplejpeg>=1.7.1", "opencv-python-headless>=4.5.5.64"],
         # Tried: 2.1.0 with Paddle 3.3.1; 1.3.1 with Paddle 2.6.2, of which 2.x takes no programs. Both need onnx 1.17.
         "onnx": ["paddle2onnx>=1.3.1,<2.2", "onnx>=1.16,<1.18", "onnxruntime>=1.17"],
         "quickstart": ["mlxtend>=0.22.0", "scikit-learn>=1.0.2", "matplotlib>=3.4.3"],

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Prints the lower bounds of setup.py as pip's constraints, `name==version` a line: what `make test-lowest` installs."""
+"""Prints the lower bounds of setup.py as constraints for pip, `name==version` a line; see `make test-lowest`."""
 
 import ast
 import re
