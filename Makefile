@@ -2,16 +2,19 @@
 # make evidence     what pre-training is worth: three seeds, probes, few labels, ablations; about an hour; docs/results.md
 # make test         style and all tests on this Paddle, unit and parity tests on the oldest one supported
 # make test-slow    fuzzers, kill loops, long runs: what takes an hour rather than minutes; ends with the counts
+# make test-lowest  unit and parity tests with the lowest versions that setup.py allows, on LOWEST_PYTHON; docs/supply.md
 # make clean        removes environments and build files; leaves `output/` and `datasets/`
 
 PYTHON ?= python3
 OLDEST_PADDLE = 2.6.2
+LOWEST_PYTHON ?= python3.9
 BIN = .venv/bin
 OLD = .venv-$(OLDEST_PADDLE)/bin
+LOW = .venv-lowest/bin
 # Tests are small: two processes of one thread each are faster than one of two.
 PYTEST = OMP_NUM_THREADS=1 $(1)/python -m pytest -q -n 2 --dist loadfile
 
-.PHONY: quickstart evidence test test-style test-current test-oldest test-slow clean
+.PHONY: quickstart evidence test test-style test-current test-oldest test-lowest test-slow clean
 
 quickstart: .venv/quickstart.done
 	$(BIN)/python tools/prepare_digits.py
@@ -25,6 +28,7 @@ test: test-style test-oldest test-current
 
 test-style: .venv/test.done
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 test-current: .venv/test.done
 	$(call PYTEST,$(BIN)) tests
@@ -32,7 +36,12 @@ test-current: .venv/test.done
 test-oldest: .venv-$(OLDEST_PADDLE)/test.done
 	$(call PYTEST,$(OLD)) tests --ignore=tests/integration --ignore=tests/distributed
 
+test-lowest: .venv-lowest/test.done
+	$(call PYTEST,$(LOW)) tests --ignore=tests/integration --ignore=tests/distributed
+
+# atheris has wheels for some versions of Python only; its tests are skipped without it.
 test-slow: .venv/test.done
+	-$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[fuzz]"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -s tests
 
 .venv/bin/python:
@@ -49,5 +58,13 @@ test-slow: .venv/test.done
 		paddlepaddle==$(OLDEST_PADDLE) "numpy<2" "protobuf<5" setuptools
 	@touch $@
 
+.venv-lowest/test.done: setup.py tools/lowest.py
+	$(LOWEST_PYTHON) -m venv .venv-lowest
+	$(LOW)/python tools/lowest.py > .venv-lowest/lowest.txt
+	$(LOW)/python -m pip install -q --disable-pip-version-check -U pip
+	$(LOW)/python -m pip install -q --disable-pip-version-check -e ".[cpu,quickstart,fast,test]" setuptools \
+		-c .venv-lowest/lowest.txt
+	@touch $@
+
 clean:
-	rm -rf .venv .venv-$(OLDEST_PADDLE) build dist *.egg-info
+	rm -rf .venv .venv-$(OLDEST_PADDLE) .venv-lowest build dist *.egg-info

@@ -7,7 +7,10 @@
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from plsc.api import load, train
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load", "train"]

@@ -1,7 +1,7 @@
 """plsc from Python: a trained network in one line, a training in another."""
 
 from pathlib import Path
-from typing import Any, Mapping, Sequence, Union
+from typing import TYPE_CHECKING, Any, Mapping, Sequence, Union
 
 import yaml
 
@@ -9,8 +9,12 @@ from plsc import config as config_files
 from plsc import plugins, runtime, schema
 from plsc.yaml_tree import ConfigMap, parse, to_plain
 
+if TYPE_CHECKING:
+    from plsc.engine.predictor import Predictor
+    from plsc.report.runs import Run
 
-def load(checkpoint: Union[str, Path], ema: bool = False, overrides: Sequence[str] = ()) -> Any:
+
+def load(checkpoint: Union[str, Path], ema: bool = False, overrides: Sequence[str] = ()) -> "Predictor":
     """A trained network, ready to be used.
 
         model = plsc.load("output/quickstart/finetune")
@@ -35,7 +39,7 @@ def load(checkpoint: Union[str, Path], ema: bool = False, overrides: Sequence[st
     return load_predictor(checkpoint, ema, overrides)
 
 
-def train(config: Union[str, Path, Mapping[str, Any]], overrides: Sequence[str] = ()) -> Any:
+def train(config: Union[str, Path, Mapping[str, Any]], overrides: Sequence[str] = ()) -> "Run":
     """Trains to the end, as `tools/train.py` does; the same call goes on with a run that was interrupted.
 
         run = plsc.train("configs/quickstart/scratch.yaml", ["Global.epochs=2"])

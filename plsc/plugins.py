@@ -13,7 +13,7 @@ import sys
 from importlib import metadata
 from typing import Any, Iterable, List
 
-from plsc.yaml_tree import ConfigError, ConfigMap
+from plsc.yaml_tree import ConfigError, ConfigList, ConfigMap
 
 BUILT_IN = ("models", "tokenizers", "losses", "masking", "data", "optim", "tasks", "engine")
 ENTRY_POINTS = "plsc.plugins"
@@ -58,7 +58,7 @@ def _entry_points() -> Iterable[Any]:
 
 def _load_imports(config: ConfigMap) -> List[str]:
     modules = config.get("imports")
-    if not isinstance(modules, list):
+    if not isinstance(modules, ConfigList):
         return []
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # console scripts do not search the folder they are started in

@@ -95,7 +95,7 @@ class _Check:
         elif isinstance(schema, list):
             yield from self.nodes(value, schema[0], path, origin)
         elif isinstance(schema, dict) or dataclasses.is_dataclass(schema):
-            keys = schema if isinstance(schema, dict) else inspect.signature(schema).parameters
+            keys = schema if isinstance(schema, dict) else [field.name for field in dataclasses.fields(schema)]
             if not isinstance(value, ConfigMap):
                 yield f"{origin}: {path}: expected a mapping with the keys {', '.join(keys)}, got {type_name(value)}"
             elif isinstance(schema, dict):
@@ -203,7 +203,7 @@ class _Check:
                 yield f"{self.config.origin}: {path}: the config does not say, and {user} needs it"
 
     def task_needs(self) -> Iterator[str]:
-        task = self.config.get("Task")
+        task: Any = self.config.get("Task")
         if not is_node(task) or task["name"] not in registry.TASKS:
             return
         name, component = task["name"], registry.TASKS.get(task["name"])

@@ -289,8 +289,9 @@ def _describe(node: Any, depth: int) -> Iterable[Tuple[str, Optional[Origin]]]:
 def one_line(value: Any) -> str:
     """A value as YAML on one line."""
     # In brackets: a scalar alone would be followed by the document's end mark.
-    options = {"default_flow_style": True, "sort_keys": False, "allow_unicode": True, "width": math.inf}
-    text = yaml.dump([to_plain(value)], Dumper=_Dumper, **options)
+    text = yaml.dump(
+        [to_plain(value)], Dumper=_Dumper, default_flow_style=True, sort_keys=False, allow_unicode=True, width=math.inf
+    )
     return text.strip()[1:-1]
 
 

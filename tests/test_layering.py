@@ -84,7 +84,9 @@ every_file = pytest.mark.parametrize("path", sources(), ids=name_of)
 def test_no_file_imports_from_above(path):
     part = part_of(path)
     if part == "__init__":
-        assert not [name for name in imports(parse(path)) if name.startswith(("plsc", "paddle"))]
+        tree = parse(path)
+        tree.body = [node for node in tree.body if ast.unparse(node).splitlines()[0] != "if TYPE_CHECKING:"]
+        assert not [name for name in imports(tree) if name.startswith(("plsc", "paddle"))]
         return
     assert part in LEVEL, f"{part} belongs to no layer; add it to DESIGN and to LAYERS"
     for module in imports(parse(path)):

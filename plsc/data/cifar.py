@@ -54,8 +54,9 @@ def _parts(path: Path, member: str, labels: str) -> Iterator[Tuple[np.ndarray, n
     """
     with tarfile.open(path) as archive:
         for item in archive:
-            if item.isfile() and item.name.rpartition("/")[2].startswith(member):
-                batch = read_pickle(archive.extractfile(item).read(), f"{path}/{item.name}")
+            file = archive.extractfile(item) if item.isfile() else None
+            if file is not None and item.name.rpartition("/")[2].startswith(member):
+                batch = read_pickle(file.read(), f"{path}/{item.name}")
                 found = {key.decode() if isinstance(key, bytes) else key: value for key, value in batch.items()}
                 yield found["data"], np.asarray(found[labels], dtype=np.int64)
 

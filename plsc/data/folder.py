@@ -61,7 +61,7 @@ class ImageFiles:
             ImageError: If the file cannot be decoded.
         """
         path = self.path(index)
-        sample = {"image": self._load(path), "path": path}
+        sample: Dict[str, Any] = {"image": self._load(path), "path": path}
         if self.labels is not None:
             sample["label"] = int(self.labels[index])
         return sample

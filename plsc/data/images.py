@@ -3,7 +3,7 @@
 import functools
 import os
 from pathlib import Path
-from typing import List, Optional, Union
+from typing import List, Optional, Tuple, Union
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -12,8 +12,10 @@ LIMIT = "PLSC_MAX_IMAGE_PIXELS"  # in the environment, so that it holds in every
 
 _SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 # Of the formats that Pillow knows, those that it decodes itself: for EPS it starts another program.
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF", "MPO", "DIB", "JPEG2000", "AVIF", "ICO", "PCX", "SGI")
-_FORMATS += ("QOI", "TGA")
+_FORMATS: Tuple[str, ...] = (
+    "JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF", "MPO", "DIB", "JPEG2000", "AVIF", "ICO", "PCX", "SGI", "QOI",
+    "TGA",
+)  # fmt: skip
 _ALPHA = ("RGBA", "RGBa", "LA", "La", "PA")
 
 

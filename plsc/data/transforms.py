@@ -69,7 +69,7 @@ class RandomRegion:
             raise ValueError(f"ratio must be two values of width / height, 0 < least <= greatest, got {list(ratio)}")
         check_range("ratio", "its least value", ratio[0], *_RATIOS)
         check_range("ratio", "its greatest value", ratio[1], *_RATIOS)
-        self.scale, self.ratio, self.fit = tuple(scale), tuple(ratio), fit
+        self.scale, self.ratio, self.fit = (scale[0], scale[1]), (ratio[0], ratio[1]), fit
 
     def __call__(self, width: int, height: int, rng: np.random.Generator) -> Region:
         """A region of a `width` x `height` image."""
@@ -122,7 +122,7 @@ class RandomResizedCrop:
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         image = sample["image"]
-        region = self.region(*image.size, rng)
+        region = self.region(image.width, image.height, rng)
         return {**sample, "image": crop_and_resize(image, region, self.size, self.interpolation)}
 
 
@@ -158,7 +158,7 @@ class TwoSizeCrop:
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         image = sample["image"]
-        region = self.region(*image.size, rng)
+        region = self.region(image.width, image.height, rng)
         first = crop_and_resize(image, region, self.size, self.interpolation)
         if isinstance(image, FastImage):
             second = first.resize(self.second_size, _filter(self.second_interpolation))
@@ -183,7 +183,7 @@ class Resize:
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         def resize(image: AnyImage) -> AnyImage:
-            size = _shorter_side(image, self.size) if isinstance(self.size, int) else tuple(reversed(self.size))
+            size = _shorter_side(image, self.size) if isinstance(self.size, int) else (self.size[1], self.size[0])
             return image if image.size == size else image.resize(size, _filter(self.interpolation))
 
         return map_images(sample, resize)

@@ -17,7 +17,7 @@ class Guess(NamedTuple):
     """A class and its probability."""
 
     name: str
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index
     probability: float
 
 

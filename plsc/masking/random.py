@@ -31,7 +31,7 @@ class RandomMask:
             if not 0 < ratio < 1:
                 raise ValueError(f"ratio must be between 0 and 1, got {ratio}")
             num_masked = int(ratio * self.grid[0] * self.grid[1])
-        self.num_masked = check_num_masked(num_masked, self.grid)
+        self.num_masked = check_num_masked(num_masked or 0, self.grid)
 
     def __call__(self, rng: np.random.Generator) -> np.ndarray:
         """A mask, bool (H, W), True = masked."""

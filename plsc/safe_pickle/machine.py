@@ -6,7 +6,7 @@ method takes state; only plain values are keys. Source of the operations: `pickl
 """
 
 import pickletools
-from typing import Any, BinaryIO, Callable, Dict, Iterable, List, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Tuple
 
 _PLAIN = (str, bytes, int, float, bool, type(None))
 _LITERALS = {
@@ -64,8 +64,8 @@ class Machine:
         self.marks: List[int] = []
         self.memo: Dict[int, Any] = {}
 
-    def load(self, file: BinaryIO) -> Any:
-        """The content of one pickle, from where the file stands to the pickle's end.
+    def load(self, file: Any) -> Any:
+        """The content of one pickle, from where the file (`read`, `readline`, `tell`) stands to the pickle's end.
 
         Raises:
             UnsafeFileError: If it asks for what is not allowed.

@@ -86,17 +86,18 @@ class NumpyArray(Built):
     """A numpy array on its way out of a pickle."""
 
     def __init__(self, *arguments: Any) -> None:
-        self.shape, self.kind, self.fortran, self.data = (), None, False, b""
+        self.state: Any = (1, (), None, False, b"")  # version, shape, type, whether columns come first, bytes
 
     def build(self, state: Any) -> None:
-        _, self.shape, self.kind, self.fortran, data = state
-        self.data = data.encode("latin1") if isinstance(data, str) else data  # text: written by Python 2
-        if not isinstance(self.kind, NumpyType) or not isinstance(self.data, (bytes, bytearray)):
+        version, shape, kind, fortran, data = state
+        data = data.encode("latin1") if isinstance(data, str) else data  # text: written by Python 2
+        if not isinstance(kind, NumpyType) or not isinstance(data, (bytes, bytearray)):
             raise UnsafeFileError("an array that does not hold plain numbers")
+        self.state = (version, shape, kind, fortran, data)
 
     def array(self) -> np.ndarray:
-        flat = np.frombuffer(self.data, self.kind.dtype)
-        return flat.reshape(_whole(self.shape), order="F" if self.fortran else "C").copy()
+        _, shape, kind, fortran, data = self.state
+        return np.frombuffer(data, kind.dtype).reshape(_whole(shape), order="F" if fortran else "C").copy()
 
 
 class NumpyScalar:

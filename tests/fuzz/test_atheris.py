@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-RUNS = {"config": 20_000, "images": 50_000}
+RUNS = {"config": 10_000, "images": 50_000}
 
 
 @pytest.mark.slow
