@@ -55,8 +55,8 @@ def test_nothing_grows_over_twenty_thousand_steps(tmp_path, tally):
     one = size_of(storage.resolve(run)) / 2**20
     print(f"\n{len(found)} samples; memory {memory[late][0]:.1f} MiB at half time, {memory[-1]:.1f} at the end, slope "
           f"{slope:+.3f} MiB per 1,000 steps; open files {np.median(files[late]):.0f}, at most {files.max():.0f}; "
-          f"threads {np.median(threads[late]):.0f}, at most {threads.max():.0f}; checkpoints at most {kept.max():.2f} MiB "
-          f"of {one:.2f}; logs {logs[-1] / STEPS:.1f} bytes a step")  # fmt: skip
+          f"threads {np.median(threads[late]):.0f}, at most {threads.max():.0f}; checkpoints at most {kept.max():.2f} "
+          f"MiB of {one:.2f}; logs {logs[-1] / STEPS:.1f} bytes a step")  # fmt: skip
     assert slope < 1.0
     assert np.median(files[late]) <= np.median(files[~late]) + 1 and files[late].max() <= files[~late].max() + 4
     assert threads[late].max() <= threads[~late].max() + 2
