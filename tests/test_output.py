@@ -91,7 +91,7 @@ def test_a_directory_has_one_run_at_a_time(tmp_path):
     lock.acquire()
     assert json.loads((tmp_path / output.LOCK).read_text(encoding="utf-8"))["pid"] == os.getpid()
     lock.release()
-    hold(tmp_path).communicate("")
+    hold(tmp_path).communicate("")  # and now it is free
 
 
 def test_a_process_does_not_run_twice_in_a_directory(tmp_path):

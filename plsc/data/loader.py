@@ -105,12 +105,14 @@ class DataLoader:
         self.sampler.set_position(epoch, step)
 
     def first(self, count: int) -> Dict[str, paddle.Tensor]:
-        """The first samples of the data set as one batch, read by this process.
+        """The first samples of the data set as one batch, read by this process; bad images do not count here.
 
         Raises:
             ValueError: As in iterating.
         """
-        return _tensors(_Batches(self.samples).make([(0, index) for index in range(min(count, len(self.dataset)))]))
+        positions = [(0, index) for index in range(min(count, len(self.dataset)))]
+        arrays = _Batches(self.samples, self.bad_images).make(positions)
+        return _tensors({key: values for key, values in arrays.items() if key != _BAD})
 
     def __len__(self) -> int:
         """Micro-batches in a whole epoch."""
