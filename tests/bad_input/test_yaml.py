@@ -112,7 +112,7 @@ FILES = [
     ("a third", below("Optimizer: {weight_decay: 1/3}"), "Optimizer.weight_decay: expected a number, got the text"),
     ("decimal comma", below("Optimizer: {weight_decay: 0,05}"), "x.yaml:2: Optimizer.05: AdamW has no argument '05'"),
     ("inf", below("Optimizer: {weight_decay: .inf}"), "Optimizer.weight_decay: expected a number, got .inf; it has"),
-    ("nan", below("Optimizer: {clip_norm: .nan}"), "a number or null, got .nan; it has to be finite", "or null for none"),
+    ("nan", below("Optimizer: {clip_norm: .nan}"), "a number or null, got .nan; it has to be finite", "or null"),
     ("a component for a number", below("Model: {encoder: {depth: {name: ViT}}}"), "a whole number, got the component"),
     ("text for a component", below("Optimizer: SGD"), "Optimizer: expected {name: ...} of", "write {name: SGD}"),
     ("no list", below("Metric: {name: Accuracy}"), "Metric: expected a list, each {name: ...} of a metric, got a"),
