@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Sequence, Tuple, Union
 
 from PIL import Image
 
-from plsc.yaml_tree import ConfigMap, parse
+from plsc.yaml_tree import ConfigMap, parse, type_name
 
 Row = Dict[str, Any]
 ROWS = "rows"  # the entry of a picture file that names its rows
@@ -53,7 +53,8 @@ class Run:
     @property
     def kind(self) -> str:
         """What runs must share to be compared: the name of the task."""
-        return str((self.config.get("Task") or {}).get("name", "other"))
+        task = self.config.get("Task")
+        return str(task.get("name", "other")) if isinstance(task, dict) else "other"
 
     def series(self, split: str, metric: str) -> Tuple[List[float], List[float]]:
         """Epochs and values of a metric."""
@@ -99,22 +100,40 @@ def read_run(directory: Path) -> Run:
     if missing:
         what = "does not exist" if not directory.exists() else f"is no run: it has no {' and no '.join(missing)}"
         raise ValueError(f"{directory} {what}; give the Global.output_dir of a training run")
-    text = (directory / "config.yaml").read_text(encoding="utf-8")
+    text = _text(directory / "config.yaml")
+    config = parse(text, str(directory / "config.yaml"))
+    if not isinstance(config, ConfigMap):
+        raise ValueError(f"{directory / 'config.yaml'}: is no config, but {type_name(config)}; give the output of a run")
     environment = directory / "env.json"
     return Run(
         directory.resolve().name,
         directory,
-        parse(text, str(directory / "config.yaml")),
+        config,
         text,
-        json.loads(environment.read_text(encoding="utf-8")) if environment.is_file() else {},
+        _json(environment) if environment.is_file() else {},
         _rows(directory / "metrics.jsonl"),
         [_picture(path) for path in sorted((directory / "pictures").glob("step_*.png"))],
     )
 
 
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: is no text; the run's files are damaged ({error})") from error
+
+
+def _json(path: Path) -> Dict[str, Any]:
+    try:
+        found = json.loads(_text(path))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: is no JSON; the run's files are damaged ({error})") from error
+    return found if isinstance(found, dict) else {}
+
+
 def _rows(path: Path) -> Dict[str, List[Row]]:
     by_split: Dict[str, List[Row]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in _text(path).splitlines():
         try:
             row = json.loads(line)
             split, step = row["split"], row["step"]
