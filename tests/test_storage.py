@@ -181,7 +181,7 @@ def test_nothing_to_resolve(tmp_path):
     with pytest.raises(CheckpointError, match="step_00000001 is no whole checkpoint: state.json cannot be read"):
         resolve(tmp_path)
     (tmp_path / "weights.bin").write_text("", encoding="utf-8")
-    with pytest.raises(CheckpointError, match="weights.bin is a file, not a checkpoint directory; Init.checkpoint takes"):
+    with pytest.raises(CheckpointError, match="weights.bin is a file, not a checkpoint directory; Init"):
         resolve(tmp_path / "weights.bin")
     assert find_latest_whole(tmp_path / "nowhere") is None
 

@@ -118,7 +118,7 @@ def _read_file(path: Path) -> Mapping[str, Any]:
     with open(path, "rb") as file:
         start = file.read(9)
     header = int.from_bytes(start[:8], "little")
-    if start[8:] == b"{" and header <= path.stat().st_size:  # safetensors: the length of a JSON header, then that header
+    if start[8:] == b"{" and header <= path.stat().st_size:  # safetensors: length of a JSON header, then that header
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
 

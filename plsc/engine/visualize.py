@@ -199,7 +199,8 @@ def visualize(pictures: Pictures, out: Path, parts: Sequence[str], say: Callable
         if part in available:
             drawn.update(available[part]())
     if not drawn and "schedules" not in parts:
-        raise ConfigError(f"--parts: {', '.join(parts)} cannot be drawn here; what can is {', '.join(available)}, schedules")
+        there = ", ".join([*available, "schedules"])
+        raise ConfigError(f"--parts: {', '.join(parts)} cannot be drawn here; what can is {there}")
     out.mkdir(parents=True, exist_ok=True)
     written = []
     for name, picture in drawn.items():

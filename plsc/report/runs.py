@@ -103,7 +103,7 @@ def read_run(directory: Path) -> Run:
     text = _text(directory / "config.yaml")
     config = parse(text, str(directory / "config.yaml"))
     if not isinstance(config, ConfigMap):
-        raise ValueError(f"{directory / 'config.yaml'}: is no config, but {type_name(config)}; give the output of a run")
+        raise ValueError(f"{directory / 'config.yaml'}: is no config, but {type_name(config)}; the file is damaged")
     environment = directory / "env.json"
     return Run(
         directory.resolve().name,
