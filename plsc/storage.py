@@ -152,14 +152,23 @@ def resolve(path: Union[str, Path]) -> Path:
         found = find_latest_whole(folder)
         if found is not None:
             return found
-    if path.is_dir():
-        there = f"holds no whole checkpoint; there {_listed(path)}"
-    else:
-        there = "is no checkpoint directory" if path.exists() else "does not exist"
+        check_newest(folder)
+    if path.is_file():
+        raise CheckpointError(
+            f"{path} is a file, not a checkpoint directory; Init.checkpoint takes the weights of such a file, and "
+            "`plsc convert FILE DIR --to own` makes a checkpoint of it"
+        )
+    there = f"holds no whole checkpoint; there {_listed(path)}" if path.is_dir() else "does not exist"
     raise CheckpointError(
         f"{path} {there}; give a run's output directory, its checkpoints/latest or checkpoints/best, "
         "or a step_... directory"
     )
+
+
+def check_newest(directory: Path) -> None:
+    """Raises CheckpointError, which says why, if the newest checkpoint of a directory is not whole."""
+    for path in checkpoints(directory)[-1:]:
+        check_content(path, read_state(path))
 
 
 def find_latest_whole(directory: Path) -> Optional[Path]:
@@ -195,10 +204,10 @@ def read_state(path: Path) -> Dict[str, Any]:
         raise CheckpointError(f"{path} is no whole checkpoint: {STATE} cannot be read ({error})") from None
     if version > FORMAT:
         raise CheckpointError(f"{path} was written by a newer plsc (format {version}); update plsc to read it")
-    for name, expected in files.items():
+    for name, size in sizes.items():
         if not (path / name).is_file():
             raise CheckpointError(f"{path} is damaged: {name} is missing; use an older checkpoint")
-        if (path / name).stat().st_size != expected["size"]:
+        if (path / name).stat().st_size != size:
             raise CheckpointError(f"{path} is damaged: {name} has been cut off or changed; use an older checkpoint")
     return state
 

@@ -57,6 +57,8 @@ def combinations(
             fixed.append(text)
         else:
             varied[text.partition("=")[0].strip()] = values
+    if "Global.output_dir" in varied:
+        raise ConfigError("Global.output_dir: each run of a sweep gets a folder of its own; --out says in which")
     if not varied:
         raise ConfigError("nothing varies: give a key several values, as in -o Optimizer.weight_decay=0.0,0.05")
     if draws is not None:

@@ -178,10 +178,10 @@ def test_nothing_to_resolve(tmp_path):
         resolve(tmp_path)
     path = save(tmp_path, 1)
     unfinish(path)
-    with pytest.raises(CheckpointError, match="holds no whole checkpoint; there is step_00000001, latest; give"):
+    with pytest.raises(CheckpointError, match="step_00000001 is no whole checkpoint: state.json cannot be read"):
         resolve(tmp_path)
     (tmp_path / "weights.bin").write_text("", encoding="utf-8")
-    with pytest.raises(CheckpointError, match="weights.bin is no checkpoint directory; give"):
+    with pytest.raises(CheckpointError, match="weights.bin is a file, not a checkpoint directory; Init"):
         resolve(tmp_path / "weights.bin")
     assert find_latest_whole(tmp_path / "nowhere") is None
 

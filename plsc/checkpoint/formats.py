@@ -109,15 +109,16 @@ def recognise(names: Mapping[str, Any]) -> Optional[str]:
         return OWN
     if any(name.startswith(("pretext_neck.", "regressor_and_decoder.")) for name in names):
         return PRETRAINING
-    if "blocks.0.attn.qkv.bias" in names:
-        return TIMM
-    return CLASSIFIER if "blocks.0.attn.qkv.weight" in names and "patch_embed.proj.weight" in names else None
+    if not {"blocks.0.attn.qkv.weight", "patch_embed.proj.weight"} <= set(names):
+        return None
+    return TIMM if "blocks.0.attn.qkv.bias" in names else CLASSIFIER
 
 
 def _read_file(path: Path) -> Mapping[str, Any]:
     with open(path, "rb") as file:
         start = file.read(9)
-    if start[8:] == b"{":  # safetensors: the length of a JSON header, then that header
+    header = int.from_bytes(start[:8], "little")
+    if start[8:] == b"{" and header <= path.stat().st_size:  # safetensors: length of a JSON header, then that header
         return storage.read_safetensors(path)
     try:
         content = read_state_file(path)
@@ -170,8 +171,10 @@ def _unwrap(state: Mapping[str, Any]) -> Arrays:
 
 def _is_torch(arrays: Arrays) -> bool:
     """Whether Linear weights are (out, in): shows in the matrix that makes queries, keys and values."""
-    shape = next((value.shape for name, value in arrays.items() if name.endswith("attn.qkv.weight")), ())
-    return len(shape) == 2 and shape[0] > shape[1]
+    name = next((name for name in arrays if name.endswith("attn.qkv.weight")), None)
+    if name is None or arrays[name].ndim != 2:
+        raise CheckpointError("it holds no matrix ...attn.qkv.weight, so it is no vision transformer of a known kind")
+    return arrays[name].shape[0] > arrays[name].shape[1]
 
 
 def _translate(arrays: Arrays, kind: str, transposed: bool) -> tuple:

@@ -97,7 +97,9 @@ def guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Namesp
         return _report(error, arguments.debug, count + "\n".join(error.problems))
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         code = FAILURE if isinstance(error, FloatingPointError) else USER_ERROR
-        return _report(error, arguments.debug, str(error), code)
+        of_system = isinstance(error, OSError) and error.filename is not None and error.strerror
+        text = f"{error.filename}: {error.strerror}" if of_system else str(error)
+        return _report(error, arguments.debug, text, code)
     except KeyboardInterrupt:
         print("stopped without saving", file=sys.stderr)
         return 130

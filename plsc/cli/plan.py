@@ -66,7 +66,7 @@ def _cost_model(path: str) -> Dict[str, Any]:
         return {name: float(model[name]) for name in model}
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"--measured {path}: is no JSON: {error}") from error
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"--measured {path}: has no results.scaling.cost_model; `plsc benchmark --phase scaling` writes it"
         ) from error

@@ -11,7 +11,7 @@ from typing import Any, Callable, List, Mapping, Optional, Tuple
 
 import paddle
 
-from plsc import distributed, registry, settings
+from plsc import distributed, registry, settings, storage
 from plsc.checkpoint import store, transfer
 from plsc.data import bad_images
 from plsc.data.loader import DataLoader
@@ -244,7 +244,7 @@ def resume(config: Config, trainer: Trainer, checkpoints: Checkpoints, run: sett
     if run.resume is None:
         return
     with blamed_on(config["Global"]):
-        path = store.find_latest_whole(checkpoints.directory) if run.resume == "auto" else store.resolve(run.resume)
+        path = _newest(checkpoints.directory) if run.resume == "auto" else store.resolve(run.resume)
     path = distributed.agree_on(path)
     if path is None:
         return
@@ -258,3 +258,15 @@ def resume(config: Config, trainer: Trainer, checkpoints: Checkpoints, run: sett
     log.say(f"resumed from {path} at step {trainer.step}")
 
 
+def _newest(directory: Path) -> Optional[Path]:
+    """The newest whole checkpoint of a run; None if it has none, whole or not, so that nothing is written over."""
+    found = storage.find_latest_whole(directory)
+    if found is None:
+        try:
+            storage.check_newest(directory)
+        except storage.CheckpointError as error:
+            raise ValueError(
+                f"no checkpoint in {directory} can be resumed: {error}; set output_dir to another folder, or resume "
+                "to null to begin again in this one"
+            ) from error
+    return found

@@ -14,7 +14,7 @@ from plsc.engine.run import join_job, set_device
 from plsc.nn.utils import set_training
 from plsc.schema import read_settings
 from plsc.tasks.base import Batch, Task
-from plsc.yaml_tree import ConfigError
+from plsc.yaml_tree import ConfigError, blamed_on
 
 Config = Mapping[str, Any]
 
@@ -130,5 +130,6 @@ def evaluate_checkpoint(config: Config, checkpoint: Path, ema: bool = False) -> 
     run = read_settings(config, "Global")
     evaluator = build_evaluation(config, run, restored.task, Precision(read_settings(config, "AMP")))
     agreement.check_evaluation(config, restored.task, evaluator)
-    with agreement.first_time("the evaluation", "the checkpoint, Metric and DataLoader.Eval"):
+    sections = "the checkpoint, Metric and DataLoader.Eval"
+    with blamed_on(config["DataLoader"]["Eval"]), agreement.first_time("the evaluation", sections):
         return evaluator()

@@ -191,12 +191,18 @@ def visualize(pictures: Pictures, out: Path, parts: Sequence[str], say: Callable
         out: Folder; made if it is not there.
         parts: Which, of those of `pictures.parts()` and `schedules`; what does not apply is left out.
         say: Takes the name of each file that was written.
+
+    Raises:
+        ConfigError: If no part applies.
     """
     available = pictures.parts()
     drawn: Dict[str, Image.Image] = {}
     for part in parts:
         if part in available:
             drawn.update(available[part]())
+    if not drawn and "schedules" not in parts:
+        there = ", ".join([*available, "schedules"])
+        raise ConfigError(f"--parts: {', '.join(parts)} cannot be drawn here; what can is {there}")
     out.mkdir(parents=True, exist_ok=True)
     written = []
     for name, picture in drawn.items():

@@ -107,29 +107,40 @@ def read_run(directory: Path) -> Run:
     if missing:
         what = "does not exist" if not directory.exists() else f"is no run: it has no {' and no '.join(missing)}"
         raise ValueError(f"{directory} {what}; give the Global.output_dir of a training run")
-    text = (directory / "config.yaml").read_text(encoding="utf-8")
+    text = _text(directory / "config.yaml")
     config = parse(text, str(directory / "config.yaml"))
     if not isinstance(config, ConfigMap):
         raise ValueError(f"{directory / 'config.yaml'}: a config is a mapping of sections, got {type_name(config)}")
+    environment = directory / "env.json"
     return Run(
         directory.resolve().name,
         directory,
         config,
         text,
-        _environment(directory / "env.json"),
+        _json(environment) if environment.is_file() else {},
         _rows(directory / "metrics.jsonl"),
         [_picture(path) for path in sorted((directory / "pictures").glob("step_*.png"))],
     )
 
 
-def _environment(path: Path) -> Dict[str, Any]:
-    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: is no text; the run's files are damaged ({error})") from error
+
+
+def _json(path: Path) -> Dict[str, Any]:
+    try:
+        found = json.loads(_text(path))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: is no JSON; the run's files are damaged ({error})") from error
     return found if isinstance(found, dict) else {}
 
 
 def _rows(path: Path) -> Dict[str, List[Row]]:
     by_split: Dict[str, List[Row]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in _text(path).splitlines():
         row = _row(line)
         if row is None:
             continue

@@ -1,5 +1,7 @@
 """A folder with two configs and images for every test."""
 
+import shutil
+
 import pytest
 
 from plsc import runtime
@@ -33,3 +35,24 @@ def cli(tmp_path, monkeypatch, capsys, bad_input_images):
         return (code, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture(scope="session")
+def bad_input_runs(tmp_path_factory, bad_input_images):
+    """A folder with finished runs of both configs, `classifier` and `pretrained`, that no test may change."""
+    folder = tmp_path_factory.mktemp("bad_input_runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(runtime, "setup", lambda num_threads=None: {})
+        (folder / "images").symlink_to(bad_input_images)
+        for name, config in (("classifier", CLASSIFY), ("pretrained", PRETRAIN)):
+            (folder / f"{name}.yaml").write_text(config, encoding="utf-8")
+            assert main(["train", "-c", f"{name}.yaml", "-o", f"Global.output_dir={name}"]) == 0
+    return folder
+
+
+@pytest.fixture
+def runs(cli, tmp_path, bad_input_runs):
+    """The runs `classifier`, which a test may spoil, and `pretrained`, beside the configs."""
+    shutil.copytree(bad_input_runs / "classifier", tmp_path / "classifier")
+    (tmp_path / "pretrained").symlink_to(bad_input_runs / "pretrained")

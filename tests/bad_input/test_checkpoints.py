@@ -1,0 +1,175 @@
+"""Checkpoints that are damaged, of something else, or none: to resume, to start from, to evaluate, to predict with."""
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.bad_input.toys import Case, refused, trains
+
+STEP = "classifier/checkpoints/step_00000002"
+NONE = "give a run's output directory, its checkpoints/latest or checkpoints/best, or a step_... directory"
+
+
+def cut(name, length):
+    return lambda: Path(STEP, name).write_bytes(Path(STEP, name).read_bytes()[:length])
+
+
+def flip():
+    content = bytearray(Path(STEP, "model.safetensors").read_bytes())
+    content[-5] ^= 255
+    Path(STEP, "model.safetensors").write_bytes(bytes(content))
+
+
+def state(**changes):
+    """Changes entries of state.json; None removes one."""
+
+    def change():
+        content = {**json.loads(Path(STEP, "state.json").read_text(encoding="utf-8")), **changes}
+        content = {key: value for key, value in content.items() if value is not None}
+        Path(STEP, "state.json").write_text(json.dumps(content), encoding="utf-8")
+
+    return change
+
+
+def text(name, content):
+    return lambda: Path(STEP, name).write_text(content, encoding="utf-8")
+
+
+# name, what is done to the checkpoint, what is said of it by everything that reads checkpoints
+DAMAGED = [
+    Case("cut off", [f"{STEP} is damaged: model.safetensors has been cut off or changed; use an older checkpoint"],
+         prepare=cut("model.safetensors", 500)),
+    Case("empty", [f"{STEP} is damaged: model.safetensors has been cut off"], prepare=cut("model.safetensors", 0)),
+    Case("one byte changed", [f"{STEP} is damaged: the content of model.safetensors has changed"], prepare=flip),
+    Case("weights missing", [f"{STEP} is damaged: model.safetensors is missing; use an older checkpoint"],
+         prepare=lambda: Path(STEP, "model.safetensors").unlink()),
+    Case("newer version", [f"{STEP} was written by a newer plsc (format 99); update plsc to read it"],
+         prepare=state(format=99)),
+    Case("no version", [f"{STEP} is no checkpoint of plsc: its state.json has no"], prepare=state(format=None)),
+    Case("no step", [f"{STEP} is no checkpoint of plsc: its state.json has no 'step'"], prepare=state(step=None)),
+    Case("version of another type", [f"{STEP} is no whole checkpoint: state.json cannot be read"],
+         prepare=state(format="x")),
+    Case("files of another type", [f"{STEP} is no whole checkpoint: state.json cannot be"], prepare=state(files=[1])),
+    Case("state no JSON", [f"{STEP} is no whole checkpoint: state.json cannot be"], prepare=text("state.json", "x")),
+    Case("state a list", [f"{STEP} is no whole checkpoint: state.json cannot be"], prepare=text("state.json", "[]")),
+    Case("removed", ["classifier holds no whole checkpoint", NONE], prepare=lambda: shutil.rmtree(STEP)),
+]  # fmt: skip
+READERS = [
+    ["train", "-c", "classify.yaml", "-o", "Global.resume=classifier"],
+    ["train", "-c", "classify.yaml", "-o", "Init.checkpoint=classifier"],
+    ["eval", "--checkpoint", "classifier"],
+    ["predict", "images/val", "--checkpoint", "classifier"],
+]
+
+
+@pytest.mark.parametrize("case", DAMAGED, ids=lambda case: case.name)
+def test_a_damaged_checkpoint_is_refused_by_all_who_read_it(cli, runs, case):
+    case.prepare()
+    for arguments in READERS:
+        refused(cli, arguments, case.says)
+
+
+@pytest.mark.parametrize("case", DAMAGED[:5], ids=lambda case: case.name)
+def test_a_run_does_not_begin_again_over_a_damaged_checkpoint(cli, runs, case):
+    case.prepare()
+    before = sorted(Path("classifier").rglob("*"))
+    says = [*case.says, "-o Global.output_dir=classifier: Global", "no checkpoint in classifier/checkpoints can be"]
+    refused(cli, ["train", "-c", "classify.yaml", "-o", "Global.output_dir=classifier"], says)
+    assert sorted(Path("classifier").rglob("*")) == before
+
+
+NO_DIRECTORY = "is a file, not a checkpoint directory; Init.checkpoint takes the weights of such a file"
+WRONG_PATHS = [
+    ("nowhere", f"nowhere does not exist; {NONE}"),
+    ("images", "images holds no whole checkpoint; there is none"),
+    ("classify.yaml", f"classify.yaml {NO_DIRECTORY}"),
+    ("weights.pth", f"weights.pth {NO_DIRECTORY}"),
+    ("images/train/class0/0.png", f"0.png {NO_DIRECTORY}"),
+    ("classifier/checkpoints/best", "classifier/checkpoints/best does not exist"),
+]
+
+
+@pytest.mark.parametrize(("path", "message"), WRONG_PATHS, ids=[path for path, _ in WRONG_PATHS])
+def test_a_path_that_is_no_checkpoint_is_refused(cli, runs, path, message):
+    Path("weights.pth").write_bytes(b"PK\x03\x04")
+    refused(cli, ["train", "-c", "classify.yaml", "-o", f"Global.resume={path}"], ["-o Global.resume=", message])
+    refused(cli, ["eval", "--checkpoint", path], [message])
+    refused(cli, ["predict", "images/val", "--checkpoint", path], [message])
+    refused(cli, ["export", "--checkpoint", path, "--out", "out"], [message])
+
+
+def dumped(value):
+    return pickle.dumps(value, protocol=4)
+
+
+def safetensors(**arrays):
+    from safetensors.numpy import save
+
+    return save({name.replace("__", "."): value for name, value in arrays.items()})
+
+
+QKV = np.zeros((48, 16), np.float32)
+# name of the file, its content, parts of the message of Init.checkpoint
+FOREIGN = [
+    ("empty.pth", b"", "empty.pth: not a whole file of weights"),
+    ("text.pdparams", b"hello", "text.pdparams: not a whole file of weights"),
+    ("cut.pth", b"PK\x03\x04" + bytes(50), "cut.pth: not a whole file of weights"),
+    ("config.yaml", b"Global: {}\n", "config.yaml: not a whole file of weights"),
+    ("cut.safetensors", safetensors(w=QKV)[:100], "cut.safetensors is damaged: "),
+    ("list.pd", dumped([1, 2]), "list.pd holds no weights but a list; known are plsc's own, PLSC's .pd"),
+    ("nothing.pd", dumped({}), "nothing.pd: its names are of no format known here"),
+    ("other.pd", dumped({"a": np.zeros(3)}), "other.pd: its names are of no format known here (a, ...)"),
+    ("code.pd", dumped(print), "code.pd: the file asks for builtins.print; only tensors and plain containers are read"),
+    ("other.safetensors", safetensors(w=QKV), "other.safetensors: its names are of no format known here (w, ...)"),
+    ("bias.safetensors", safetensors(blocks__0__attn__qkv__bias=QKV), "its names are of no format known here"),
+    (
+        "part.safetensors",
+        safetensors(blocks__0__attn__qkv__weight=QKV, patch_embed__proj__weight=np.zeros((16, 3, 4, 4), np.float32)),
+        "model.encoder.blocks.1.attn.qkv.weight [16, 48] is not in the checkpoint",
+        "change the model, or allow it with patterns in Init.allow_missing or Init.allow_unexpected",
+    ),
+]
+
+
+@pytest.mark.parametrize("row", FOREIGN, ids=lambda row: row[0])
+def test_a_file_that_holds_no_known_weights_is_refused(cli, row):
+    name, content, *says = row
+    Path(name).write_bytes(content)
+    overrides = [f"Init.checkpoint={name}"]
+    refused(cli, ["train", "-c", "classify.yaml", "-o", *overrides], [f"-o Init.checkpoint={name}: ", *says])
+    if name != "part.safetensors":  # of which a smaller model would be made
+        refused(cli, ["convert", name, "new", "--to", "own"], says)
+
+
+# overrides of classify.yaml, parts of the message
+UNLIKE = [
+    (["Global.resume=pretrained"], "pretrained/checkpoints/step_00000002 is of another model, so the run cannot"),
+    (["Global.resume=classifier", "Model.encoder.depth=1"], "blocks.1.norm1.weight is not in this model"),
+    (["Global.resume=classifier", "Model.encoder.depth=3"], "blocks.2.norm1.weight is missing in the checkpoint"),
+    (["Global.resume=classifier", "Model.encoder.embed_dim=32", "Model.head.in_features=32"],
+     "model.encoder.cls_token is [1, 1, 16] in the checkpoint and [1, 1, 32] in this model"),
+    (["Global.resume=classifier", "Optimizer={_delete_: true, name: SGD}"], "the optimizer state is not that of this"),
+    (["Global.output_dir=classifier", "Model.encoder.depth=1"], "use the config it was saved with, or another"),
+    (["Init.checkpoint=classifier", "Model.encoder.embed_dim=32", "Model.head.in_features=32"],
+     "model.encoder.cls_token is [1, 1, 16] in the checkpoint and [1, 1, 32] in the model"),
+    (["Init.checkpoint=classifier", "Model.encoder.depth=1"], "blocks.1.norm1.weight [16] of the checkpoint is not"),
+    (["Init.checkpoint=classifier", "Init.take=decoder"], "Init.take: classifier holds nothing below 'decoder'; its"),
+    (["Init.checkpoint=classifier", "Init.into=model.foo"], "Init.into: the task holds nothing below 'model.foo'"),
+    (["Init.checkpoint=classifier", "Init.take=null", "Init.into=model"], "is not in the checkpoint"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("overrides", "message"), UNLIKE, ids=[" ".join(overrides) for overrides, _ in UNLIKE])
+def test_a_checkpoint_of_another_model_is_refused(cli, runs, overrides, message):
+    refused(cli, ["train", "-c", "classify.yaml", "-o", *overrides], [message])
+
+
+def test_a_good_checkpoint_does_for_all(cli, runs):
+    trains(cli, "Init.checkpoint=classifier")
+    trains(cli, "Init.checkpoint=pretrained")
+    trains(cli, "Global.resume=classifier", "Global.epochs=2")
+    assert cli("eval", "--checkpoint", "classifier/checkpoints/latest")[0] == 0
