@@ -1,6 +1,7 @@
 """The verbs `sweep` and `doctor`."""
 
 import json
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -68,6 +69,7 @@ def test_a_healthy_machine(cli, toy_runs):
     for part in ("Python", "Paddle", "device", "image decoding", "disk", "config", "DataLoader.Train 12 images of 2"):
         assert part in " ".join(out.split()), part
     assert not [line for line in out.splitlines() if line.startswith("problem")]
+    assert len(re.findall(r"12 of them read, 32 x 32 pixels; a worker prepares about [\d,]+ a second", out)) == 2
 
 
 def test_what_is_missing_is_a_problem(cli, toy_runs):
