@@ -1,6 +1,7 @@
 # make quickstart   real images, a tokenizer, CAE pre-training, probes and fine-tuning, in about ten minutes on two cores
 # make evidence     what pre-training is worth: three seeds, probes, few labels, ablations; about an hour; docs/results.md
 # make test         style and all tests on this Paddle, unit and parity tests on the oldest one supported
+# make test-slow    fuzzers, kill loops, long runs: what takes an hour rather than minutes; ends with the counts
 # make clean        removes environments and build files; leaves `output/` and `datasets/`
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ OLD = .venv-$(OLDEST_PADDLE)/bin
 # Tests are small: two processes of one thread each are faster than one of two.
 PYTEST = OMP_NUM_THREADS=1 $(1)/python -m pytest -q -n 2 --dist loadfile
 
-.PHONY: quickstart evidence test test-style test-current test-oldest clean
+.PHONY: quickstart evidence test test-style test-current test-oldest test-slow clean
 
 quickstart: .venv/quickstart.done
 	$(BIN)/python tools/prepare_digits.py
@@ -30,6 +31,9 @@ test-current: .venv/test.done
 
 test-oldest: .venv-$(OLDEST_PADDLE)/test.done
 	$(call PYTEST,$(OLD)) tests --ignore=tests/integration --ignore=tests/distributed
+
+test-slow: .venv/test.done
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -s tests
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 9) and "plsc needs Python 3.9 or newer, this is " + sys.version)'

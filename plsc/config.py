@@ -20,6 +20,7 @@ from plsc.yaml_tree import ConfigError, ConfigList, ConfigMap, Origin, parse, ty
 
 BASE_KEY = "_base_"
 DELETE_KEY = "_delete_"
+MAX_FILES = 256
 
 _OVERRIDE = re.compile(r"^(?P<path>[^=]*?)(?P<append>\+)?=(?P<value>.*)$", re.DOTALL)
 
@@ -34,7 +35,7 @@ def load(path: Union[str, Path], overrides: Sequence[str] = ()) -> ConfigMap:
     Raises:
         ConfigError: With every problem of the overrides, or the first one of a file.
     """
-    config = _load_file(find(path), ())
+    config = _load_file(find(path), (), [])
     problems = []
     for text in overrides:
         try:
@@ -68,8 +69,10 @@ def config_root() -> Path:
 
 
 def _shipped(path: Path) -> Optional[Path]:
+    if path.is_absolute() or ".." in path.parts:
+        return None
     candidate = config_root() / (Path(*path.parts[1:]) if path.parts[:1] == ("configs",) else path)
-    return candidate if candidate.is_file() and not path.is_absolute() else None
+    return candidate if candidate.is_file() else None
 
 
 def _near(path: Path) -> str:
@@ -79,7 +82,19 @@ def _near(path: Path) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def _load_file(path: Path, chain: Sequence[Path]) -> ConfigMap:
+def _load_file(path: Path, chain: Sequence[Path], read: List[Path]) -> ConfigMap:
+    """A file over its bases.
+
+    Args:
+        path: The file.
+        chain: The files that led to it.
+        read: All files read so far; two that each name two others would be a billion after thirty layers.
+    """
+    read.append(path)
+    if len(read) > MAX_FILES:
+        raise ConfigError(
+            f"{path}: a config of more than {MAX_FILES} {BASE_KEY} files, counted each time they are named"
+        )
     if path.resolve() in [parent.resolve() for parent in chain]:
         raise ConfigError("a cycle of _base_ files: " + " -> ".join(str(item) for item in (*chain, path)))
     tree = parse(_read(path), str(path))
@@ -89,7 +104,7 @@ def _load_file(path: Path, chain: Sequence[Path]) -> ConfigMap:
         raise ConfigError(f"{path}: a config is a mapping of sections, got {type_name(tree)}")
     merged = ConfigMap(tree.origin)
     for base in _take_bases(tree, path):
-        merge(merged, _load_file(base, (*chain, path)))
+        merge(merged, _load_file(base, (*chain, path), read))
     return merge(merged, tree)
 
 

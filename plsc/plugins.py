@@ -42,7 +42,7 @@ def _load_entry_points() -> List[str]:
     for entry in _entry_points():
         try:
             entry.load()
-        except Exception as error:  # noqa: BLE001 - whatever a foreign module raises is reported by name
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a foreign module raises is reported by name
             problems.append(
                 f"the installed plug-in {entry.name!r} ({entry.value}) cannot be imported: {error!r}; "
                 "repair or uninstall its package"
@@ -68,7 +68,7 @@ def _load_imports(config: ConfigMap) -> List[str]:
             continue  # the schema check reports it with its place
         try:
             importlib.import_module(module)
-        except Exception as error:  # noqa: BLE001 - whatever a foreign module raises is reported by name
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a foreign module raises is reported by name
             missing = isinstance(error, ModuleNotFoundError)
             hint = "; install it, or run where it is, or add its folder to PYTHONPATH" if missing else ""
             problems.append(f"{modules.origins[index]}: imports: {module!r} cannot be imported: {error!r}{hint}")

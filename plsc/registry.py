@@ -16,6 +16,8 @@ from __future__ import annotations
 import inspect
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, TypeVar
 
+from plsc.yaml_tree import ConfigError, ConfigMap, blame
+
 T = TypeVar("T")
 
 
@@ -59,7 +61,7 @@ class Registry:
         return decorate
 
     def __contains__(self, name: object) -> bool:
-        return name in self._components
+        return isinstance(name, str) and name in self._components
 
     def names(self) -> List[str]:
         """The registered names, sorted."""
@@ -90,6 +92,7 @@ class Registry:
 
         Raises:
             RegistryError: If the name is unknown, or YAML gives an argument that is the engine's.
+            ConfigError: If the component refuses its arguments and they are from a config; with their place in it.
         """
         name, arguments = split_node(node)
         component = self.get(name)
@@ -99,7 +102,16 @@ class Registry:
         built = {key: self._build_child(value) for key, value in arguments.items()}
         accepted = inspect.signature(component).parameters
         built.update({key: value for key, value in runtime.items() if key in accepted})
-        return component(**built)
+        try:
+            return component(**built)
+        except ConfigError:
+            raise
+        except Exception as error:  # whatever it is, it is of these arguments
+            if not isinstance(node, ConfigMap):
+                raise
+            user_error = isinstance(error, (ValueError, OSError, ImportError))
+            text = str(error) if user_error else f"{name} cannot be built so: {type(error).__name__}: {error}"
+            raise blame(node, text) from error
 
     def _build_child(self, value: Any) -> Any:
         if is_node(value):

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import re
 from typing import Any, Dict, Iterator, List, Mapping, Optional
 
 from plsc import registry, settings
 from plsc.registry import Registry, is_node
 from plsc.suggest import key_paths, suggest_component, suggest_key
 from plsc.typecheck import annotations_of, expected, item_annotation, mismatch, takes_component
-from plsc.yaml_tree import ConfigError, ConfigList, ConfigMap, Origin, type_name
+from plsc.yaml_tree import ConfigError, ConfigList, ConfigMap, Origin, blame, locate, type_name
 
 _LOADER = {
     "dataset": registry.DATASETS,
@@ -50,11 +49,12 @@ _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def check(config: ConfigMap) -> None:
-    """Checks every section, component, argument and type of `config`.
+    """Checks every section, component, argument and type of `config`, and tells its mappings their key paths.
 
     Raises:
         ConfigError: With one message for each problem, in the order of the file.
     """
+    locate(config)
     problems = list(_Check(config).run())
     if problems:
         raise ConfigError(problems)
@@ -114,8 +114,7 @@ class _Check:
             try:
                 schema(**node)
             except ValueError as error:  # values that make no sense together
-                named = [key for key in node if re.search(rf"\b{key}\b", str(error))]
-                problems.append(f"{node.origins[named[-1]] if named else origin}: {path}: {error}")
+                problems += blame(node, str(error), path).problems
         yield from problems
 
     def nodes(self, value: Any, kind: Registry, path: str, origin: Origin) -> Iterator[str]:
@@ -133,11 +132,11 @@ class _Check:
             yield f"{origin}: {path}: expected {{name: ...}} of {_a(kind)}, got {got}"
             return
         name, place = node["name"], node.origins["name"]
-        if isinstance(name, str) and name in kind:
+        if name in kind:
             yield from self.arguments(node, kind.get(name), kind.parameters(name), path, place, kind)
             return
         hint = suggest_component(name, kind, REGISTRIES)
-        yield f"{place}: {path}.name: no {kind.kind} is called {name!r}; {hint}"
+        yield f"{place}: {path}.name: no {kind.kind} is called {name!r:.200}; {hint}"
         for key, value in node.items():  # what it would take is unknown, but not what its children take
             if is_node(value):
                 yield from self.node(value, kind, f"{path}.{key}", node.origins[key])

@@ -22,21 +22,22 @@ class Global:
     epochs: Optional[float] = None  # length of the run and of the schedules; or give `steps`
     steps: Optional[int] = at_least(1, None)  # length in optimizer steps instead of epochs
     max_train_step: Optional[int] = at_least(1, None)  # stop after this many steps; the schedules stay as they are
-    seed: int = at_least(0, 0)
-    device: Literal["auto", "cpu", "gpu"] = "auto"
+    seed: int = at_least(0, 0)  # of everything random
+    device: Literal["auto", "cpu", "gpu"] = "auto"  # auto: the GPU if this build of Paddle sees one
     accumulate_steps: int = at_least(1, 1)  # micro-batches per optimizer step
     global_batch_size: Optional[int] = at_least(1, None)  # images per optimizer step; sets accumulate_steps
     log_every_steps: int = at_least(1, 20)  # steps between two lines of metrics.jsonl, VisualDL and a plain terminal
     eval_every_epochs: Optional[int] = at_least(1, 1)  # null: only at the end
     save_every_epochs: Optional[int] = at_least(1, 1)  # null: only at the end
-    save_every_steps: Optional[int] = at_least(1, None)
+    save_every_steps: Optional[int] = at_least(1, None)  # besides `save_every_epochs`
     keep_last: int = at_least(1, 3)  # checkpoints kept besides `best`
     monitor: Optional[str] = None  # evaluation metric that decides `best`, such as top1
-    monitor_mode: Literal["max", "min"] = "max"
+    monitor_mode: Literal["max", "min"] = "max"  # whether the best is the highest or the lowest
     resume: Optional[str] = "auto"  # auto: continue from output_dir if it has a checkpoint; a path; or null
     on_nonfinite: Literal["stop", "skip", "rewind"] = "stop"  # gradients that are not finite; docs/distributed.md
     nonfinite_limit: int = at_least(1, 10)  # steps that skip or rewind may leave out before the run stops
     check_sync_every: Optional[int] = at_least(1, None)  # steps between comparisons of all processes' parameters
+    deterministic: bool = False  # on a GPU: the same numbers every time, slower; docs/configuration.md
     num_threads: Optional[int] = at_least(1, None)  # CPU threads; null: one per core
     progress: Literal["auto", "bar", "lines", "none"] = "auto"  # auto: a bar on a terminal, lines elsewhere
     report: bool = False  # write report.html into output_dir at the end; docs/reports.md
@@ -77,7 +78,7 @@ class AMP:
     level: Literal["O0", "O1", "O2"] = "O0"  # O1: products in 16 bits; O2: parameters too, with float32 masters
     dtype: Literal["auto", "float16", "bfloat16"] = "auto"  # auto: bfloat16 if the device has it
     init_loss_scaling: float = 65536.0  # of float16; halved when gradients overflow, doubled after `growth_steps`
-    growth_steps: int = at_least(1, 2000)
+    growth_steps: int = at_least(1, 2000)  # steps without an overflow before the scale is doubled
 
     def __post_init__(self) -> None:
         if self.init_loss_scaling < 1:
@@ -114,6 +115,9 @@ class Loader:
 
     batch_size: int = field(metadata={"at_least": 1})  # images per micro-batch and device
     num_workers: int = at_least(0, 0)  # processes that read and transform images; 0: the training process itself
-    shuffle: bool = True
-    drop_last: bool = True
+    shuffle: bool = True  # a new order in every epoch; never in evaluation
+    drop_last: bool = True  # leave out what fills no global batch; never in evaluation
     prefetch: int = at_least(1, 2)  # batches each worker prepares ahead
+    timeout: int = at_least(1, 120)  # seconds a worker may spend on one image before the run stops
+    on_bad_image: Literal["stop", "skip"] = "stop"  # an image that cannot be read; docs/data.md
+    max_bad_images: int = at_least(1, 100)  # different images that may be skipped before the run stops

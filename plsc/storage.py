@@ -6,8 +6,10 @@
 Arrays are safetensors, the rest is JSON and YAML: nothing in a checkpoint can run code.
 """
 
+import errno
 import json
 import os
+import re
 import shutil
 import zlib
 from pathlib import Path
@@ -19,7 +21,9 @@ FORMAT = 1
 STATE = "state.json"
 CONFIG = "config.yaml"
 TEMPORARY = ".tmp-"
+REPLACED, DISCARDED = f"{TEMPORARY}old-", f"{TEMPORARY}gone-"
 POINTERS = ("latest", "best")
+_STEP = re.compile(r"step_[0-9]{1,20}")
 
 
 class CheckpointError(ValueError):
@@ -45,37 +49,63 @@ def write(
 
     Returns:
         The checkpoint's directory; `latest` names it.
+
+    Raises:
+        OSError: If it cannot be written; what was there before is there still.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    for leftover in directory.glob(f"{TEMPORARY}*"):
-        _delete(leftover)
+    _clear_up(directory)
     temporary = directory / f"{TEMPORARY}{step_name(step)}"
     temporary.mkdir()
+    target = directory / step_name(step)
     try:
         _fill(temporary, arrays, {**state, "format": FORMAT, "step": step}, config)
-        target = directory / step_name(step)
-        old = _put_aside(target)
+        _put_aside(target, REPLACED)
         os.replace(temporary, target)
     except BaseException:
-        _delete(temporary)
+        _clear_up(directory)
         raise
-    _delete(old)
     _flush(directory)
     point(directory, "latest", target)
+    _clear_up(directory)
     return target
+
+
+def _clear_up(directory: Path) -> None:
+    """Removes what a write that was killed or failed has left; a checkpoint that it had put aside comes back."""
+    for leftover in directory.glob(f"{TEMPORARY}*"):
+        target = directory / leftover.name[len(REPLACED) :]
+        if leftover.name.startswith(REPLACED) and not target.exists():
+            os.replace(leftover, target)
+        else:
+            _delete(leftover)
 
 
 def _fill(folder: Path, arrays: Mapping[str, Mapping[str, np.ndarray]], state: Mapping[str, Any], config: str) -> None:
     """Writes the files of a checkpoint, state.json last, and waits until they are on the disk."""
-    from safetensors.numpy import save_file
-
     for part, tensors in arrays.items():
-        save_file({name: np.asarray(a, order="C") for name, a in tensors.items()}, folder / f"{part}.safetensors")
+        write_arrays(folder / f"{part}.safetensors", tensors)
     (folder / CONFIG).write_text(config, encoding="utf-8")
     files = {path.name: _fingerprint(path) for path in sorted(folder.iterdir())}
     (folder / STATE).write_text(json.dumps({**state, "files": files}, indent=2) + "\n", encoding="utf-8")
     for path in (*folder.iterdir(), folder):
         _flush(path)
+
+
+def write_arrays(file: Path, arrays: Mapping[str, np.ndarray], metadata: Optional[Dict[str, str]] = None) -> None:
+    """Writes arrays by name as a safetensors file.
+
+    Raises:
+        OSError: If that is not possible; safetensors has an error of its own.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    try:
+        save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, file, metadata)
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        raise OSError(int(number.group(1)) if number else errno.EIO, f"{file.name}: {error}") from error
 
 
 def point(directory: Path, pointer: str, target: Path) -> None:
@@ -91,12 +121,13 @@ def keep_last(directory: Path, count: int) -> None:
     kept = {target.name for target in (_pointed(directory / name) for name in POINTERS) if target is not None}
     for path in checkpoints(directory)[: -count if count > 0 else None]:
         if path.name not in kept:
-            _delete(_put_aside(path))
+            _put_aside(path, DISCARDED)
+    _clear_up(directory)
 
 
 def checkpoints(directory: Path) -> List[Path]:
     """The checkpoint directories of a run, oldest first, whole or not."""
-    found = [path for path in directory.glob("step_*") if path.is_dir() and path.name[5:].isdecimal()]
+    found = [path for path in directory.glob("step_*") if path.is_dir() and _STEP.fullmatch(path.name)]
     return sorted(found, key=lambda path: int(path.name[5:]))
 
 
@@ -113,7 +144,7 @@ def resolve(path: Union[str, Path]) -> Path:
         target = _pointed(path)
         if target is None:
             raise CheckpointError(
-                f"{path} names {path.read_text(encoding='utf-8').strip()}, which is no checkpoint any more; "
+                f"{path} names {_pointed_name(path)}, which is no checkpoint any more; "
                 f"there {_listed(path.parent)}"
             )
         return target
@@ -132,10 +163,14 @@ def resolve(path: Union[str, Path]) -> Path:
 
 
 def find_latest_whole(directory: Path) -> Optional[Path]:
-    """The checkpoint written last, or if it is damaged the newest one that is whole; None if there is none."""
+    """The checkpoint written last, or if it is damaged the newest one that is whole; None if there is none.
+
+    One that was to be replaced, by a write that was killed in between, counts too.
+    """
     directory = Path(directory)
     latest = _pointed(directory / "latest")
-    for path in ([latest] if latest is not None else []) + checkpoints(directory)[::-1]:
+    replaced = sorted(directory.glob(f"{REPLACED}*"))
+    for path in ([latest] if latest is not None else []) + checkpoints(directory)[::-1] + replaced:
         try:
             check_content(path, read_state(path))
         except CheckpointError:
@@ -152,10 +187,11 @@ def read_state(path: Path) -> Dict[str, Any]:
     """
     try:
         state = json.loads((path / STATE).read_text(encoding="utf-8"))
-        version, files = int(state["format"]), dict(state["files"])
+        version, _ = int(state["format"]), int(state["step"])
+        files = {name: _described(name, said) for name, said in state["files"].items()}
     except KeyError as error:
         raise CheckpointError(f"{path} is no checkpoint of plsc: its {STATE} has no {error}") from None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise CheckpointError(f"{path} is no whole checkpoint: {STATE} cannot be read ({error})") from None
     if version > FORMAT:
         raise CheckpointError(f"{path} was written by a newer plsc (format {version}); update plsc to read it")
@@ -165,6 +201,13 @@ def read_state(path: Path) -> Dict[str, Any]:
         if (path / name).stat().st_size != expected["size"]:
             raise CheckpointError(f"{path} is damaged: {name} has been cut off or changed; use an older checkpoint")
     return state
+
+
+def _described(name: str, said: Mapping[str, int]) -> Dict[str, int]:
+    """What state.json says about one of the files beside it."""
+    if Path(name).name != name:
+        raise ValueError(f"it names {name!r}, which is no file beside it")
+    return {"size": int(said["size"]), "crc32": int(said["crc32"])}
 
 
 def check_content(path: Path, state: Mapping[str, Any]) -> None:
@@ -179,10 +222,18 @@ def check_content(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def _pointed(pointer: Path) -> Optional[Path]:
+    """The checkpoint beside `pointer` that it names; None if it names none."""
+    name = _pointed_name(pointer)
+    target = pointer.parent / name
+    return target if _STEP.fullmatch(name) and (target / STATE).is_file() else None
+
+
+def _pointed_name(pointer: Path) -> str:
+    """What `latest` or `best` says, at most 200 letters of it; empty if there is no such file."""
     if not pointer.is_file():
-        return None
-    target = pointer.parent / Path(pointer.read_text(encoding="utf-8").strip()).name
-    return target if (target / STATE).is_file() else None
+        return ""
+    with open(pointer, "rb") as file:
+        return file.read(200).decode("utf-8", "replace").strip()
 
 
 def _listed(directory: Path) -> str:
@@ -190,12 +241,10 @@ def _listed(directory: Path) -> str:
     return f"is {', '.join(names)}" if names else "is none"
 
 
-def _put_aside(path: Path) -> Path:
-    """Renames a checkpoint that is to be deleted, if it exists, so that no reader meets a part of it."""
-    aside = path.with_name(f"{TEMPORARY}old-{path.name}")
+def _put_aside(path: Path, prefix: str) -> None:
+    """Renames a checkpoint, if it exists, so that no reader meets a part of it while it is deleted."""
     if path.exists():
-        os.replace(path, aside)
-    return aside
+        os.replace(path, path.with_name(prefix + path.name))
 
 
 def _delete(path: Path) -> None:
@@ -223,8 +272,29 @@ def _flush(path: Path) -> None:
 
 
 def read_arrays(path: Path, part: str) -> Optional[Dict[str, np.ndarray]]:
-    """The arrays of one part of a checkpoint, `model`, `optimizer` or `ema`; None if it does not have it."""
+    """The arrays of one part of a checkpoint, `model`, `optimizer` or `ema`; None if it does not have it.
+
+    Raises:
+        CheckpointError: If its file is damaged.
+    """
+    file = path / f"{part}.safetensors"
+    return read_safetensors(file) if file.is_file() else None
+
+
+def read_safetensors(file: Path) -> Dict[str, np.ndarray]:
+    """The arrays of a safetensors file.
+
+    Raises:
+        CheckpointError: If it is damaged, or holds numbers of a type that numpy does not have.
+    """
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    file = path / f"{part}.safetensors"
-    return load_file(file) if file.is_file() else None
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise CheckpointError(f"{file} is damaged: {error}") from None
+    except Exception as error:  # noqa: BLE001 - which one depends on the version of safetensors
+        raise CheckpointError(
+            f"{file} holds numbers of a type that numpy does not have ({error}); save them as float32"
+        ) from None

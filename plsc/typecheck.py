@@ -15,6 +15,7 @@ _SEQUENCES = (list, tuple, collections.abc.Sequence, collections.abc.Iterable)
 _MAPPINGS = (dict, collections.abc.Mapping)
 _SCALARS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
 _ANYTHING = (Any, inspect.Parameter.empty, object)
+_TOO_LARGE = 2**63
 _SWITCHES = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 
 
@@ -86,9 +87,11 @@ def _fits(value: Any, annotation: Any) -> bool:
     if kind in _ANYTHING:
         return True
     if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
+        return _is_number(value, (int, float))
+    if kind is int:
+        return _is_number(value, int)
     if kind in _SCALARS:
-        return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+        return isinstance(value, kind)
     if kind is Literal:
         return any(value == item and type(value) is type(item) for item in arguments)
     if kind in _UNIONS:
@@ -103,6 +106,10 @@ def _fits(value: Any, annotation: Any) -> bool:
     return not inspect.isclass(kind)  # no class comes out of YAML; of other typing constructs nothing is known
 
 
+def _is_number(value: Any, kind: Any) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool) and abs(value) < _TOO_LARGE  # not so for NaN
+
+
 def _hint(value: Any, annotation: Any) -> str:
     allowed = _members(annotation)
     if isinstance(value, str):
@@ -110,6 +117,8 @@ def _hint(value: Any, annotation: Any) -> str:
             return f"; write {_SWITCHES[value.lower()]}"
         lists = [item for item in allowed if item_annotation(item, list) is not None]
         return f"; write [{value}]" if any(_fits([value], item) for item in lists) else ""
+    if isinstance(value, (int, float)) and not abs(value) < _TOO_LARGE and str not in allowed:
+        return "; it has to be finite and below 2**63" + (", or null for none" if type(None) in allowed else "")
     if isinstance(value, (bool, int, float)) and str in allowed:
         return f'; write it in quotes: "{one_line(value)}"'
     return ""

@@ -5,9 +5,10 @@ Only plain YAML data is read: no tags, no merge keys, no duplicate keys, bounded
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 import yaml
 
@@ -40,7 +41,8 @@ class ConfigError(ValueError):
 class ConfigMap(dict):
     """A YAML mapping; `origins[key]` tells where the key was written, `origin` where the mapping was.
 
-    `left_over[key]` is the component that `key` was written for, if `name` was changed to another one since.
+    `left_over[key]` is the component that `key` was written for, if `name` was changed to another one since. `path` is
+    the key path of the mapping in its config, once `locate` has told it.
     """
 
     def __init__(self, origin: Optional[Origin] = None) -> None:
@@ -48,6 +50,7 @@ class ConfigMap(dict):
         self.origin = origin
         self.origins: Dict[str, Origin] = {}
         self.left_over: Dict[str, str] = {}
+        self.path = ""
 
     def put(self, key: str, value: Any, origin: Origin) -> None:
         """Sets `key` and remembers where that was said."""
@@ -123,7 +126,7 @@ def parse(text: str, source: str, inline: bool = False) -> Any:
         converter = _Converter(loader, source, inline)
         tree = converter.convert(node, 0) if node is not None else None
     except yaml.YAMLError as error:
-        raise _syntax_error(error, source, inline) from None
+        raise _syntax_error(error, text, source, inline) from None
     except RecursionError:
         raise ConfigError(f"{source}: nested deeper than {MAX_DEPTH} levels") from None
     if converter.problems:
@@ -158,6 +161,9 @@ class _Converter:
             for child in node.value:
                 items.put(self.convert(child, depth + 1), self.origin(child))
             return items
+        if "\0" in node.value:
+            self.problems.append(f"{origin}: {node.value!r:.60} holds the character NUL, which is no text")
+            return None
         try:
             return self.loader.construct_object(node, deep=True)
         except (ValueError, KeyError, IndexError):  # such as !!bool maybe
@@ -187,16 +193,60 @@ class _Converter:
 _PLAIN_TAGS = {f"tag:yaml.org,2002:{tag}" for tag in ("map", "seq", "str", "int", "float", "bool", "null")}
 
 
-def _syntax_error(error: yaml.YAMLError, source: str, inline: bool) -> ConfigError:
+def _syntax_error(error: yaml.YAMLError, text: str, source: str, inline: bool) -> ConfigError:
     mark = getattr(error, "problem_mark", None)
-    place = f"{source}:{mark.line + 1}" if mark and not inline else source
+    line = mark.line + 1 if mark else None
     detail = str(getattr(error, "problem", None) or getattr(error, "reason", None) or error)
-    if "'\\t'" in detail:
+    if isinstance(error, yaml.reader.ReaderError):
+        line = text.count("\n", 0, error.position) + 1
+        detail = f"the character {chr(error.character)!r} is not allowed"
+    elif "'\\t'" in detail:
         detail = "a tab; YAML is indented with spaces"
     elif "cannot start any token" in detail or "alias" in detail:
         detail += "; text that begins with a special character has to be quoted"
     context = getattr(error, "context", None)
+    place = source if inline or line is None else f"{source}:{line}"
     return ConfigError(f"{place}: not valid YAML: {detail}" + (f" ({context})" if context else ""))
+
+
+def locate(node: Any, path: str = "") -> None:
+    """Tells every mapping of a config its key path, so that errors raised long after can name it."""
+    if isinstance(node, ConfigMap):
+        node.path = path
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, child in items:
+        locate(child, f"{path}.{key}" if path else str(key))
+
+
+def blame(node: ConfigMap, text: str, path: str = "") -> ConfigError:
+    """A message about the values of a mapping, preceded by where they were written.
+
+    The place is that of the last key that the message names, or else of the last text that it quotes.
+
+    Args:
+        node: The mapping.
+        text: What is wrong, as the component or the section says it, which knows nothing of its config.
+        path: The mapping's key path; by default what `locate` has told it.
+    """
+    path = path or node.path
+    named = [key for key in node if key != "name" and re.search(rf"(?<![\w.]){re.escape(key)}\b", text)]
+    quoted = [key for key in node if key != "name" and isinstance(node[key], str) and node[key] and node[key] in text]
+    chosen = sorted(named or quoted, key=lambda key: node.origins[key].line is None)[-1:]  # overrides came last
+    origin = node.origins[chosen[0]] if chosen else node.origins.get("name", node.origin)
+    path = path if named or not quoted else f"{path}.{chosen[0]}"
+    where = "" if not path or text.startswith((f"{path}:", f"{path}.")) else f"{path}: "
+    return ConfigError(f"{origin}: {where}{text}")
+
+
+@contextlib.contextmanager
+def blamed_on(node: ConfigMap) -> Iterator[None]:
+    """Errors that users cause inside this context get the place of the section they come from, see `blame`."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (ValueError, OSError, ImportError) as error:
+        raise blame(node, str(error)) from error
 
 
 def to_plain(value: Any) -> Any:
@@ -250,4 +300,4 @@ def type_name(value: Any) -> str:
         return "a mapping"
     if isinstance(value, (ConfigList, list)):
         return "a list"
-    return f"the text {value!r:.60}" if isinstance(value, str) else one_line(value)
+    return f"the text {value!r:.60}" if isinstance(value, str) else f"{one_line(value):.60}"

@@ -1,5 +1,6 @@
-"""Finished toy runs, trained once for all tests that look at runs."""
+"""Finished toy runs, trained once for all tests that look at runs; counts, shown at the end of a session."""
 
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,41 @@ from tests.integration.runs import ROOT, SMALL, SMALL_ENCODER, data, make_digits
 SHORT = ["Global.epochs=2", "LRScheduler.warmup_epochs=0", "Model.head.in_features=16", "Model.head.num_classes=2"]
 PIXELS = ["Tokenizer={_delete_: true, name: PixelTarget, patch_size: 4}", "Model.vocab_size=48"]
 PIXELS += ["Loss.main=mse", "Global.epochs=1", "Callbacks.0.every_epochs=1"]
+
+
+class Tally:
+    """What tests count over a session, such as inputs tried or faults survived, by name."""
+
+    def __init__(self):
+        self.counts = Counter()
+
+    def add(self, name, count=1):
+        """Adds to a count; zero makes it appear all the same."""
+        self.counts[name] += count
+
+    def lines(self):
+        return [f"{count:>12,}  {name}" for name, count in self.counts.items()]
+
+
+TALLY = pytest.StashKey[Tally]()
+
+
+def pytest_configure(config):
+    config.stash[TALLY] = Tally()
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    lines = config.stash[TALLY].lines()
+    if lines:
+        terminalreporter.section("counts")
+        for line in lines:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def tally(pytestconfig):
+    """Counts that the session ends with: `tally.add("inputs tried", 100)`; not collected from processes of xdist."""
+    return pytestconfig.stash[TALLY]
 
 
 @pytest.fixture(scope="session")

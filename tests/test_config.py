@@ -124,6 +124,25 @@ def test_shipped_configs_are_found_from_anywhere(files):
         load("configs/quickstart/pretrian.yaml")
 
 
+def test_bases_cannot_blow_up(files):
+    files(**{f"f{n}": f"_base_: [f{n - 1}.yaml, f{n - 1}.yaml]\n" for n in range(1, 40)}, f0="a: 1\n")
+    with pytest.raises(ConfigError, match="a config of more than 256 _base_ files, counted each time they are named"):
+        load("f39.yaml")
+    files(**{f"g{n}": f"_base_: g{n - 1}.yaml\n" for n in range(1, 2000)}, g0="a: 1\n")
+    with pytest.raises(ConfigError, match="more than 256 _base_ files"):
+        load("g1999.yaml")
+    assert load("g200.yaml") == {"a": 1}
+
+
+def test_what_is_shipped_is_looked_for_among_the_configs_only(files):
+    files(mine="_base_: ../setup.py\n")
+    assert (config_files.config_root() / "../setup.py").is_file()
+    with pytest.raises(ConfigError, match="there is no file"):
+        load("mine.yaml")
+    with pytest.raises(ConfigError, match="no such config file"):
+        load("configs/../setup.py")
+
+
 def test_a_config_outside_the_repository_can_build_on_a_shipped_one(files):
     files(mine="_base_: configs/_base_/runtime.yaml\nGlobal: {seed: 7}")
     assert load("mine.yaml")["Global"]["seed"] == 7

@@ -154,6 +154,8 @@ def test_wrong_values(problems, override, message):
         ("Task.name=Zzzzzz", "components of your own are made known by `imports: [module]`"),
         ("Callbacks+={name: X}", "no callback is called 'X'; there is: none"),
         ("Task.name=3", "no task is called 3"),
+        ("Task.name=[Toy]", "no task is called ['Toy']; did you mean 'Toy'?"),
+        ("Model.name={name: Inner}", "no model is called {'name': 'Inner'}; "),
     ],
 )
 def test_unknown_components(problems, override, message):

@@ -70,7 +70,7 @@ def test_every_value_knows_its_line():
         ("a: *nowhere", "undefined alias.*text that begins with a special character has to be quoted"),
         ("a: %x", "cannot start any token; text that begins with a special character has to be quoted"),
         ("a: 1\n---\nb: 2", "expected a single document"),
-        ("a: \x07", "x.yaml: not valid YAML: special characters are not allowed"),
+        ("a: \x07", r"x.yaml:1: not valid YAML: the character '\\x07' is not allowed"),
         ("[" * 80 + "]" * 80, "nested deeper than 64 levels"),
         ("[" * 5000 + "]" * 5000, "nested deeper than 64 levels"),
         ("a: &a [*a]", "nested deeper than 64 levels"),

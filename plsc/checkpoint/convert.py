@@ -4,19 +4,19 @@ import os
 import pickle
 import shutil
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 import numpy as np
-import yaml
 
 from plsc import storage
-from plsc.checkpoint.formats import PREFIX, Arrays, Weights, read_weights
+from plsc.checkpoint.formats import PREFIX, Arrays, Weights, mapping, model_section, read_weights
 from plsc.checkpoint.torch_file import write_torch_file
 from plsc.models.names import classifier_official_name, is_transposed, official_name, plsc_name
 from plsc.nn.pos_embed import sincos_2d
 from plsc.storage import CheckpointError
 
 TIMM = "timm-vit"
+_MOST_PATCHES = 2**20
 FORMATS = ("plsc", "official", "own", "safetensors", TIMM)
 
 
@@ -149,8 +149,7 @@ def _with_folded_norm(own: Arrays, config: str) -> Arrays:
         raise CheckpointError(f"{attentive}: timm's VisionTransformer has no attentive head; convert its encoder's run")
     if "head.batch_norm.running_var" not in own:
         return own
-    node: Any = yaml.safe_load(config) if config else None
-    eps = (((node or {}).get("Model") or {}).get("head") or {}).get("batch_norm_eps", 1e-6)
+    eps = mapping(model_section(config), "head").get("batch_norm_eps", 1e-6)
     mean, variance = (own[f"head.batch_norm.running_{name}"].astype(np.float64) for name in ("mean", "var"))
     weight = own["head.linear.weight"] / np.sqrt(variance + eps)[:, None]  # (D, C)
     folded = {"weight": weight, "bias": own["head.linear.bias"] - mean @ weight}
@@ -171,20 +170,26 @@ def _plain(weights: Weights) -> Arrays:
 
 def _computed_table(config: str, dim: int) -> Optional[np.ndarray]:
     """The sin-cos table that the encoder of a config computes; None if it has another or there is no config."""
-    node: Any = yaml.safe_load(config) if config else None
-    encoder = ((node or {}).get("Model") or {}).get("encoder") or {}
+    encoder = mapping(model_section(config), "encoder")
     if not encoder or not str(encoder.get("pos_embed", "sincos")).startswith("sincos"):
         return None
-    sizes = [encoder.get("image_size", 224), encoder.get("patch_size", 16)]
-    image, patch = ([size, size] if isinstance(size, int) else size for size in sizes)
-    official = encoder.get("pos_embed") == "sincos_official"
-    return sincos_2d((image[0] // patch[0], image[1] // patch[1]), dim, official_order=official)
+    image, patch = _side_lengths(encoder, "image_size", 224), _side_lengths(encoder, "patch_size", 16)
+    grid = (image[0] // patch[0], image[1] // patch[1])
+    if grid[0] * grid[1] > _MOST_PATCHES:
+        raise CheckpointError(f"Model.encoder of the checkpoint's config has {grid[0]} x {grid[1]} patches, too many")
+    return sincos_2d(grid, dim, official_order=encoder.get("pos_embed") == "sincos_official")
+
+
+def _side_lengths(encoder: Mapping[str, Any], key: str, default: int) -> Tuple[int, int]:
+    given = encoder.get(key, default)
+    lengths = list(given) if isinstance(given, (list, tuple)) else [given, given]
+    if len(lengths) != 2 or not all(isinstance(length, int) and length > 0 for length in lengths):
+        raise CheckpointError(f"Model.encoder.{key} of the checkpoint's config is no size: {given!r:.60}")
+    return lengths[0], lengths[1]
 
 
 def _save_safetensors(arrays: Arrays, path: Path, metadata: Dict[str, str]) -> int:
-    from safetensors.numpy import save_file
-
-    save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, path, metadata)
+    storage.write_arrays(path, arrays, metadata)
     return len(arrays)
 
 

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Union
 
 import numpy as np
-import yaml
 
 from plsc import storage
 from plsc.checkpoint import store
 from plsc.models.names import classifier_name, is_transposed, pretraining_name
 from plsc.nn.pos_embed import sincos_2d
-from plsc.safe_pickle import read_state_file
+from plsc.safe_pickle import UnsafeFileError, read_state_file
 from plsc.storage import CheckpointError
+from plsc.yaml_tree import ConfigError, parse
 
 Arrays = Dict[str, np.ndarray]
 OWN, PRETRAINING, CLASSIFIER, TIMM = "own", "pre-training model", "classifier", "timm ViT"
@@ -61,7 +61,7 @@ def read_weights(path: Union[str, Path]) -> Weights:
     directory = storage.resolve(path)
     checkpoint = store.load(directory)
     fixed = storage.read_arrays(directory, "fixed") or {}
-    config = (directory / "config.yaml").read_text(encoding="utf-8")
+    config = checkpoint.config_text
     pooling = checkpoint.state.get("pooling") or _pooling(config)
     return Weights(checkpoint.model, checkpoint.state.get("encoder", "model.encoder"), fixed, config, pooling)
 
@@ -118,14 +118,11 @@ def _read_file(path: Path) -> Mapping[str, Any]:
     with open(path, "rb") as file:
         start = file.read(9)
     if start[8:] == b"{":  # safetensors: the length of a JSON header, then that header
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise CheckpointError(f"{path} is damaged: {error}") from None
-    content = read_state_file(path)
+        return storage.read_safetensors(path)
+    try:
+        content = read_state_file(path)
+    except UnsafeFileError as error:
+        raise CheckpointError(str(error)) from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds no weights but a {type(content).__name__}; known are {_KNOWN}")
     return content
@@ -141,22 +138,40 @@ def _safetensors_metadata(path: Path) -> Dict[str, str]:
 
 
 def _pooling(config: str) -> Optional[str]:
-    node = yaml.safe_load(config) if config else None
-    return ((node or {}).get("Model") or {}).get("pooling", "mean") if isinstance(node, dict) else None
+    return str(model_section(config).get("pooling", "mean")) if config else None
+
+
+def model_section(config: str) -> Mapping[str, Any]:
+    """The section `Model` of a checkpoint's config; empty if it has none.
+
+    Raises:
+        CheckpointError: If the config is not plain YAML.
+    """
+    try:
+        tree = parse(config, "the config.yaml of the checkpoint")
+    except ConfigError as error:
+        raise CheckpointError(str(error)) from None
+    return mapping(tree, "Model")
+
+
+def mapping(tree: Any, key: str) -> Mapping[str, Any]:
+    """The mapping below a key; empty if there is none."""
+    found = tree.get(key) if isinstance(tree, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
 
 
 def _unwrap(state: Mapping[str, Any]) -> Arrays:
     for key in ("model", "state_dict", "module"):
         if isinstance(state.get(key), dict):
             return _unwrap(state[key])
-    plain = {name[7:] if name.startswith("module.") else name: value for name, value in state.items()}
-    return {name: value for name, value in plain.items() if isinstance(value, np.ndarray)}
+    found = {name: value for name, value in state.items() if isinstance(name, str) and isinstance(value, np.ndarray)}
+    return {name[7:] if name.startswith("module.") else name: value for name, value in found.items()}
 
 
 def _is_torch(arrays: Arrays) -> bool:
     """Whether Linear weights are (out, in): shows in the matrix that makes queries, keys and values."""
-    name = next(name for name in arrays if name.endswith("attn.qkv.weight"))
-    return arrays[name].shape[0] > arrays[name].shape[1]
+    shape = next((value.shape for name, value in arrays.items() if name.endswith("attn.qkv.weight")), ())
+    return len(shape) == 2 and shape[0] > shape[1]
 
 
 def _translate(arrays: Arrays, kind: str, transposed: bool) -> tuple:
@@ -177,8 +192,8 @@ def _from_timm(arrays: Arrays) -> Arrays:
     renamed: Arrays = {}
     for name, value in arrays.items():
         if name.endswith("attn.qkv.bias"):
-            query, key, values = np.split(value, 3)
-            if np.abs(key).max() > 0:
+            query, key, values = np.array_split(value, 3)
+            if key.any():
                 raise CheckpointError(f"{name}: the keys have a bias, which this architecture does not have")
             renamed[name.replace("qkv.bias", "q_bias")] = query
             renamed[name.replace("qkv.bias", "v_bias")] = values
@@ -189,7 +204,7 @@ def _from_timm(arrays: Arrays) -> Arrays:
 
 def _is_sincos(table: np.ndarray) -> bool:
     """Whether a position table is the fixed one of a square grid."""
-    if table.ndim != 3 or table.shape[2] % 4:
+    if table.ndim != 3 or table.shape[1] < 1 or table.shape[2] % 4:
         return False
     side = math.isqrt(table.shape[1] - 1)
     return side * side == table.shape[1] - 1 and np.allclose(table, sincos_2d((side, side), table.shape[2]), atol=1e-5)

@@ -9,13 +9,14 @@ from typing import Any, Callable, Optional, Tuple, Union
 import numpy as np
 from PIL import Image
 
-from plsc.data.images import check_size, load_image
+from plsc.data.images import ImageError, check_size, load_image, pixel_limit
 
 Box = Tuple[int, int, int, int]  # left, top, right, bottom
 
 _START, _END = b"\xff\xd8\xff", b"\xff\xd9"
 _SEQUENTIAL = (0xC0, 0xC1)  # frames whose rows are stored from top to bottom
 _OTHER_FRAMES = (0xC2, 0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0))
+_REST = "extraneous bytes before marker"  # what is left of a file that was made to say that it has fewer rows
 _BLOCK = 16  # rows that are decoded together, at most
 _MUCH = 2.5  # times smaller: bilinear interpolation would leave pixels out
 _FILTERS = {
@@ -159,23 +160,34 @@ class _Source:
     def _decode(self, shrink: int, rows: int) -> Tuple[np.ndarray, int, int]:
         """Pixels, by how much they are smaller, and how many rows of the image they hold.
 
-        Like Pillow, this puts up with damage that the format can be read past; what it cannot read, Pillow judges.
-
         Raises:
             ImageError: If the file is damaged.
         """
-        import simplejpeg
-
         rows = -(-rows // _BLOCK) * _BLOCK
-        data = shortened(self.data, rows) if rows < self.size[1] else None
-        if data is None:
-            data, rows = self.data, self.size[1]
+        short = shortened(self.data, rows) if rows < self.size[1] else None
+        rows = self.size[1] if short is None else rows
         width, height = (-(-length // shrink) for length in (self.size[0], rows))
-        try:
-            pixels = simplejpeg.decode_jpeg(data, "RGB", True, True, min_width=width, min_height=height, strict=False)
-        except ValueError:
+        pixels = _decoded(self.data if short is None else short, width, height, short is not None)
+        if pixels is None:
             return np.asarray(load_image(self.path)), 1, self.size[1]
         return pixels, shrink, rows
+
+
+def _decoded(data: bytes, width: int, height: int, cut: bool) -> Optional[np.ndarray]:
+    """A JPEG's pixels, uint8 (height, width, 3); None if there is anything wrong with it, of which Pillow is the judge.
+
+    Asked to overlook damage, simplejpeg would also overlook that it has stopped halfway, and return what happened to be
+    in memory.
+    """
+    import simplejpeg
+
+    pixels = np.empty((height, width, 3), dtype=np.uint8)
+    try:
+        simplejpeg.decode_jpeg(data, "RGB", True, True, min_width=width, min_height=height, buffer=pixels)
+    except ValueError as error:
+        if not (cut and _REST in str(error)):
+            return None
+    return pixels
 
 
 def shortened(data: bytes, rows: int) -> Optional[bytes]:
@@ -223,7 +235,7 @@ def load_fast(path: str) -> FastImage:
         except (ValueError, KeyError):  # KeyError: colours sampled in a way that simplejpeg has no name for
             colours = ""
         if colours in ("YCbCr", "RGB", "Gray"):
-            check_size(path, width, height)
+            check_size(path, width, height, pixel_limit())
             return FastImage(_Source(None, data, (width, height), path))
     return of_array(np.asarray(load_image(path)))
 

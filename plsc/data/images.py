@@ -1,12 +1,19 @@
 """Image files as RGB pixels, as the reference decodes them; `fast_image` is the other way."""
 
+import functools
+import os
 from pathlib import Path
-from typing import Union
+from typing import List, Optional, Union
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+LIMIT = "PLSC_MAX_IMAGE_PIXELS"  # in the environment, so that it holds in every process and for every command
+
 _SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+# Of the formats that Pillow knows, those that it decodes itself: for EPS it starts another program.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF", "MPO", "DIB", "JPEG2000", "AVIF", "ICO", "PCX", "SGI")
+_FORMATS += ("QOI", "TGA")
 _ALPHA = ("RGBA", "RGBa", "LA", "La", "PA")
 
 
@@ -24,13 +31,16 @@ def load_image(path: Union[str, Path]) -> Image.Image:
         FileNotFoundError: If there is no such file.
         ImageError: If it cannot be decoded, naming the file and the reason.
     """
+    limit = pixel_limit()
     try:
-        with open(path, "rb") as file, Image.open(file) as image:
-            check_size(path, *image.size)
+        with open(path, "rb") as file, Image.open(file, formats=_formats()) as image:
+            check_size(path, *image.size, limit)
             image.load()
             return to_rgb(image)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: there is no such file") from None
+    except Image.DecompressionBombError:  # Pillow does not say how large
+        raise _too_large(path, f"more than {2 * (limit or 0):,}", limit or 0) from None
     except UnidentifiedImageError:
         raise ImageError(f"{path}: is no image of a known format, or damaged; replace or remove it") from None
     except ImageError:
@@ -59,14 +69,37 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def check_size(path: Union[str, Path], width: int, height: int) -> None:
-    """Raises ImageError if an image has more pixels than Pillow's limit, whose decoding would fill the memory."""
-    limit = Image.MAX_IMAGE_PIXELS
+def pixel_limit() -> Optional[int]:
+    """The most pixels that an image may have: of the environment, or Pillow's (about 89 million); None: any number.
+
+    Raises:
+        ValueError: If the environment says something else.
+    """
+    given = os.environ.get(LIMIT)
+    if given is not None:
+        if not given.isdecimal() or int(given) < 1:
+            raise ValueError(f"{LIMIT} is the largest number of pixels of an image, got {given!r}")
+        Image.MAX_IMAGE_PIXELS = int(given)  # Pillow looks by itself as well
+    return Image.MAX_IMAGE_PIXELS
+
+
+def check_size(path: Union[str, Path], width: int, height: int, limit: Optional[int]) -> None:
+    """Raises ImageError if an image has more pixels than the limit: a small file could fill the memory."""
     if limit is not None and width * height > limit:
-        raise ImageError(
-            f"{path}: cannot be read as an image: it has {width} x {height} pixels, more than the limit of {limit} "
-            "in all; if it is damaged, replace or remove it"
-        )
+        raise _too_large(path, f"{width:,} x {height:,}", limit)
+
+
+def _too_large(path: Union[str, Path], size: str, limit: int) -> ImageError:
+    return ImageError(
+        f"{path}: has {size} pixels, and the limit is {limit:,} in all, so that no small file fills the memory; "
+        f"if the file is to be trusted, set {LIMIT} in the environment, otherwise replace or remove it"
+    )
+
+
+@functools.lru_cache(maxsize=None)
+def _formats() -> List[str]:
+    Image.init()
+    return [name for name in _FORMATS if name in Image.OPEN]
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:

@@ -1,10 +1,13 @@
 """A dataset that is a list of image files."""
 
+import re
 from pathlib import Path
 from typing import List, Optional, Tuple
 
-from plsc.data.folder import Decoder, ImageFiles
+from plsc.data.folder import Decoder, ImageFiles, existing_folder, is_inside
 from plsc.registry import DATASETS
+
+_MOST_CLASSES = 1_000_000
 
 
 @DATASETS.register()
@@ -12,7 +15,7 @@ class ListFile(ImageFiles):
     """Images named in a text file, one `path label` or one `path` a line.
 
     If the first line ends in a whole number, every line has a label. Paths may contain spaces; empty lines do not
-    count.
+    count. No path may lead out of `root`.
 
     Args:
         root: Folder that the paths are relative to.
@@ -20,11 +23,12 @@ class ListFile(ImageFiles):
         decoder: `pillow`: pixels as the reference has them; `fast`: several times faster, slightly other pixels.
 
     Raises:
-        ValueError: If the file cannot be read or is empty, or a line has no path, no label, or one label too many;
-            the message names the line.
+        ValueError: If the file cannot be read or is empty, or a line has no path, a path out of `root`, no label, or
+            one label too many; the message names the line.
     """
 
     def __init__(self, root: str, list_file: str, decoder: Decoder = "pillow") -> None:
+        folder = existing_folder(root)
         rows = _read(list_file)
         labelled = _split(rows[0][1])[1] is not None
         paths: List[str] = []
@@ -37,8 +41,9 @@ class ListFile(ImageFiles):
                 raise ValueError(
                     f"{list_file}:{number}: {text!r} ends in a label, but line {rows[0][0]} has none; give all or none"
                 )
+            if not is_inside(path, folder):
+                raise ValueError(f"{list_file}:{number}: {path!r} leads out of the root {root}; move it, or set root")
             paths.append(path)
-        folder = Path(root).expanduser()
         if not labelled:
             super().__init__(folder, paths, decoder=decoder)
             return
@@ -47,7 +52,7 @@ class ListFile(ImageFiles):
 
 def _read(list_file: str) -> List[Tuple[int, str]]:
     try:
-        lines = Path(list_file).expanduser().read_text(encoding="utf-8").splitlines()
+        lines = Path(list_file).expanduser().read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"list_file: {list_file} cannot be read as text: {error}") from error
     rows = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
@@ -59,7 +64,7 @@ def _read(list_file: str) -> List[Tuple[int, str]]:
 def _split(text: str) -> Tuple[str, Optional[int]]:
     """A line's path and label; all of it is the path unless it ends in a whole number."""
     parts = text.rsplit(None, 1)
-    if len(parts) == 2 and parts[1].lstrip("-").isdecimal():
+    if len(parts) == 2 and re.fullmatch(r"-?[0-9]+", parts[1]):
         return parts[0], int(parts[1])
     return text, None
 
@@ -67,6 +72,8 @@ def _split(text: str) -> Tuple[str, Optional[int]]:
 def _checked(path: str, label: Optional[int], text: str, place: str) -> int:
     if label is None:
         raise ValueError(f"{place}: {text!r} has no label; expected `path label`, as in the first line")
-    if label < 0:
-        raise ValueError(f"{place}: the label of {path!r} is {label}; labels count from 0")
+    if not 0 <= label < _MOST_CLASSES:
+        raise ValueError(
+            f"{place}: the label of {path!r} is {label}; labels count from 0 and stay below {_MOST_CLASSES:,}"
+        )
     return label

@@ -20,6 +20,7 @@ Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Region = Tuple[int, int, int, int]  # left, top, width, height
 
 _ATTEMPTS = 10
+_RATIOS = (1e-3, 1e3)
 
 
 def map_images(sample: Sample, change: Callable[[AnyImage], AnyImage]) -> Sample:
@@ -66,6 +67,8 @@ class RandomRegion:
             raise ValueError(f"scale must be two shares of the area, 0 < least <= greatest <= 1, got {list(scale)}")
         if not 0 < ratio[0] <= ratio[1]:
             raise ValueError(f"ratio must be two values of width / height, 0 < least <= greatest, got {list(ratio)}")
+        check_range("ratio", "its least value", ratio[0], *_RATIOS)
+        check_range("ratio", "its greatest value", ratio[1], *_RATIOS)
         self.scale, self.ratio, self.fit = tuple(scale), tuple(ratio), fit
 
     def __call__(self, width: int, height: int, rng: np.random.Generator) -> Region:
@@ -87,9 +90,9 @@ class RandomRegion:
     def _central(self, width: int, height: int) -> Region:
         wide, high = width, height
         if width / height < self.ratio[0]:
-            high = round(width / self.ratio[0])
+            high = max(1, round(width / self.ratio[0]))
         elif width / height > self.ratio[1]:
-            wide = round(height * self.ratio[1])
+            wide = max(1, round(height * self.ratio[1]))
         return (width - wide) // 2, (height - high) // 2, wide, high
 
 

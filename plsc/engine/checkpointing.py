@@ -5,7 +5,7 @@ Training waits only for a copy of the weights in host memory; a thread writes it
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional
 
 import numpy as np
 import paddle
@@ -13,8 +13,8 @@ import paddle
 from plsc import distributed, storage
 from plsc.checkpoint import store
 from plsc.checkpoint.transfer import encoder_prefix
-from plsc.engine.callbacks import Evaluation
 from plsc.engine.trainer import Callback, Trainer
+from plsc.output import writing
 
 
 class Checkpoints(Callback):
@@ -57,21 +57,32 @@ class Checkpoints(Callback):
 
     def on_train_begin(self, trainer: Trainer) -> None:
         self._saved_step = trainer.step if trainer.step else -1
-        offered = self._offered(trainer)
-        if self.monitor and not (self.monitor in offered or any(isinstance(c, Evaluation) for c in trainer.callbacks)):
-            there = f"only {', '.join(offered)}" if offered else "nothing: there is no DataLoader.Eval"
-            raise ValueError(f"Global.monitor: nothing measures {self.monitor} during the run, {there}")
-
-    @staticmethod
-    def _offered(trainer: Trainer) -> List[str]:
-        return [name for callback in trainer.callbacks for name in callback.measures]
+        if trainer.evaluation is not None:  # made up for one that was interrupted
+            improved = self._improved(trainer)
+            self._saved_step = -1
+            self.save(trainer, improved)
 
     def on_step_end(self, trainer: Trainer, metrics: Dict[str, paddle.Tensor]) -> None:
+        if self._pending is not None and self._pending.done():
+            self.wait()  # a failure ends the run now, not when the next checkpoint is due
         epoch_due = self.every_epochs and trainer.at_epoch_end and round(trainer.epoch) % self.every_epochs == 0
         step_due = self.every_steps and trainer.step % self.every_steps == 0
         improved = self._improved(trainer)
         if epoch_due or step_due or trainer.finished or improved:
             self.save(trainer, improved)
+
+    def size(self, trainer: Trainer) -> int:
+        """Bytes of a checkpoint, about; known before the first step."""
+        tensors = list(trainer.task.state_dict().values())
+        tensors += [] if self.ema is None else list(self.ema.state_dict().values())
+        weights = sum(int(tensor.size) * tensor.element_size() for tensor in tensors)
+        return weights + 4 * trainer.optimizer.state_numbers()
+
+    @property
+    def most_at_once(self) -> int:
+        """Checkpoints that will be on disk besides those that are: the last few, the best, the one being written."""
+        best = 1 if self.monitor is not None else 0
+        return max(1, self.keep_last + best + 1 - len(storage.checkpoints(self.directory)))
 
     def _improved(self, trainer: Trainer) -> bool:
         results, trainer.evaluation = trainer.evaluation, None
@@ -92,7 +103,7 @@ class Checkpoints(Callback):
         """Begins to write a checkpoint of the current step, unless there is one; every process must call.
 
         Raises:
-            OSError: If the checkpoint before it could not be written.
+            OutputError: If the checkpoint before it could not be written.
         """
         if trainer.step == self._saved_step and not is_best:
             return
@@ -121,7 +132,7 @@ class Checkpoints(Callback):
         """Returns when what was begun is on disk.
 
         Raises:
-            OSError: If it could not be written.
+            OutputError: If it could not be written.
         """
         pending, self._pending = self._pending, None
         if pending is not None:
@@ -130,13 +141,11 @@ class Checkpoints(Callback):
     def _write(
         self, trainer: Trainer, step: int, arrays: Mapping[str, Any], state: Mapping[str, Any], is_best: bool
     ) -> None:
-        try:
+        with writing(self.directory / storage.step_name(step)):
             path = storage.write(self.directory, step, arrays, state, self.config_text)
-        except OSError as error:
-            raise OSError(f"the checkpoint of step {step} could not be written to {self.directory}: {error}") from error
-        if is_best:
-            store.point(self.directory, "best", path)
-        store.keep_last(self.directory, self.keep_last)
+            if is_best:
+                store.point(self.directory, "best", path)
+            store.keep_last(self.directory, self.keep_last)
         trainer.log.note(f"saved {path}")
 
     def on_train_end(self, trainer: Trainer) -> None:

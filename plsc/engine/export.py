@@ -10,6 +10,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from plsc import storage
 from plsc.checkpoint import convert
 from plsc.checkpoint.formats import read_weights
 from plsc.checkpoint.store import snapshot
@@ -151,10 +152,8 @@ def _run_onnx(path: Path, image: np.ndarray) -> np.ndarray:
 
 
 def _write_safetensors(network: nn.Layer, path: Path, pooling: str) -> str:
-    from safetensors.numpy import save_file
-
-    arrays = {f"model.{name}": np.ascontiguousarray(a) for name, a in snapshot(network.state_dict()).items()}
-    save_file(arrays, path, {"pooling": pooling})
+    arrays = {f"model.{name}": array for name, array in snapshot(network.state_dict()).items()}
+    storage.write_arrays(path, arrays, {"pooling": pooling})
     return f"{path}: {len(arrays)} tensors"
 
 

@@ -1,5 +1,6 @@
 """What a run says and writes down: terminal, train.log, metrics.jsonl, VisualDL, env.json."""
 
+import contextlib
 import json
 import logging
 import os
@@ -17,7 +18,28 @@ from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
 import plsc
+from plsc.output import writing
 from plsc.report.runs import ROWS
+
+METRICS = "metrics.jsonl"
+
+
+class _LogFile(logging.FileHandler):
+    """A log file that fails aloud."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - of logging
+        """Called where a line could not be written."""
+        with writing(Path(self.baseFilename)):
+            raise
+
+
+def _drop_unfinished_line(path: Path) -> None:
+    """Cuts off what a killed process or a full disk has left of a line, so that the next one is read as its own."""
+    if not path.is_file():
+        return
+    with open(path, "r+b") as file:
+        content = file.read()
+        file.truncate(content.rfind(b"\n") + 1)
 
 
 class RunLog:
@@ -43,15 +65,22 @@ class RunLog:
         self._board: Any = None
 
     def open(self, directory: Path) -> None:
-        """Creates the run's directory, if need be, and the log files in it."""
+        """Creates the run's directory, if need be, and the log files in it.
+
+        Raises:
+            OSError: If it cannot.
+        """
         if not self.main:
             return
-        self.directory = Path(directory)
-        self.directory.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(self.directory / "train.log", encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-        self._logger.addHandler(handler)
-        self._metrics = open(self.directory / "metrics.jsonl", "a", encoding="utf-8")  # noqa: SIM115
+        directory = Path(directory)
+        with writing(directory):
+            directory.mkdir(parents=True, exist_ok=True)
+            handler = _LogFile(directory / "train.log", encoding="utf-8")
+            handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+            self._logger.addHandler(handler)
+            _drop_unfinished_line(directory / METRICS)
+            self._metrics = open(directory / METRICS, "a", encoding="utf-8")  # noqa: SIM115
+        self.directory = directory
         for text in self._early:
             self._logger.info(text)
         self._early.clear()
@@ -59,8 +88,8 @@ class RunLog:
     def say(self, text: str) -> None:
         """Prints text and adds it to train.log."""
         if self.main:
-            self.note(text)
             tqdm.write(text, file=sys.stderr)
+            self.note(text)
 
     def note(self, text: str) -> None:
         """Adds text to train.log only."""
@@ -98,8 +127,9 @@ class RunLog:
         if self._metrics is None:
             return
         row = {"step": step, "epoch": round(epoch, 4), "split": split, "time": round(time.time(), 2), **metrics}
-        self._metrics.write(json.dumps(row) + "\n")
-        self._metrics.flush()
+        with writing(self.directory / METRICS):
+            self._metrics.write(json.dumps(row) + "\n")
+            self._metrics.flush()
         board = self._visualdl()
         for name, value in metrics.items():
             if board is not None and np.isfinite(value):
@@ -118,10 +148,11 @@ class RunLog:
             return
         rows = [np.concatenate(list(images), axis=1) for images in pictures.values()]
         folder = self.directory / "pictures"
-        folder.mkdir(exist_ok=True)
         names = PngInfo()
         names.add_text(ROWS, json.dumps(list(pictures)))
-        Image.fromarray(np.concatenate(rows)).save(folder / f"step_{step:08d}.png", pnginfo=names)
+        with writing(folder):
+            folder.mkdir(exist_ok=True)
+            Image.fromarray(np.concatenate(rows)).save(folder / f"step_{step:08d}.png", pnginfo=names)
         board = self._visualdl()
         for name, row in zip(pictures, rows):
             if board is not None:
@@ -134,7 +165,8 @@ class RunLog:
             except ImportError as error:
                 self.say(f"VisualDL cannot be imported ({error}); metrics are in metrics.jsonl only")
                 self._board = False
-            else:
+                return None
+            with writing(self.directory / "vdl"):
                 self._board = LogWriter(logdir=str(self.directory / "vdl"), display_name=self.directory.name)
         return self._board or None
 
@@ -142,7 +174,8 @@ class RunLog:
         """Ends the bar and closes the files."""
         self.close_bar()
         if self._metrics is not None:
-            self._metrics.close()
+            with contextlib.suppress(OSError):  # what could not be written has been an error before
+                self._metrics.close()
         if self._board:
             self._board.close()
         for handler in list(self._logger.handlers):

@@ -13,8 +13,9 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from plsc import distributed
+from plsc import distributed, storage
 from plsc.checkpoint.store import snapshot
+from plsc.data.pipeline import file_of
 from plsc.tasks.base import Batch
 
 FACTS, WEIGHTS, CONFIG = "facts.json", "model.safetensors", "config.yaml"
@@ -70,7 +71,10 @@ class NonFinitePolicy:
 
     def _report(self, trainer: Any, micro_batches: Sequence[Batch]) -> str:
         found = diagnose(trainer, micro_batches)
-        folder = self._dump(trainer, micro_batches, found)
+        try:
+            folder, lost = self._dump(trainer, micro_batches, found), ""
+        except OSError as error:  # what has happened is the news, not that the disk is full
+            folder, lost = None, f" There is no dump: {error}."
         everyone = distributed.gather_objects({"files": files_of(trainer.loader, micro_batches), **found})
         guilty = [number for number, other in enumerate(everyone) if other["bad"]] or [0]
         first = everyone[guilty[0]]
@@ -78,7 +82,7 @@ class NonFinitePolicy:
         shown = first["files"][:_SHOWN]
         more = f" and {len(first['files']) - len(shown)} more" if len(first["files"]) > len(shown) else ""
         files = f" Files of the batch: {', '.join(shown)}{more}." if shown else ""
-        where = f" Dump: {folder}; `python tools/replay.py {folder}` repeats the step." if folder else ""
+        where = f" Dump: {folder}; `python tools/replay.py {folder}` repeats the step." if folder else lost
         metrics = ", ".join(f"{name} {value:.4g}" for name, value in first["metrics"].items())
         step = f"the gradients of step {trainer.step + 1} are not finite{ranks} ({metrics})"
         return f"{step}; {first['where']}.{files}{where}"
@@ -97,9 +101,7 @@ class NonFinitePolicy:
             np.savez(mine / f"batch_{number}.npz", **{key: value.numpy() for key, value in batch.items()})
         (mine / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         if distributed.is_main():
-            from safetensors.numpy import save_file
-
-            save_file(snapshot(trainer.task.state_dict()), folder / WEIGHTS)
+            storage.write_arrays(folder / WEIGHTS, snapshot(trainer.task.state_dict()))
             (folder / CONFIG).write_text(self.config_text, encoding="utf-8")
         return folder
 
@@ -115,10 +117,9 @@ class NonFinitePolicy:
 
 def files_of(loader: Any, micro_batches: Sequence[Batch]) -> List[str]:
     """Names of the files that a step's batches were read from, if the data set has any."""
-    path = getattr(getattr(loader, "dataset", None), "path", None)
-    if path is None:
-        return []
-    return [str(path(int(index))) for batch in micro_batches for index in batch["index"].numpy()]
+    dataset = getattr(loader, "dataset", None)
+    files = [file_of(dataset, int(index)) for batch in micro_batches for index in batch.get("index", ())]
+    return [file for file in files if file is not None]
 
 
 def diagnose(trainer: Any, micro_batches: Sequence[Batch]) -> Dict[str, Any]:

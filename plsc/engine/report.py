@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from plsc.engine.examine import examine
+from plsc.output import writing
 from plsc.report.examination import Examination
 from plsc.report.page import page
 from plsc.report.runs import read_runs
@@ -31,6 +32,7 @@ def examine_or_say_why_not(
 
 def write(path: Path, html: str) -> Path:
     """Writes the page and the folders it needs; returns its path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(html, encoding="utf-8")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(html, encoding="utf-8", errors="replace")  # names of files need not be text
     return path

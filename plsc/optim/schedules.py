@@ -6,6 +6,7 @@ The arithmetic is in pure functions; the registered classes give them the length
 import math
 from typing import Literal, Sequence
 
+from plsc import checks
 from plsc.registry import LR_SCHEDULERS
 
 Scale = Literal["absolute", "per_256"]
@@ -19,8 +20,7 @@ def warmup(step: int, base: float, steps: int, start: float = 0.0, both_ends: bo
         base: The value after the warm-up.
         steps: Length of the warm-up.
         start: The value of step 0.
-        both_ends: The last warm-up step already has `base`, so that it occurs twice (CAE's official code, which
-            spaces the values as linspace does). False: `base` comes one step later, once (PLSC, timm, MAE).
+        both_ends: Whether the values are spaced as linspace does, so that `base` occurs twice; see `Schedule`.
     """
     intervals = max(steps - 1, 1) if both_ends else steps
     return base if step == intervals else start + step * ((base - start) / intervals)
@@ -40,17 +40,18 @@ class Schedule:
     """What the schedules share: the base rate, and a linear warm-up before what `after_warmup` says.
 
     Args:
-        learning_rate: The rate after the warm-up; at least 0.
+        learning_rate: The rate after the warm-up; above 0.
         scale: `absolute`, or `per_256`: multiplied by global batch / 256.
         warmup_epochs: Length of the warm-up.
         warmup_start: Rate of the first step, in units of the absolute rate.
-        warmup_both_ends: See `warmup`.
+        warmup_both_ends: The last step of the warm-up has the full rate already, so that it occurs twice (CAE's
+            official code); false: it comes one step later, once (PLSC, timm, MAE).
         epochs: Length of the run.
         steps_per_epoch: Optimizer steps in an epoch.
         global_batch_size: Images per optimizer step.
 
     Raises:
-        ValueError: If a rate is negative, or the warm-up is longer than the run.
+        ValueError: If a rate is out of range or not finite, or the warm-up is longer than the run.
     """
 
     def __init__(
@@ -64,17 +65,17 @@ class Schedule:
         steps_per_epoch: int = 1,
         global_batch_size: int = 256,
     ) -> None:
-        if learning_rate < 0 or warmup_start < 0:
+        checks.above(0, learning_rate=learning_rate)
+        checks.at_least(0, warmup_start=warmup_start, warmup_epochs=warmup_epochs)
+        if warmup_epochs > epochs:
             raise ValueError(
-                "LRScheduler: learning_rate and warmup_start cannot be negative, "
-                f"got {learning_rate} and {warmup_start}"
-            )
-        if not 0 <= warmup_epochs <= epochs:
-            raise ValueError(
-                f"LRScheduler: warmup_epochs is {warmup_epochs:g}, but the run has {epochs:g} epochs; "
+                f"warmup_epochs is {warmup_epochs:g}, but the run has {epochs:g} epochs; "
                 "shorten the warm-up or lengthen the run"
             )
+        if scale == "absolute" and warmup_start > learning_rate:
+            raise ValueError(f"warmup_start must be at most the learning_rate {learning_rate:g}, got {warmup_start:g}")
         self.base = absolute_rate(learning_rate, scale, global_batch_size)
+        checks.finite(learning_rate=self.base, warmup_start=warmup_start)
         self.warmup_start = warmup_start
         self.warmup_both_ends = warmup_both_ends
         self.steps_per_epoch = steps_per_epoch
@@ -116,8 +117,8 @@ class WarmupCosine(Schedule):
             learning_rate, scale, warmup_epochs, warmup_start, warmup_both_ends, epochs, steps_per_epoch,
             global_batch_size,
         )
-        if min_lr < 0:
-            raise ValueError(f"LRScheduler: min_lr cannot be negative, got {min_lr}")
+        checks.at_least(0, min_lr=min_lr)
+        checks.finite(min_lr=min_lr)
         self.min_lr = min_lr
 
     def after_warmup(self, step: int) -> float:
@@ -130,7 +131,7 @@ class WarmupStep(Schedule):
 
     Args:
         milestones: Epochs at which the rate falls, ascending.
-        gamma: Its factor at each.
+        gamma: Its factor at each, in [0, 1].
     """
 
     def __init__(
@@ -150,8 +151,10 @@ class WarmupStep(Schedule):
             learning_rate, scale, warmup_epochs, warmup_start, warmup_both_ends, epochs, steps_per_epoch,
             global_batch_size,
         )
-        if sorted(milestones) != list(milestones):
-            raise ValueError(f"LRScheduler: milestones must ascend, got {list(milestones)}")
+        checks.above(0, gamma=gamma)
+        checks.share(gamma=gamma)
+        if sorted(set(milestones)) != list(milestones) or min(milestones, default=1) <= 0:
+            raise ValueError(f"milestones must be above 0 and ascend, got {list(milestones)}")
         self.milestones = list(milestones)
         self.gamma = gamma
 

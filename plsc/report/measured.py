@@ -1,10 +1,11 @@
 """What a run has measured: what it is called, which way is better, which run is the best."""
 
+import math
 from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
 
-from plsc.report.runs import Run
+from plsc.report.runs import Run, section
 
 _NAMES = {
     "top1": "top-1 accuracy, %",
@@ -44,14 +45,14 @@ def lower_is_better(metric: str) -> bool:
 
 def main_metric(run: Run) -> str:
     """The evaluation metric that decides, `top1` if the config names none; empty if nothing was evaluated."""
-    wanted = (run.config.get("Global") or {}).get("monitor") or "top1"
+    wanted = section(run.config, "Global").get("monitor") or "top1"
     names = [metric for split, metric in run.metrics() if split == deciding_split(run)]
     return (wanted if wanted in names else names[0]) if names else ""
 
 
 def deciding_split(run: Run) -> str:
     """The split whose metrics say how good a run is: that of `Global.monitor`, else the first there is."""
-    return split_of(run, (run.config.get("Global") or {}).get("monitor") or "")
+    return split_of(run, section(run.config, "Global").get("monitor") or "")
 
 
 def split_of(run: Run, metric: str) -> str:
@@ -74,7 +75,8 @@ def in_percent(metric: str) -> bool:
 def best(run: Run, metric: str) -> Tuple[float, float]:
     """The best value of an evaluation metric, and its epoch."""
     epochs, values = run.series(split_of(run, metric), metric)
-    place = int(np.nanargmin(values) if lower_is_better(metric) else np.nanargmax(values))
+    known = np.nan_to_num(values, nan=math.inf if lower_is_better(metric) else -math.inf, posinf=None, neginf=None)
+    place = int(np.argmin(known) if lower_is_better(metric) else np.argmax(known))
     return values[place], epochs[place]
 
 

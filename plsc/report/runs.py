@@ -1,15 +1,17 @@
 """What a run has left in its output directory."""
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from PIL import Image
 
-from plsc.yaml_tree import ConfigMap, parse
+from plsc.yaml_tree import ConfigMap, parse, type_name
 
 Row = Dict[str, Any]
+_LARGEST = 1e300
 ROWS = "rows"  # the entry of a picture file that names its rows
 
 
@@ -53,7 +55,7 @@ class Run:
     @property
     def kind(self) -> str:
         """What runs must share to be compared: the name of the task."""
-        return str((self.config.get("Task") or {}).get("name", "other"))
+        return str(section(self.config, "Task").get("name", "other"))
 
     def series(self, split: str, metric: str) -> Tuple[List[float], List[float]]:
         """Epochs and values of a metric."""
@@ -67,6 +69,12 @@ class Run:
             for row in rows:
                 found.update({(split, name): None for name in row if name not in ("step", "epoch", "split", "time")})
         return list(found)
+
+
+def section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A section of a config; empty if there is none."""
+    found = config.get(name)
+    return found if isinstance(found, Mapping) else {}
 
 
 def read_runs(directories: Sequence[Union[str, Path]]) -> List[Run]:
@@ -100,26 +108,32 @@ def read_run(directory: Path) -> Run:
         what = "does not exist" if not directory.exists() else f"is no run: it has no {' and no '.join(missing)}"
         raise ValueError(f"{directory} {what}; give the Global.output_dir of a training run")
     text = (directory / "config.yaml").read_text(encoding="utf-8")
-    environment = directory / "env.json"
+    config = parse(text, str(directory / "config.yaml"))
+    if not isinstance(config, ConfigMap):
+        raise ValueError(f"{directory / 'config.yaml'}: a config is a mapping of sections, got {type_name(config)}")
     return Run(
         directory.resolve().name,
         directory,
-        parse(text, str(directory / "config.yaml")),
+        config,
         text,
-        json.loads(environment.read_text(encoding="utf-8")) if environment.is_file() else {},
+        _environment(directory / "env.json"),
         _rows(directory / "metrics.jsonl"),
         [_picture(path) for path in sorted((directory / "pictures").glob("step_*.png"))],
     )
 
 
+def _environment(path: Path) -> Dict[str, Any]:
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found if isinstance(found, dict) else {}
+
+
 def _rows(path: Path) -> Dict[str, List[Row]]:
     by_split: Dict[str, List[Row]] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            row = json.loads(line)
-            split, step = row["split"], row["step"]
-        except (ValueError, KeyError, TypeError):
-            continue  # a line that a killed process did not finish
+        row = _row(line)
+        if row is None:
+            continue
+        split, step = row["split"], row["step"]
         rows = by_split.setdefault(split, [])
         while rows and rows[-1]["step"] >= step:  # the run went back to a checkpoint
             rows.pop()
@@ -127,8 +141,31 @@ def _rows(path: Path) -> Dict[str, List[Row]]:
     return by_split
 
 
+def _row(line: str) -> Optional[Row]:
+    """What a line measures; None if it is none, such as one that a killed process did not finish."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(row, dict) or not isinstance(row.get("split"), str):
+        return None
+    numbers = {key: value for key, value in row.items() if isinstance(value, (int, float)) and not _beyond(value)}
+    known = all(math.isfinite(numbers.get(key, math.nan)) for key in ("step", "epoch"))
+    return {**numbers, "split": row["split"]} if known else None
+
+
+def _beyond(value: float) -> bool:
+    """Whether a number is finite, but too large to draw."""
+    return _LARGEST < abs(value) < math.inf
+
+
 def _picture(path: Path) -> Picture:
     step = path.stem.split("_")[-1]
     with Image.open(path) as image:
         rows = getattr(image, "text", {}).get(ROWS, "[]")
-    return Picture(int(step) if step.isdecimal() else 0, path, [str(name) for name in json.loads(rows)])
+        try:
+            names = json.loads(rows)
+        except (ValueError, RecursionError):
+            names = []
+    names = names if isinstance(names, list) else []
+    return Picture(int(step) if step.isdecimal() else 0, path, [str(name) for name in names])

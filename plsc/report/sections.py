@@ -276,10 +276,8 @@ def configs(runs: Sequence[Run]) -> str:
     if len(runs) > 1:
         keys = [key for key in dict.fromkeys(k for one in flat for k in one) if _differs(key, flat)]
         head = "".join(f"<th>{escape(run.name)}</th>" for run in runs)
-        rows = "".join(
-            f"<tr><td>{escape(key)}</td>" + "".join(f"<td class=wrap>{escape(_value(one, key))}</td>" for one in flat)
-            for key in keys
-        )
+        cells = {key: "".join(f"<td class=wrap>{escape(_value(one, key))}</td>" for one in flat) for key in keys}
+        rows = "".join(f"<tr><td>{escape(key)}</td>{values}</tr>" for key, values in cells.items())
         table = f"<div class=scroll><table><tr><th>key</th>{head}</tr>{rows}</table></div>"
         parts.append(f"<details><summary>What differs between the runs ({len(keys)} keys)</summary>{table}</details>")
     for run in runs:

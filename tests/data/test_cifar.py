@@ -1,5 +1,6 @@
 import hashlib
 import io
+import os
 import pickle
 import tarfile
 
@@ -47,6 +48,22 @@ def test_cifar100(tmp_path, monkeypatch):
     dataset = CIFAR100(str(tmp_path))
     assert [dataset[index]["label"] for index in range(4)] == [0, 1, 2, 3]
     assert len(dataset.classes) == 100
+
+
+class Evil:
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.marker),)
+
+
+def test_its_pickles_are_read_without_running_them(tmp_path, monkeypatch):
+    members = {"c/data_batch_1": {**content(b"labels", 1, 0), b"x": Evil(tmp_path / "marker")}}
+    monkeypatch.setattr(CIFAR10, "md5", write_archive(tmp_path, CIFAR10.archive, members))
+    with pytest.raises(ValueError, match=r"gz/c/data_batch_1: the file asks for posix\.mkdir; only tensors and plain"):
+        CIFAR10(str(tmp_path))
+    assert not (tmp_path / "marker").exists()
 
 
 @pytest.mark.parametrize("dataset", [CIFAR10, CIFAR100])

@@ -78,10 +78,20 @@ def test_an_untouched_image_is_decoded_whole(folder):
     assert np.abs(exact - np.asarray(load_fast(str(folder / "0.jpg")))).mean() < 3.0
 
 
+def spy(monkeypatch):
+    """A list that every array decoded from now on is added to."""
+    decoded, original = [], simplejpeg.decode_jpeg
+
+    def decode(*arguments, buffer, **options):
+        decoded.append(buffer)
+        return original(*arguments, buffer=buffer, **options)
+
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", decode)
+    return decoded
+
+
 def test_a_large_photograph_is_decoded_no_larger_than_needed(folder, monkeypatch):
-    decoded = []
-    original = simplejpeg.decode_jpeg
-    monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda *a, **k: decoded.append(original(*a, **k)) or decoded[-1])
+    decoded = spy(monkeypatch)
     image = load_fast(str(folder / "4.jpg"))
     crop_and_resize(image, (0, 0, 1600, 1200), (224, 224), "bicubic")
     assert [pixels.shape for pixels in decoded] == [(300, 400, 3)]
@@ -92,9 +102,7 @@ def test_a_large_photograph_is_decoded_no_larger_than_needed(folder, monkeypatch
 
 
 def test_rows_below_a_crop_are_not_decoded(folder, monkeypatch):
-    decoded = []
-    original = simplejpeg.decode_jpeg
-    monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda *a, **k: decoded.append(original(*a, **k)) or decoded[-1])
+    decoded = spy(monkeypatch)
     image = load_fast(str(folder / "0.jpg"))
     whole = np.asarray(load_fast(str(folder / "0.jpg"))).astype(int)
     part = np.asarray(image.crop((100, 30, 400, 130)))
@@ -104,6 +112,18 @@ def test_rows_below_a_crop_are_not_decoded(folder, monkeypatch):
     assert len(decoded) == 2  # what is there is enough
     np.asarray(image.crop((0, 200, 500, 300)))
     assert decoded[-1].shape == (304, 500, 3)
+
+
+def test_a_file_that_simplejpeg_stops_halfway_of_is_judged_by_pillow(tmp_path):
+    """After something to overlook, it overlooks this as well, and returns what happened to be in memory."""
+    data = bytearray(encoded(smooth(200, 150), "JPEG", progressive=True))
+    at = data.rindex(b"\xff\xc4")  # a table between two scans
+    data[at - 2 : at + 2] = b"\xff\xd0\xff\x60"
+    (tmp_path / "a.jpg").write_bytes(bytes(data))
+    for read in (load_image, lambda path: np.asarray(load_fast(str(path)))):
+        with pytest.raises(ImageError, match="a.jpg: (is no image of a known format|cannot be read as an image)"):
+            read(tmp_path / "a.jpg")
+    assert simplejpeg.decode_jpeg(bytes(data), "RGB", strict=False).shape == (150, 200, 3)
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}], ids=str)
@@ -198,7 +218,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_an_image_beyond_the_limit_is_not_decoded(folder, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(ImageError, match="500 x 375 pixels, more than the limit of 1000"):
+    with pytest.raises(ImageError, match="has 500 x 375 pixels, and the limit is 1,000 in all"):
         load_fast(str(folder / "0.jpg"))
 
 

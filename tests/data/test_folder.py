@@ -87,6 +87,7 @@ def test_class_list_gives_classes_and_order(tmp_path):
         ("a\nx\ny\n", "2 of 3 classes of .*classes.txt have no folder: x, y"),
         ("a\na\n", "names a more than once"),
         ("\n", "is empty; it needs one class folder a line"),
+        ("a\n../data/a\n../other\n/etc\n", "names ../other, /etc, which leads out of "),
         (None, "classes.txt cannot be read"),
     ],
 )

@@ -1,11 +1,13 @@
+import subprocess
 import warnings
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from plsc.data.fast_image import load_fast
 from plsc.data.images import ImageError, load_image, to_rgb
-from tests.data.toys import noise
+from tests.data.toys import jpeg_bomb, noise, png_bomb
 
 
 def saved(tmp_path, image, name="image.png", **options):
@@ -124,10 +126,60 @@ def test_missing(tmp_path):
         load_image(tmp_path / "gone.png")
 
 
-def test_too_many_pixels(tmp_path, monkeypatch):
-    path = saved(tmp_path, noise(20, 16))
-    for limit in (300, 100):  # above the limit Pillow only warns, above twice the limit it raises
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-        with warnings.catch_warnings(), pytest.raises(ImageError, match="image.png.*pixels"):
-            warnings.simplefilter("ignore")
-            load_image(path)
+READERS = pytest.mark.parametrize("read", [load_image, load_fast])
+
+
+@READERS
+@pytest.mark.parametrize("bomb", [png_bomb, jpeg_bomb])
+def test_a_decompression_bomb_is_not_decoded(tmp_path, read, bomb):
+    path = tmp_path / "bomb"
+    path.write_bytes(bomb(10_000, 9_000))
+    message = r"bomb: has 10,000 x 9,000 pixels, and the limit is 89,478,485 in all, so that no small file fills the "
+    message += "memory; if the file is to be trusted, set PLSC_MAX_IMAGE_PIXELS in the environment, otherwise replace"
+    with warnings.catch_warnings(), pytest.raises(ImageError, match=message):
+        warnings.simplefilter("ignore")
+        read(str(path))
+    path.write_bytes(bomb(60_000, 60_000))  # above twice the limit Pillow raises by itself, and does not say the size
+    with pytest.raises(ImageError, match="has (60,000 x 60,000|more than 178,956,970) pixels, and the limit is 89,478"):
+        read(str(path))
+
+
+@READERS
+@pytest.mark.parametrize("name", ["image.png", "image.jpg"])
+def test_the_environment_sets_the_limit(tmp_path, monkeypatch, read, name):
+    path = str(saved(tmp_path, noise(20, 16), name))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ImageError, match="image.*pixels, and the limit is 100 in all"):
+        read(path)
+    monkeypatch.setenv("PLSC_MAX_IMAGE_PIXELS", "320")
+    assert read(path).size == (20, 16)
+    for wrong in ("many", "0", "-1", "1e9"):
+        monkeypatch.setenv("PLSC_MAX_IMAGE_PIXELS", wrong)
+        with pytest.raises(ValueError, match=f"PLSC_MAX_IMAGE_PIXELS is the largest number of pixels.*got '{wrong}'"):
+            read(path)
+
+
+@READERS
+def test_no_limit(tmp_path, monkeypatch, read):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    assert read(str(saved(tmp_path, noise(20, 16)))).size == (20, 16)
+
+
+@READERS
+def test_no_image_starts_another_program(tmp_path, monkeypatch, read):
+    """Pillow hands PostScript to Ghostscript, whatever the file is called."""
+    path = tmp_path / "image.jpg"
+    noise().save(path, "EPS")
+    started = []
+    for name in ("run", "Popen", "check_call", "check_output", "call"):
+        monkeypatch.setattr(subprocess, name, lambda *arguments, **_: started.append(arguments))
+    with pytest.raises(ImageError, match="image.jpg: is no image of a known format"):
+        read(str(path))
+    assert started == []
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP", "TGA", "ICO"])
+def test_formats(tmp_path, kind):
+    path = tmp_path / "image"
+    noise(16, 16).save(path, kind)
+    assert load_image(path).size == (16, 16)

@@ -43,6 +43,23 @@ def test_bad_rows_are_named(listed, text, message):
         listed(text)
 
 
+@pytest.mark.parametrize("path", ["../a.png", "sub/../../a.png", "/etc/hostname", "..", "sub/../../data2/a.png", "/"])
+def test_no_row_leads_out_of_the_root(listed, path):
+    with pytest.raises(ValueError, match=f"list.txt:2: '{path}' leads out of the root .*data; move it, or set root"):
+        listed(f"a.png 0\n{path} 1\n")
+
+
+def test_rows_within_the_root_are_read_however_they_are_written(listed, tmp_path):
+    dataset = listed(f"sub/../a.png\n{tmp_path}/data/d 1.png x\nsub/..b.png\n./a.png\n")
+    assert dataset[0]["image"].size == dataset[3]["image"].size == (20, 16)
+
+
+def test_links_within_the_root_are_followed(listed, tmp_path):
+    (tmp_path / "data" / "link.png").symlink_to(tmp_path / "elsewhere.png")
+    (tmp_path / "data" / "a.png").rename(tmp_path / "elsewhere.png")
+    assert listed("link.png\n")[0]["image"].size == (20, 16)
+
+
 def test_missing_list(tmp_path):
     with pytest.raises(ValueError, match="gone.txt cannot be read as text"):
         ListFile(str(tmp_path), str(tmp_path / "gone.txt"))

@@ -67,6 +67,16 @@ def test_bad_scale(scale):
 def test_bad_ratio():
     with pytest.raises(ValueError, match="ratio must be two values of width / height"):
         TwoSizeCrop(8, 4, ratio=(2, 1))
+    with pytest.raises(ValueError, match=r"ratio: its least value must be in \[0.001, 1000.0\], got 1e-05"):
+        RandomResizedCrop(8, ratio=(1e-5, 1))
+    with pytest.raises(ValueError, match=r"ratio: its greatest value must be in \[0.001, 1000.0\], got inf"):
+        RandomResizedCrop(8, ratio=(1, float("inf")))
+
+
+def test_a_narrow_image_keeps_a_pixel_of_each_side():
+    assert RandomRegion((1.0, 1.0), (9, 9))(1, 2, np.random.default_rng(0))[2:] == (1, 1)
+    assert RandomRegion((1.0, 1.0), (1 / 9, 1 / 9))(2, 1, np.random.default_rng(0))[2:] == (1, 1)
+
 
 
 @pytest.mark.parametrize("component", [RandomResizedCrop, TwoSizeCrop, CenterCrop, Resize])

@@ -1,5 +1,9 @@
 """Small images, folders of them and masks, for the tests of this folder."""
 
+import io
+import struct
+import zlib
+
 import numpy as np
 from PIL import Image
 
@@ -16,6 +20,25 @@ def write_images(root, names, width=20, height=16):
         path.parent.mkdir(parents=True, exist_ok=True)
         noise(width, height, seed).save(path)
     return str(root)
+
+
+def png_bomb(width, height):
+    """A PNG of a few hundred bytes that claims a size."""
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)), (b"IDAT", zlib.compress(b"\0" * 9999))]
+    parts = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in [*chunks, (b"IEND", b"")]
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def jpeg_bomb(width, height):
+    """A JPEG of a few hundred bytes that claims a size."""
+    file = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(file, "JPEG")
+    data = file.getvalue()
+    frame = data.index(b"\xff\xc0") + 5
+    return data[:frame] + struct.pack(">HH", height, width) + data[frame + 4 :]
 
 
 class Images:

@@ -273,3 +273,17 @@ def test_a_dataset_that_is_there_is_used(tmp_path):
 def test_a_start_that_fails_says_why(tmp_path):
     with pytest.raises(ValueError, match=r"(?s)ended with code 1: .*NameError"):
         startup._run(["-c", "nonsense"])
+
+
+@pytest.mark.parametrize(
+    ("calls", "seconds", "timed"),
+    [
+        ([10.0, 6.2, 5.4, 5.5, 5.1, 5.2, 5.0], 20, [5.1, 5.2, 5.0]),  # 3 where fewer fit
+        ([1.0, 1.0, 0.9, 0.9, 0.9, 0.9], 3.0, [0.9, 0.9, 0.9]),
+        ([9.0, 1.0, 1.0, 1.0], 4.0, [1.0, 1.0, 1.0]),  # the first one has used up the time to warm up
+    ],
+)
+def test_calls_are_timed_once_they_no_longer_get_faster(calls, seconds, timed, monkeypatch):
+    left = iter(calls)
+    monkeypatch.setattr(step, "_timed", lambda take: next(left))
+    assert step.time_steps(lambda: None, seconds) == timed

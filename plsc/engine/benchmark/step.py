@@ -22,7 +22,8 @@ from plsc.tasks.base import Batch
 
 Config = Mapping[str, Any]
 PRODUCT = (1576, 768, 3072)  # rows, inner, columns: a perceptron's first layer over the tokens of eight images
-WARM_UP = 2
+WARM_UP = 2  # untimed calls at least, and more for as long as
+STEADY = 0.97  # one takes less than this share of the one before: memory is still being touched for the first time
 LEAST, MOST = 3, 50  # timed steps
 WAIT = "data wait"
 
@@ -88,17 +89,28 @@ def first_batch(subject: Subject) -> Batch:
 
 
 def time_steps(take: Callable[[], Any], seconds: float, least: int = LEAST, most: int = MOST) -> List[float]:
-    """Warms up, less if a call takes long, then times calls, each until the device is done.
+    """Warms up until calls take as long as the ones before, then times calls, each until the device is done.
+
+    Args:
+        take: What is timed.
+        seconds: About how long the timed calls may take; the warm-up ends with the call that passes twice of it.
+        least: Timed calls at least.
+        most: And at most.
 
     Returns:
         The seconds of each call.
     """
-    for _ in range(WARM_UP):
-        once = _timed(take)
-        if once > seconds / WARM_UP:
-            break
+    once = _warm_up(take, 2 * seconds)
     count = int(min(max(seconds / max(once, 1e-9), least), most))
     return [_timed(take) for _ in range(count)]
+
+
+def _warm_up(take: Callable[[], Any], seconds: float) -> float:
+    """The seconds of the last call."""
+    calls = [_timed(take)]
+    while sum(calls) < seconds and (len(calls) < WARM_UP or calls[-1] < STEADY * calls[-2]):
+        calls.append(_timed(take))
+    return calls[-1]
 
 
 def _timed(take: Callable[[], Any]) -> float:

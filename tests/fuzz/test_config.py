@@ -1,0 +1,46 @@
+"""Whatever a config or an override says: a config, or a ConfigError; nothing is run, started or written."""
+
+import pytest
+from hypothesis import strategies as st
+
+from plsc.yaml_tree import ConfigError
+from tests.fuzz import configs
+from tests.fuzz.running import examples, fuzz
+
+
+@examples(150, 4000)
+def test_any_text_with_any_overrides(tmp_path, tally, count):
+    check = lambda text, overrides: configs.check_text(tmp_path, text, overrides)  # noqa: E731
+    fuzz(count, tally, "config files", check, configs.TEXTS, st.lists(configs.OVERRIDES, max_size=3))
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
+@examples(40, 4000)
+def test_any_overrides_of_a_real_config(tally, count):
+    fuzz(count, tally, "overrides", configs.check_overrides, st.lists(configs.OVERRIDES, min_size=1, max_size=6))
+
+
+@examples(80, 4000)
+def test_real_configs_with_changed_nodes(tally, count):
+    fuzz(count, tally, "mutated configs", configs.check_mutant, configs.SEEDS, configs.CHANGES)
+
+
+def test_the_watch_sees_what_must_not_happen(tmp_path):
+    for happen in (lambda: exec("1"), lambda: open(tmp_path / "x", "w").close(), lambda: __import__("os").system(":")):
+        with pytest.raises(AssertionError, match="a config made this happen"), configs.nothing_happens():
+            happen()
+    with configs.nothing_happens():
+        open(tmp_path / "x").close()
+
+
+def test_a_crash_is_counted(tally):
+    from tests.conftest import Tally
+
+    counts = Tally()
+
+    def crash(value):
+        raise KeyError(value) if value else ConfigError("fine")
+
+    with pytest.raises(KeyError):
+        fuzz(5, counts, "x", crash, st.just(1))
+    assert counts.counts["crashes"] == 1

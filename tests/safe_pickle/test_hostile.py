@@ -1,0 +1,290 @@
+"""Pickles that want more than to be read: refused with a clear error, and nothing of what they say happens.
+
+Those that run code are shown to do so with Python's own unpickler first.
+"""
+
+import contextlib
+import copyreg
+import io
+import pickle
+import struct
+import zipfile
+
+import numpy as np
+import pytest
+
+from plsc.safe_pickle import UnsafeFileError, read_pickle, read_state_file
+
+
+def text(value):
+    return b"X" + struct.pack("<I", len(value)) + value.encode()
+
+
+def call(name, *arguments):
+    """The operations that call `module name` with operations that make its arguments."""
+    return b"c" + name.replace(" ", "\n").encode() + b"\n(" + b"".join(arguments) + b"tR"
+
+
+def stacked(module, name):
+    return text(module) + text(name) + b"\x93"
+
+
+def code_runners(marker):
+    """Name -> pickle that makes the file `marker`, and what the error says."""
+    shell, python = text(f"touch {marker}"), text(f"open({str(marker)!r}, 'w').close()")
+    system = call("builtins getattr", call("builtins __import__", text("os")), text("system"))
+    methods = call("operator methodcaller", text("system"), shell)
+    functions = b"]" + methods + b"a"
+    state = text("__setstate__") + b"cposix\nsystem\n"
+    return {
+        "os.system": (call("posix system", shell), "asks for posix.system"),
+        "eval": (call("builtins eval", python), "asks for builtins.eval"),
+        "exec": (call("builtins exec", python), "asks for builtins.exec"),
+        "python 2": (call("__builtin__ eval", python), "asks for __builtin__.eval"),
+        "subprocess": (call("subprocess call", b"](" + text("touch") + text(str(marker)) + b"e"), "subprocess.call"),
+        "open": (call("io open", text(str(marker)), text("w")), "asks for io.open"),
+        "getattr chain": (system + b"(" + shell + b"tR", "asks for builtins.getattr"),
+        "methodcaller": (methods + b"(" + call("builtins __import__", text("os")) + b"tR", "operator.methodcaller"),
+        "map over functions": (
+            call("builtins list", call("builtins map", methods, b"]" + call("builtins __import__", text("os")) + b"a")),
+            "asks for builtins.map",
+        ),
+        "functools.partial": (call("functools partial", b"cposix\nsystem\n", shell) + b")R", "functools.partial"),
+        "code object": (call("builtins compile", python, text("x"), text("exec")), "asks for builtins.compile"),
+        "inst": (b"(" + shell + b"iposix\nsystem\n", "the operation INST"),
+        "obj": (b"(cposix\nsystem\n" + shell + b"o", "asks for posix.system"),
+        "new object": (b"\x80\x02csubprocess\nPopen\n(](" + text("touch") + text(str(marker)) + b"et\x81", "Popen"),
+        "new object with keywords": (
+            b"\x80\x04" + stacked("subprocess", "Popen") + b")}" + text("args") + b"](" + text("touch")
+            + text(str(marker)) + b"es\x92",
+            "asks for subprocess.Popen",
+        ),
+        "dotted name": (
+            b"\x80\x04" + stacked("plsc.runtime", "os.system") + b"(" + shell + b"tR", "asks for plsc.runtime.os.system"
+        ),
+        "dotted name of what is known": (
+            b"\x80\x04" + stacked("argparse", "_sys.modules") + text("os") + b"0", "asks for argparse._sys.modules"
+        ),
+        "state that becomes a method": (
+            call("argparse Namespace") + b"}" + state + b"sb" + shell + b"b", "asks for posix.system"
+        ),
+        "among weights": (b"}" + text("w") + call("posix system", shell) + b"s", "asks for posix.system"),
+        "function list": (functions, "operator.methodcaller"),
+    }  # fmt: skip
+
+
+# By themselves: an object that is made without its constructor, or that nobody calls.
+HARMLESS = ("code object", "dotted name of what is known", "function list", "new object", "new object with keywords")
+
+
+@pytest.mark.parametrize("name", code_runners("x"))
+@pytest.mark.parametrize("ending", [".pd", ".pth"])
+def test_nothing_is_run(tmp_path, name, ending):
+    marker, path = tmp_path / "marker", tmp_path / f"evil{ending}"
+    content, message = code_runners(marker)[name]
+    content += b"."
+    if name not in HARMLESS:
+        with contextlib.suppress(Exception):
+            pickle.loads(content)
+        assert marker.exists(), "this pickle is not as evil as it should be"
+        marker.unlink()
+    if ending == ".pth":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("archive/data.pkl", content)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(UnsafeFileError, match=rf"evil{ending}: .*{message}"):
+        read_state_file(path)
+    assert not marker.exists()
+
+
+def test_a_registered_extension_is_not_called(tmp_path):
+    marker = tmp_path / "marker"
+    copyreg.add_extension("posix", "system", 0xF1)
+    try:
+        content = b"\x80\x02\x82\xf1(" + text(f"touch {marker}") + b"tR."
+        pickle.loads(content)
+        assert marker.exists()
+        marker.unlink()
+        for code in (b"\x82\xf1", b"\x83\xf1\x00", b"\x84\xf1\x00\x00\x00"):
+            with pytest.raises(UnsafeFileError, match="the operation EXT. is not needed to store tensors"):
+                read_pickle(content.replace(b"\x82\xf1", code), "x")
+    finally:
+        copyreg.remove_extension("posix", "system", 0xF1)
+        copyreg.clear_extension_cache()
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"Pos.system\n.", "the operation PERSID"),
+        (text("os.system") + b"Q.", "not a whole file of weights|unknown kind of reference"),
+        (b"(" + text("module") + text("os") + text("system") + text("x") + b"K\x01tQ.", "an unknown kind of reference"),
+        (b"cargparse\nNamespace\n}" + text("x") + b"K\x01sb.", "changes a Maker after it was made"),
+        (b"c_codecs\nencode\n(N}" + text("__defaults__") + b"Nstb.", "changes a Maker after it was made"),
+        (b"]}" + text("x") + b"K\x01sb.", "changes a list after it was made"),
+        (text("x") + b")R.", "the file calls a str"),
+        (b"K\x01K\x02a.", "items for a list that is a int"),
+        (b"}]" + text("x") + b"s.", "a key that is neither text nor a number, but a list"),
+        (b"].ignored", None),
+        (call("builtins str", b"K\x01") + b".", "asks for builtins.str"),
+        (call("builtins int", text("9" * 9999)) + b".", "a number made of something else"),
+        (call("builtins list", text("abc")) + b".", "a container made of a str"),
+        (call("_codecs encode", text("x"), text("rot13")) + b".", "an unusual text encoding, 'rot13'"),
+        (call("numpy dtype", text("O8")) + b".", "an array of the type 'O8'"),
+        (call("numpy dtype", text("S99")) + b".", "an array of the type 'S99'"),
+        (call("torch._utils _rebuild_tensor_v2", *[text("x")] * 4) + b".", "a tensor without a storage"),
+        (b"\x80\x63.", "not a whole file"),
+        (b"s.", "an operation finds too few values"),
+        (b"t.", "not a whole file"),
+        (b"", "not a whole file"),
+        (b"\xff" * 100, "not a whole file"),
+    ],
+)  # fmt: skip
+def test_what_weights_do_not_need_is_refused(content, message):
+    if message is None:
+        assert read_pickle(content, "x") == []
+        return
+    with pytest.raises(UnsafeFileError, match=message):
+        read_pickle(content, "x")
+
+
+def bomb(levels, empty, pair):
+    """A container of two of a container of two of ..."""
+    return empty + b"q\x00" + b"".join(b"0h" + bytes([i]) + b"h" + bytes([i]) + pair + b"q" + bytes([i + 1])
+                                        for i in range(levels))  # fmt: skip
+
+
+LISTS = bomb(90, b"]", b"\x86")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x8e" + struct.pack("<Q", 2**50) + b"x.", "not a whole file"),
+        (b"X" + struct.pack("<I", 2**32 - 1) + b"x.", "not a whole file"),
+        (b"\x96" + struct.pack("<Q", 2**62) + b"x.", "not a whole file"),
+        (b"\x8b" + struct.pack("<i", 2**31 - 1) + b"x.", "not a whole file"),
+        (b"\x80\x04\x95" + struct.pack("<Q", 2**60) + b"N.", None),
+        (b"Nr\xff\xff\xff\x7f.", None),
+        (b"]" * 200_000 + b"a" * 199_999 + b".", "nested too deeply"),
+        (b"]q\x00h\x00a.", "a container that holds itself"),
+        (LISTS + b".", None),
+        (b"}" + LISTS + b"Ns.", "a key that is neither text nor a number"),
+        (LISTS + b"Q.", "unknown kind of reference|not a whole file"),
+        (b"(" + text("storage") + text("FloatStorage") + LISTS + b"NK\x01tQ.", "unknown kind of reference"),
+        (b"(" + text("storage") + text("FloatStorage") + text("0") + b"NJ\xff\xff\xff\x7ftQ.", "larger than the file"),
+        (b"(" + text("storage") + text("FloatStorage") + text("0") + b"NJ\x00\x00\x00\x80tQ.", "larger than the file"),
+    ],
+)
+def test_sizes_that_are_declared_take_no_memory_and_no_time(content, message):
+    if message is None:
+        read_pickle(content, "x")
+        return
+    with pytest.raises(UnsafeFileError, match=message):
+        read_pickle(content, "x")
+
+
+def array_operations(shape, data):
+    """A numpy array as numpy 1 pickles it."""
+    kind = call("numpy dtype", text("f4")) + b"(K\x03" + text("<") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    return call("numpy.core.multiarray _reconstruct") + b"(K\x01" + shape + kind + b"\x89" + data + b"tb"
+
+
+def test_an_array_of_a_shape_that_it_has_no_numbers_for():
+    whole = array_operations(b"K\x02\x85", b"C\x08" + b"\0" * 8)
+    np.testing.assert_array_equal(read_pickle(b"\x80\x03" + whole + b".", "x"), [0, 0])
+    with pytest.raises(UnsafeFileError, match="not a whole file of weights .ValueError: cannot reshape"):
+        read_pickle(b"\x80\x03" + array_operations(b"J\xff\xff\xff\x7f\x85", b"C\x08" + b"\0" * 8) + b".", "x")
+
+
+def test_the_same_bytes_shown_over_and_over():
+    data = b"B" + struct.pack("<I", 4000) + b"\0" * 4000 + b"q\x00"
+    repeated = array_operations(b"M\xe8\x03\x85", b"h\x00")
+    content = b"\x80\x03](" + data + b"0" + repeated * 200 + b"e."
+    with pytest.raises(UnsafeFileError, match="show the same bytes over and over, and would fill the memory"):
+        read_pickle(content, "x")
+
+
+def tensor(elements, key="0"):
+    storage = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text(key) + text("cpu") + b"J"
+    storage += struct.pack("<i", elements) + b"tQ"
+    shape = b"J" + struct.pack("<i", elements) + b"\x85"
+    return call("torch._utils _rebuild_tensor_v2", storage, b"K\x00", shape, b"K\x01\x85", b"\x89", b"}")
+
+
+def archive(path, members, compression=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(path, "w", compression) as file, contextlib.suppress(UserWarning):
+        for name, content in members:
+            file.writestr(name, content)
+    return path
+
+
+def state(elements, key="0"):
+    return b"\x80\x02}" + text("w") + tensor(elements, key) + b"s."
+
+
+def test_members_with_odd_names_are_not_taken(tmp_path):
+    path = tmp_path / "odd.pth"
+    good = [("archive/data.pkl", state(2)), ("archive/data/0", b"\0" * 8)]
+    outside = [("../../evil", b"x"), ("/etc/evil", b"x"), ("archive/../../evil", b"x"), ("C:\\evil", b"x")]
+    np.testing.assert_array_equal(read_state_file(archive(path, good + outside))["w"], [0, 0])
+    assert [file.name for file in tmp_path.iterdir()] == ["odd.pth"]
+    assert not (tmp_path.parent / "evil").exists()
+    key = "../../../evil"
+    with pytest.raises(UnsafeFileError, match=r"no item named 'archive/data/../../../evil'"):
+        read_state_file(archive(path, [("archive/data.pkl", state(2, key)), ("evil", b"\0" * 8)]))
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ([("a/data.pkl", state(2)), ("b/data.pkl", state(2))], "a zip file, but not one of torch.save"),
+        ([("a/data.pkl", state(2)), ("a/data.pkl", state(2))], "a zip file, but not one of torch.save"),
+        ([("a/data.pkl/", b"")], "a zip file, but not one of torch.save"),
+        ([], "a zip file, but not one of torch.save"),
+        ([("a/data.pkl", state(2))], "no item named 'a/data/0'"),
+        ([("a/data.pkl", state(2)), ("a/data/0", b"\0" * 7)], "the tensor data a/data/0 has the wrong size"),
+        ([("a/data.pkl", state(2**28)), ("a/data/0", b"\0" * 8)], "larger than the file; it is truncated or damaged"),
+    ],
+)
+def test_archives_that_torch_would_not_write(tmp_path, members, message):
+    with pytest.raises(UnsafeFileError, match=f"x.pth: .*{message}"):
+        read_state_file(archive(tmp_path / "x.pth", members))
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_zip_bomb_is_not_unpacked(tmp_path, place):
+    members = [("a/data.pkl", state(2**22)), ("a/data/0", b"\0" * 2**24)]
+    path = archive(tmp_path / "bomb.pth", members[::-1] if place else members, zipfile.ZIP_DEFLATED)
+    assert path.stat().st_size < 2**16
+    with pytest.raises(UnsafeFileError, match="bomb.pth: a/data.pkl is compressed, which torch.save never does"):
+        read_state_file(path)
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("a/data.pkl", state(2**10))
+        file.writestr("a/data/0", b"\0" * 2**12, zipfile.ZIP_DEFLATED)
+        file.writestr("a/padding", b"\0" * 2**13)
+    with pytest.raises(UnsafeFileError, match="bomb.pth: a/data/0 is compressed"):
+        read_state_file(path)
+
+
+def test_members_that_overlap_are_not_counted_twice(tmp_path):
+    """Two names for the same bytes: 20 tensors of 4 kB in a file of 10 kB."""
+    plain = io.BytesIO()
+    tensors = b"".join(text(str(i)) + tensor(1024, str(i)) for i in range(20))
+    with zipfile.ZipFile(plain, "w") as file:
+        file.writestr("a/data.pkl", b"\x80\x02}(" + tensors + b"u.")
+        file.writestr("a/data/0", b"\0" * 4096)
+        info = file.getinfo("a/data/0")
+        for number in range(1, 20):
+            twin = zipfile.ZipInfo(f"a/data/{number}")
+            twin.file_size = twin.compress_size = info.file_size
+            twin.header_offset, twin.CRC = info.header_offset, info.CRC
+            file.filelist.append(twin)
+            file.NameToInfo[twin.filename] = twin
+    path = tmp_path / "overlap.pth"
+    path.write_bytes(plain.getvalue())
+    with pytest.raises(UnsafeFileError, match="larger than the file"):
+        read_state_file(path)

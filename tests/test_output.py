@@ -1,0 +1,130 @@
+"""Output directories: in use, full, read-only, or no directory at all."""
+
+import errno
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from plsc import output
+from plsc.output import OutputError, RunLock, check_room, check_writable, writing
+from tests.integration.runs import ROOT
+
+
+@pytest.fixture
+def free(monkeypatch):
+    """Sets the free space that the file system says there is."""
+    return lambda count: monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=count))
+
+
+@pytest.mark.parametrize(
+    "number, advice",
+    [(errno.ENOSPC, "make room there"), (errno.EDQUOT, "make room there"), (errno.EROFS, "make it writable")],
+)
+def test_a_failed_write_says_what_why_how_much_is_free_and_what_to_do(tmp_path, free, number, advice):
+    free(3 * 2**20 // 2)
+    with pytest.raises(OutputError) as caught, writing(tmp_path / "metrics.jsonl"):
+        raise OSError(number, os.strerror(number))
+    assert str(caught.value) == (
+        f"{tmp_path}/metrics.jsonl cannot be written: {os.strerror(number)} (1.5 MiB are free); "
+        f"{advice}, or set Global.output_dir to another place. What was saved before is whole, and the same command "
+        "goes on from there"
+    )
+
+
+def test_what_has_been_explained_is_not_explained_again(tmp_path):
+    with pytest.raises(OutputError) as caught, writing(tmp_path), writing(tmp_path / "inner"):
+        raise OSError(errno.ENOSPC, "full")
+    assert str(caught.value).startswith(f"{tmp_path}/inner cannot be written: full")
+
+
+def test_a_file_is_no_directory(tmp_path):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    for path in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(OutputError, match=f"{path} cannot be an output directory: {tmp_path}/file is a file; set"):
+            check_writable(path)
+    check_writable(tmp_path / "new" / "run")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_directory_of_somebody_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(OutputError, match="cannot be written to: this user may not write there; make it writable, or"):
+        check_writable(tmp_path / "run")
+
+
+def test_room_for_checkpoints(tmp_path, free):
+    free(100)
+    assert check_room(tmp_path / "new", 25, 4) is None
+    assert re.search(r"4 more checkpoints of 26 bytes .* 100 bytes are free; make room", check_room(tmp_path, 26, 4))
+    with pytest.raises(OutputError, match="a checkpoint takes 2 GiB and 100 bytes are free, so nothing could be saved"):
+        check_room(tmp_path, 2**31, 1)
+
+
+HOLD = "import os, sys; from pathlib import Path; from plsc.output import RunLock\n"
+HOLD += "lock = RunLock(Path(sys.argv[1])); lock.acquire(); print('held', flush=True); sys.stdin.read()"
+
+
+def hold(directory, script=HOLD):
+    """Another process that has the lock of a directory."""
+    command = [sys.executable, "-c", script, str(directory)]
+    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_directory_has_one_run_at_a_time(tmp_path):
+    other = hold(tmp_path)
+    lock = RunLock(tmp_path)
+    message = rf"{tmp_path} is in use by another run \(process {other.pid} on \S+ since 20\d\d-\S+ \S+\); two would"
+    with pytest.raises(OutputError, match=message):
+        lock.acquire()
+    other.kill()
+    other.wait()
+    other.stdin.close(), other.stdout.close()
+    lock.acquire()
+    lock.acquire()
+    assert json.loads((tmp_path / output.LOCK).read_text(encoding="utf-8"))["pid"] == os.getpid()
+    lock.release()
+    hold(tmp_path).communicate("")
+
+
+def test_a_process_does_not_run_twice_in_a_directory(tmp_path):
+    lock, second = RunLock(tmp_path / "run"), RunLock(tmp_path / "elsewhere" / ".." / "run")
+    (tmp_path / "elsewhere").mkdir()
+    lock.acquire()
+    with pytest.raises(OutputError, match=r"in use by another run \(this very process\)"):
+        second.acquire()
+    lock.release()
+    second.acquire()
+    second.release()
+
+
+def test_a_fork_does_not_hold_the_lock_of_a_killed_run(tmp_path):
+    script = HOLD.replace("print", "os.fork(); print")  # both wait until their standard input ends
+    process = hold(tmp_path, script)
+    lock = RunLock(tmp_path)
+    with pytest.raises(OutputError):
+        lock.acquire()
+    process.kill()
+    process.wait()
+    lock.acquire()
+    lock.release()
+    process.stdin.close(), process.stdout.close()
+
+
+def test_a_file_system_without_locks_keeps_nobody_out(tmp_path, monkeypatch):
+    import fcntl
+
+    def unknown(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", unknown)
+    lock = RunLock(tmp_path)
+    lock.acquire()
+    lock.release()

@@ -1,0 +1,59 @@
+"""docs/components.md is what the code says, and leaves nothing unexplained."""
+
+import re
+
+from plsc import plugins
+from plsc.cli.listing import KINDS
+from tools import components_page as tool
+
+ROW = re.compile(r"^\| `(\w+)` \| (.*) \| (\S.*) \| (.*) \|$", re.MULTILINE)
+
+
+def test_the_committed_page_is_up_to_date():
+    assert tool.PAGE.read_text(encoding="utf-8") == tool.page(), "run python tools/components_page.py"
+
+
+def test_every_kind_has_a_part_and_every_argument_an_explanation():
+    text = tool.page()
+    assert set(tool.SECTIONS) == set(KINDS)
+    for kind, entries in KINDS.items():
+        for name in entries.names():
+            part = re.search(rf"^### {name}$(.*?)^#", text, re.MULTILINE | re.DOTALL)[1]
+            rows = {key: words for key, _, _, words in ROW.findall(part)}
+            assert set(entries.parameters(name)) <= set(rows), f"{kind} {name}"
+            assert all(rows.values()), f"{kind} {name}: {[key for key, words in rows.items() if not words]}"
+    for section in tool.SETTINGS:
+        part = text.split(f"\n### {section}\n")[1].split("\n### ")[0]
+        assert [key for key, _, _, words in ROW.findall(part) if not words] == [], section
+
+
+def test_a_class_says_more_than_its_bases():
+    plugins.load_built_in()
+    words = tool.explanations(KINDS["lr_scheduler"].get("WarmupCosine"))
+    assert words["min_lr"] == "The rate at the end; absolute"
+    assert words["learning_rate"] == "The rate after the warm-up; at least 0"
+
+
+def test_entries_of_several_lines_and_later_sections():
+    class Documented:
+        """One line.
+
+        Args:
+            first: Something
+                longer.
+            second: Short.
+
+        Raises:
+            ValueError: Never.
+        """
+
+    assert tool.explanations(Documented) == {"first": "Something longer", "second": "Short"}
+
+
+def test_check_tells_an_old_page_from_the_current_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tool, "PAGE", tmp_path / "components.md")
+    assert tool.main([]) == 0
+    assert tool.main(["--check"]) == 0
+    tool.PAGE.write_text("old", encoding="utf-8")
+    assert tool.main(["--check"]) == 1
+    assert "docs/components.md is not what the code says" in capsys.readouterr().err
