@@ -110,7 +110,8 @@ class DataLoader:
         Raises:
             ValueError: As in iterating.
         """
-        return _tensors(_Batches(self.samples).make([(0, index) for index in range(min(count, len(self.dataset)))]))
+        positions = [(0, index) for index in range(min(count, len(self.dataset)))]
+        return _tensors(_Batches(self.samples, self.bad_images).make(positions))
 
     def __len__(self) -> int:
         """Micro-batches in a whole epoch."""
