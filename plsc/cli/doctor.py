@@ -16,6 +16,7 @@ _GIB = 2**30
 _EXTRAS = {
     "visualdl": "curves in VisualDL; pip install visualdl",
     "matplotlib": "charts of benchmarks and schedules; pip install 'plsc[quickstart]'",
+    "sklearn": "maps of features in reports by t-SNE; pip install scikit-learn",
     "cv2": "the fast image decoder; pip install 'plsc[fast]'",
     "paddle2onnx": "export to ONNX; pip install 'plsc[onnx]'",
 }

@@ -89,7 +89,7 @@ class Checkpoints(Callback):
         if results is None or self.monitor is None:
             return False
         if self.monitor not in results:
-            offered = self._offered(trainer)
+            offered = [name for callback in trainer.callbacks for name in callback.measures]
             if self.monitor in offered or set(results) <= set(offered):
                 return False  # it is measured at other steps
             raise ValueError(f"Global.monitor: the evaluation measures {', '.join(results)}, not {self.monitor}")

@@ -3,7 +3,7 @@
 import io
 import time
 from pathlib import Path
-from typing import Any, Iterator, Mapping, Tuple
+from typing import Any, Iterator, List, Mapping, Tuple
 
 import numpy as np
 import paddle
@@ -17,7 +17,7 @@ from plsc.storage import CheckpointError, resolve
 Config = Mapping[str, Any]
 Row = Tuple[str, str, str]
 _SIDE = 512  # of a product of matrices that tells whether threads and BLAS are as they should be
-_FEW = 4
+_FEW, _MANY, _SECONDS = 4, 64, 0.5  # of images, and for how long they are read
 
 
 def compute() -> Iterator[Row]:
@@ -96,14 +96,28 @@ def _read(config: Config, split: str, section: Any) -> Row:
         dataset = registry.DATASETS.build(section["dataset"])
         generator = registry.MASK_GENERATORS.build(masks) if masks is not None else None
         samples = SampleDataset(dataset, build_list(registry.TRANSFORMS, section.get("transforms")), generator)
-        places = np.unique(np.linspace(0, len(dataset) - 1, min(_FEW, len(dataset))).round().astype(int))
-        batch = collate([samples[0, int(place)] for place in places])
+        places = np.unique(np.linspace(0, len(dataset) - 1, min(_MANY, len(dataset))).round().astype(int))
+        read, rate = _timed(samples, places)
+        batch = collate(read)
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         return "problem", f"DataLoader.{split}", str(error)
     classes = getattr(dataset, "classes", None)
     kinds = f" of {len(classes)} classes" if classes is not None else " without classes"
     side = " x ".join(map(str, batch["image"].shape[2:]))
-    return "ok", f"DataLoader.{split}", f"{len(dataset):,} images{kinds}; {len(places)} of them read, {side} pixels"
+    images = f"{len(dataset):,} images{kinds}; {len(read)} of them read, {side} pixels"
+    return "ok", f"DataLoader.{split}", f"{images}; a worker prepares about {rate:,.0f} a second"
+
+
+def _timed(samples: SampleDataset, places: np.ndarray) -> Tuple[List[Any], float]:
+    """Samples, at least a few and then as many as half a second allows, and how many a second that was."""
+    read: List[Any] = []
+    for place in places:
+        read.append(samples[0, int(place)])
+        if len(read) == 1:
+            start = time.perf_counter()  # the first one warms up
+        elif len(read) >= _FEW and time.perf_counter() - start > _SECONDS:
+            break
+    return read, max(len(read) - 1, 1) / max(time.perf_counter() - start, 1e-9)
 
 
 def _weights(path: str) -> Row:

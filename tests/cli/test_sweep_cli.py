@@ -1,6 +1,7 @@
 """The verbs `sweep` and `doctor`."""
 
 import json
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -68,13 +69,15 @@ def test_a_healthy_machine(cli, toy_runs):
     for part in ("Python", "Paddle", "device", "image decoding", "disk", "config", "DataLoader.Train 12 images of 2"):
         assert part in " ".join(out.split()), part
     assert not [line for line in out.splitlines() if line.startswith("problem")]
+    assert len(re.findall(r"12 of them read, 32 x 32 pixels; a worker prepares about [\d,]+ a second", out)) == 2
 
 
 def test_what_is_missing_is_a_problem(cli, toy_runs):
     broken = ["DataLoader.Train.dataset.root=nowhere", "Init.checkpoint=gone"]
     code, out, _ = cli("doctor", *options(toy_runs), *broken)
     assert code == 1
-    assert "problem  DataLoader.Train nowhere: there is no such folder" in out
+    where = "-o DataLoader.Train.dataset.root=nowhere: DataLoader.Train.dataset: nowhere: there is no such folder"
+    assert f"problem  DataLoader.Train {where}" in out
     assert "problem  Init             gone does not exist" in out
 
 
@@ -82,7 +85,7 @@ def test_a_missing_tokenizer(cli, toy_runs):
     config = str(ROOT / "configs/quickstart/pretrain.yaml")
     root = f"DataLoader.Train.dataset.root={toy_runs.images}/train"
     code, out, _ = cli("doctor", "-c", config, "-o", root, "Tokenizer.checkpoint=gone")
-    assert code == 1 and "problem  Tokenizer        gone does not exist" in out
+    assert code == 1 and "problem  Tokenizer        -o Tokenizer.checkpoint=gone: " in out
 
 
 def test_without_paddle_it_says_how_to_install_it(cli, monkeypatch):

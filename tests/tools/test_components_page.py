@@ -31,7 +31,7 @@ def test_a_class_says_more_than_its_bases():
     plugins.load_built_in()
     words = tool.explanations(KINDS["lr_scheduler"].get("WarmupCosine"))
     assert words["min_lr"] == "The rate at the end; absolute"
-    assert words["learning_rate"] == "The rate after the warm-up; at least 0"
+    assert words["learning_rate"] == "The rate after the warm-up; above 0"
 
 
 def test_entries_of_several_lines_and_later_sections():
