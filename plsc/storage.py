@@ -204,10 +204,10 @@ def read_state(path: Path) -> Dict[str, Any]:
         raise CheckpointError(f"{path} is no whole checkpoint: {STATE} cannot be read ({error})") from None
     if version > FORMAT:
         raise CheckpointError(f"{path} was written by a newer plsc (format {version}); update plsc to read it")
-    for name, size in sizes.items():
+    for name, expected in files.items():
         if not (path / name).is_file():
             raise CheckpointError(f"{path} is damaged: {name} is missing; use an older checkpoint")
-        if (path / name).stat().st_size != size:
+        if (path / name).stat().st_size != expected["size"]:
             raise CheckpointError(f"{path} is damaged: {name} has been cut off or changed; use an older checkpoint")
     return state
 
