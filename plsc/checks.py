@@ -6,6 +6,8 @@ is not a number at all (NaN compares as false with everything).
 
 from __future__ import annotations
 
+import math
+
 
 def at_least(least: float, **values: float) -> None:
     """Raises ValueError unless every value >= least."""
@@ -33,3 +35,10 @@ def share_below_one(**values: float) -> None:
     for name, value in values.items():
         if not 0 <= value < 1:
             raise ValueError(f"{name} must be in [0, 1), got {value}")
+
+
+def finite(**values: float) -> None:
+    """Raises ValueError unless every value is a finite number."""
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise ValueError(f"{name} must be finite, got {value}")

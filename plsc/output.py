@@ -8,7 +8,7 @@ import os
 import shutil
 import socket
 from pathlib import Path
-from typing import IO, Iterator, Optional, Set
+from typing import IO, Iterator, List, Optional, Set
 
 LOCK = ".lock"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -89,8 +89,8 @@ def check_room(directory: Path, size: int, count: int) -> Optional[str]:
         )
     if free < size * count:
         return (
-            f"{directory}: {count} more checkpoints of {_size(size)} will be there at once (Global.keep_last, the best, "
-            f"the one being written), but {_size(free)} are free; make room, or the run will stop when there is none"
+            f"{directory}: {count} more checkpoints of {_size(size)} will be there at once (the last Global.keep_last, "
+            f"the best, one being written), but {_size(free)} are free; make room, or the run stops when there is none"
         )
     return None
 
@@ -109,6 +109,7 @@ class RunLock:
     def __init__(self, directory: Path) -> None:
         self.path = Path(directory) / LOCK
         self._file: Optional[IO[str]] = None
+        self._made: List[Path] = []  # directories that were not there before, innermost first
 
     def acquire(self) -> None:
         """Takes the lock, unless it has it; creates the directory, if need be.
@@ -120,6 +121,7 @@ class RunLock:
             return
         if self.path.resolve() in _locked_here:
             raise OutputError(self._in_use("this very process"))
+        self._made = [path for path in self.path.parents if not path.exists()]
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             file = open(self.path, "a+", encoding="utf-8")  # noqa: SIM115 - stays open: it is the lock
@@ -138,6 +140,14 @@ class RunLock:
             f"{self.path.parent} is in use by another run ({owner}); two would overwrite each other: wait for it, stop "
             f"it, or {_ELSEWHERE}"
         )
+
+    def discard(self) -> None:
+        """Removes the directory with all that is in it, if `acquire` has made it: for a run that took no step."""
+        for path in self._made[:1]:
+            shutil.rmtree(path, ignore_errors=True)
+        for path in self._made[1:]:
+            with contextlib.suppress(OSError):  # another run has begun in it
+                path.rmdir()
 
     def release(self) -> None:
         """Lets others have the directory."""

@@ -37,6 +37,7 @@ class Global:
     on_nonfinite: Literal["stop", "skip", "rewind"] = "stop"  # gradients that are not finite; docs/distributed.md
     nonfinite_limit: int = at_least(1, 10)  # steps that skip or rewind may leave out before the run stops
     check_sync_every: Optional[int] = at_least(1, None)  # steps between comparisons of all processes' parameters
+    deterministic: bool = False  # on a GPU: the same numbers every time, slower; docs/configuration.md
     num_threads: Optional[int] = at_least(1, None)  # CPU threads; null: one per core
     progress: Literal["auto", "bar", "lines", "none"] = "auto"  # auto: a bar on a terminal, lines elsewhere
     report: bool = False  # write report.html into output_dir at the end; docs/reports.md
@@ -117,3 +118,6 @@ class Loader:
     shuffle: bool = True  # a new order in every epoch; never in evaluation
     drop_last: bool = True  # leave out what fills no global batch; never in evaluation
     prefetch: int = at_least(1, 2)  # batches each worker prepares ahead
+    timeout: int = at_least(1, 120)  # seconds a worker may spend on one image before the run stops
+    on_bad_image: Literal["stop", "skip"] = "stop"  # an image that cannot be read; docs/data.md
+    max_bad_images: int = at_least(1, 100)  # different images that may be skipped before the run stops

@@ -107,7 +107,7 @@ def _fits(value: Any, annotation: Any) -> bool:
 
 
 def _is_number(value: Any, kind: Any) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool) and abs(value) < _TOO_LARGE  # neither infinite nor NaN
+    return isinstance(value, kind) and not isinstance(value, bool) and abs(value) < _TOO_LARGE  # not so for NaN
 
 
 def _hint(value: Any, annotation: Any) -> str:

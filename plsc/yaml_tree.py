@@ -5,9 +5,10 @@ Only plain YAML data is read: no tags, no merge keys, no duplicate keys, bounded
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 import yaml
 
@@ -160,6 +161,9 @@ class _Converter:
             for child in node.value:
                 items.put(self.convert(child, depth + 1), self.origin(child))
             return items
+        if "\0" in node.value:
+            self.problems.append(f"{origin}: {node.value!r:.60} holds the character NUL, which is no text")
+            return None
         try:
             return self.loader.construct_object(node, deep=True)
         except (ValueError, KeyError, IndexError):  # such as !!bool maybe
@@ -215,7 +219,9 @@ def locate(node: Any, path: str = "") -> None:
 
 
 def blame(node: ConfigMap, text: str, path: str = "") -> ConfigError:
-    """A message about the values of a mapping, preceded by where they were written: the last one that it names.
+    """A message about the values of a mapping, preceded by where they were written.
+
+    The place is that of the last key that the message names, or else of the last text that it quotes.
 
     Args:
         node: The mapping.
@@ -224,9 +230,23 @@ def blame(node: ConfigMap, text: str, path: str = "") -> ConfigError:
     """
     path = path or node.path
     named = [key for key in node if key != "name" and re.search(rf"(?<![\w.]){re.escape(key)}\b", text)]
-    origin = node.origins[named[-1]] if named else node.origins.get("name", node.origin)
-    where = "" if text.startswith((f"{path}:", f"{path}.")) else f"{path}: "
+    quoted = [key for key in node if key != "name" and isinstance(node[key], str) and node[key] and node[key] in text]
+    chosen = sorted(named or quoted, key=lambda key: node.origins[key].line is None)[-1:]  # overrides came last
+    origin = node.origins[chosen[0]] if chosen else node.origins.get("name", node.origin)
+    path = path if named or not quoted else f"{path}.{chosen[0]}"
+    where = "" if not path or text.startswith((f"{path}:", f"{path}.")) else f"{path}: "
     return ConfigError(f"{origin}: {where}{text}")
+
+
+@contextlib.contextmanager
+def blamed_on(node: ConfigMap) -> Iterator[None]:
+    """Errors that users cause inside this context get the place of the section they come from, see `blame`."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (ValueError, OSError, ImportError) as error:
+        raise blame(node, str(error)) from error
 
 
 def to_plain(value: Any) -> Any:

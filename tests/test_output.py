@@ -70,11 +70,10 @@ HOLD = "import os, sys; from pathlib import Path; from plsc.output import RunLoc
 HOLD += "lock = RunLock(Path(sys.argv[1])); lock.acquire(); print('held', flush=True); sys.stdin.read()"
 
 
-def hold(directory):
+def hold(directory, script=HOLD):
     """Another process that has the lock of a directory."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(directory)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-c", script, str(directory)]
+    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "held\n"
     return process
 
@@ -92,7 +91,7 @@ def test_a_directory_has_one_run_at_a_time(tmp_path):
     lock.acquire()
     assert json.loads((tmp_path / output.LOCK).read_text(encoding="utf-8"))["pid"] == os.getpid()
     lock.release()
-    hold(tmp_path).communicate("")
+    hold(tmp_path).communicate("")  # and now it is free
 
 
 def test_a_process_does_not_run_twice_in_a_directory(tmp_path):
@@ -108,10 +107,7 @@ def test_a_process_does_not_run_twice_in_a_directory(tmp_path):
 
 def test_a_fork_does_not_hold_the_lock_of_a_killed_run(tmp_path):
     script = HOLD.replace("print", "os.fork(); print")  # both wait until their standard input ends
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline() == "held\n"
+    process = hold(tmp_path, script)
     lock = RunLock(tmp_path)
     with pytest.raises(OutputError):
         lock.acquire()

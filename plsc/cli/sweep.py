@@ -68,8 +68,8 @@ def _search_path() -> str:
 def _conclude(runs: Dict[str, Dict[str, str]], out: Path, arguments: argparse.Namespace) -> None:
     """Prints the table, the best first, and writes the report."""
     from plsc.engine.compare import report
+    from plsc.report.measured import best, lower_is_better, main_metric, split_of
     from plsc.report.runs import read_run
-    from plsc.report.sections import best, lower_is_better, main_metric
     from plsc.sweep import table
 
     finished = {name: read_run(out / name) for name in runs if (out / name / "metrics.jsonl").is_file()}
@@ -77,7 +77,7 @@ def _conclude(runs: Dict[str, Dict[str, str]], out: Path, arguments: argparse.Na
     rows: List[Tuple[Dict[str, str], Dict[str, Any]]] = []
     for name, values in runs.items():
         run = finished.get(name)
-        measured = run is not None and metric and run.series("eval", metric)[1]
+        measured = run is not None and metric and run.series(split_of(run, metric), metric)[1]
         rows.append((values, dict(zip(("best", "epoch"), best(run, metric))) if measured else {}))
     sign = 1 if lower_is_better(metric) else -1
     rows.sort(key=lambda row: ("best" not in row[1], sign * row[1].get("best", 0.0)))

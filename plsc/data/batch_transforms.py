@@ -38,15 +38,16 @@ class Normalize:
         key: Which images: uint8 (B, 3, H, W) -> float32.
 
     Raises:
-        ValueError: If a deviation is not positive.
+        ValueError: If they are not of one or three channels, or a deviation is not positive.
     """
 
     def __init__(
         self, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD, key: str = "image"
     ) -> None:
-        if min(std) <= 0 or len(mean) != len(std):
+        if len(mean) not in (1, 3) or len(std) not in (1, 3) or min(std) <= 0:
             raise ValueError(
-                f"Normalize: needs as many positive deviations as means, got mean {list(mean)}, std {list(std)}"
+                "Normalize: mean and std are one number or three, of red, green and blue, and those of std are above "
+                f"0, got mean {list(mean)}, std {list(std)}"
             )
         self.mean, self.std, self.key = tuple(mean), tuple(std), key
 

@@ -92,7 +92,7 @@ class ImageFolder(ImageFiles):
         extensions: Sequence[str] = EXTENSIONS,
         decoder: Decoder = "pillow",
     ) -> None:
-        folder = _existing_folder(root)
+        folder = existing_folder(root)
         endings = tuple(ending.lower() for ending in extensions)
         if class_list is not None and with_classes is False:
             raise ValueError(f"{root}: class_list chooses classes, but with_classes is false; give one of the two")
@@ -132,7 +132,7 @@ class ImageNet(ImageFolder):
         class_list: Optional[str] = None,
         decoder: Decoder = "pillow",
     ) -> None:
-        folder = _existing_folder(root)
+        folder = existing_folder(root)
         if not (folder / split).is_dir():
             raise ValueError(
                 f"{root}: there is no folder {split!r} in it; expected {root}/{split}/<class>/<image>, "
@@ -145,7 +145,14 @@ class ImageNet(ImageFolder):
         super().__init__(str(folder / split), True, class_list, decoder=decoder)
 
 
-def _existing_folder(root: str) -> Path:
+def existing_folder(root: str) -> Path:
+    """The folder that `root` names.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if not root:
+        raise ValueError("root is empty; set the dataset's root to a folder of images")
     folder = Path(root).expanduser()
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "there is no such folder"
@@ -157,22 +164,46 @@ def _sub_folders(folder: Path) -> List[str]:
     return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _images(folder: Path, endings: Tuple[str, ...], depth: Optional[int] = None) -> Iterator[str]:
-    """Paths of images below `folder`, relative to it, in alphabetical order; `depth` 0 looks into no sub-folder."""
+def _images(
+    folder: Path, endings: Tuple[str, ...], depth: Optional[int] = None, links: Tuple[str, ...] = ()
+) -> Iterator[str]:
+    """Paths of images below `folder`, relative to it, in alphabetical order.
+
+    Args:
+        folder: Where to look.
+        endings: Of images.
+        depth: 0: in no sub-folder.
+        links: The folders that links on the way here lead to.
+
+    Raises:
+        ValueError: If a link leads back to where it is, or something called like an image is no file.
+    """
     entries = sorted((e for e in os.scandir(folder) if not e.name.startswith(".")), key=lambda entry: entry.name)
     for entry in entries:
-        if entry.is_dir():
+        if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
             if depth != 0:
-                yield from (f"{entry.name}/{path}" for path in _images(Path(entry.path), endings))
+                passed = (*links, _no_loop(entry, folder, links)) if entry.is_symlink() else links
+                yield from (f"{entry.name}/{path}" for path in _images(Path(entry.path), endings, None, passed))
         elif entry.name.lower().endswith(endings):
+            if not os.path.isfile(entry.path) if entry.is_symlink() else not entry.is_file():
+                what = "is a link to nothing" if entry.is_symlink() else "is no regular file"
+                raise ValueError(f"{entry.path}: {what}; remove it or replace it by an image")
             yield entry.name
+
+
+def _no_loop(entry: "os.DirEntry[str]", folder: Path, links: Tuple[str, ...]) -> str:
+    """Where a link to a folder leads."""
+    target, here = os.path.realpath(entry.path), os.path.realpath(folder)
+    if target in links or f"{here}{os.sep}".startswith(f"{target}{os.sep}"):
+        raise ValueError(f"{entry.path}: is a link to {target}, which holds it, so there is no end; remove the link")
+    return target
 
 
 def _listed_folders(folder: Path, class_list: str) -> List[str]:
     try:
-        lines = Path(class_list).expanduser().read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise ValueError(f"class_list: {class_list} cannot be read: {error.strerror}") from error
+        lines = Path(class_list).expanduser().read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"class_list: {class_list} cannot be read as text: {error}") from error
     names = [line.strip() for line in lines if line.strip()]
     if not names:
         raise ValueError(f"class_list: {class_list} is empty; it needs one class folder a line")

@@ -1,10 +1,13 @@
 """A dataset that is a list of image files."""
 
+import re
 from pathlib import Path
 from typing import List, Optional, Tuple
 
-from plsc.data.folder import Decoder, ImageFiles, is_inside
+from plsc.data.folder import Decoder, ImageFiles, existing_folder, is_inside
 from plsc.registry import DATASETS
+
+_MOST_CLASSES = 1_000_000
 
 
 @DATASETS.register()
@@ -25,8 +28,8 @@ class ListFile(ImageFiles):
     """
 
     def __init__(self, root: str, list_file: str, decoder: Decoder = "pillow") -> None:
+        folder = existing_folder(root)
         rows = _read(list_file)
-        folder = Path(root).expanduser()
         labelled = _split(rows[0][1])[1] is not None
         paths: List[str] = []
         labels: List[int] = []
@@ -49,7 +52,7 @@ class ListFile(ImageFiles):
 
 def _read(list_file: str) -> List[Tuple[int, str]]:
     try:
-        lines = Path(list_file).expanduser().read_text(encoding="utf-8").splitlines()
+        lines = Path(list_file).expanduser().read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"list_file: {list_file} cannot be read as text: {error}") from error
     rows = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
@@ -61,7 +64,7 @@ def _read(list_file: str) -> List[Tuple[int, str]]:
 def _split(text: str) -> Tuple[str, Optional[int]]:
     """A line's path and label; all of it is the path unless it ends in a whole number."""
     parts = text.rsplit(None, 1)
-    if len(parts) == 2 and parts[1].lstrip("-").isdecimal():
+    if len(parts) == 2 and re.fullmatch(r"-?[0-9]+", parts[1]):
         return parts[0], int(parts[1])
     return text, None
 
@@ -69,6 +72,8 @@ def _split(text: str) -> Tuple[str, Optional[int]]:
 def _checked(path: str, label: Optional[int], text: str, place: str) -> int:
     if label is None:
         raise ValueError(f"{place}: {text!r} has no label; expected `path label`, as in the first line")
-    if label < 0:
-        raise ValueError(f"{place}: the label of {path!r} is {label}; labels count from 0")
+    if not 0 <= label < _MOST_CLASSES:
+        raise ValueError(
+            f"{place}: the label of {path!r} is {label}; labels count from 0 and stay below {_MOST_CLASSES:,}"
+        )
     return label

@@ -8,17 +8,18 @@ import shutil
 import signal
 import sys
 import traceback
-from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
 import numpy as np
 import paddle
 
-from plsc.data.pipeline import Arrays, SampleDataset, Transform, collate
+from plsc.data.bad_images import UNREADABLE, BadImages, decode, encode, substitutes
+from plsc.data.pipeline import Arrays, Sample, SampleDataset, Transform, collate, file_of
 from plsc.data.sampler import EpochBatchSampler, Position
+from plsc.data.workers import SHARED_MEMORY, Watch, Whereabouts, own_signal_handler
 
 _FAILURE = "failure"  # key of a batch that could not be made
-_SHARED_MEMORY = Path("/dev/shm")
+_BAD = "bad images"  # key of what could not be read for a batch
 _ENOUGH_SHARED_MEMORY = 2**30  # a recipe's batch has 12 MB, and there are two for each of tens of workers
 
 
@@ -40,6 +41,8 @@ class DataLoader:
         prefetch: Batches each worker prepares ahead.
         use_shared_memory: Workers hand batches over in /dev/shm; false: through pipes; not given: whichever fits, as
             containers often have 64 MB there, and a worker that finds it full dies of a bus error.
+        timeout: Seconds that a worker may spend on one sample.
+        bad_images: What becomes of images that cannot be read; not given: an error.
 
     Raises:
         ValueError: If a number is out of range or the dataset has less than one global batch.
@@ -60,6 +63,8 @@ class DataLoader:
         accumulate: int = 1,
         prefetch: int = 2,
         use_shared_memory: Optional[bool] = None,
+        timeout: float = 120,
+        bad_images: Optional[BadImages] = None,
     ) -> None:
         for name, value, least in (("num_workers", num_workers, 0), ("prefetch", prefetch, 1)):
             if value < least:
@@ -72,6 +77,8 @@ class DataLoader:
         self.num_workers = num_workers
         self.prefetch = prefetch
         self.use_shared_memory = _has_shared_memory() if use_shared_memory is None else use_shared_memory
+        self.timeout = timeout
+        self.bad_images = bad_images or BadImages()
 
     @property
     def accumulate(self) -> int:
@@ -97,38 +104,60 @@ class DataLoader:
         """Chooses the epoch, and the optimizer step in it, at which the next iteration starts."""
         self.sampler.set_position(epoch, step)
 
+    def first(self, count: int) -> Dict[str, paddle.Tensor]:
+        """The first samples of the data set as one batch, read by this process; bad images do not count here.
+
+        Raises:
+            ValueError: As in iterating.
+        """
+        positions = [(0, index) for index in range(min(count, len(self.dataset)))]
+        arrays = _Batches(self.samples, self.bad_images).make(positions)
+        return _tensors({key: values for key, values in arrays.items() if key != _BAD})
+
     def __len__(self) -> int:
         """Micro-batches in a whole epoch."""
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[Dict[str, paddle.Tensor]]:
-        """Yields dicts of tensors, as described in `plsc.data.pipeline`.
+        """Yields dicts of tensors, as described in `plsc.data.pipeline`; empty if all images were bad and left out.
 
         Raises:
             ValueError: If a file cannot be read or does not fit; the message names it.
             RuntimeError: If a transform fails in another way; with the worker's traceback.
+            ChildProcessError: If a worker has died, or takes too long; the message names the file.
         """
-        batches = _Batches(self.samples)
         if self.num_workers == 0:
+            batches = _Batches(self.samples, self.bad_images)
             for positions in self.sampler:
-                yield {key: paddle.to_tensor(value) for key, value in batches.make(positions).items()}
+                yield self._checked(_tensors(batches.make(positions)))
             return
-        yield from self._from_workers(batches)
+        for batch in self._from_workers():
+            yield self._checked(batch)
 
-    def _from_workers(self, batches: "_Batches") -> Iterator[Dict[str, paddle.Tensor]]:
-        source = _OneByOne(self.sampler)
-        reader = iter(self._reader(batches, source))
-        close = functools.partial(_close, reader, source)
+    def _checked(self, batch: Dict[str, paddle.Tensor]) -> Dict[str, paddle.Tensor]:
+        """A batch without what it says about failures, which are raised or noted."""
+        if _FAILURE in batch:
+            raise _error(bytes(batch[_FAILURE].numpy()).decode())
+        if _BAD in batch:
+            self.bad_images.note(decode(batch.pop(_BAD).numpy()))
+        return batch
+
+    def _from_workers(self) -> Iterator[Dict[str, paddle.Tensor]]:
+        source, whereabouts = _OneByOne(self.sampler), Whereabouts(self.num_workers)
+        with own_signal_handler():
+            reader = iter(self._reader(_Batches(self.samples, self.bad_images, whereabouts), source))
+        watch = Watch(reader, whereabouts, self.timeout, self._name)
+        close = functools.partial(_close, reader, source, watch)
         atexit.register(close)  # for a process that ends in the middle of an epoch
         try:
-            for batch in reader:
-                if _FAILURE in batch:
-                    raise _error(bytes(batch[_FAILURE].numpy()).decode())
-                yield batch
+            yield from _watched(reader, watch)
             source.stopped = True
         finally:
             close()
             atexit.unregister(close)
+
+    def _name(self, index: int) -> str:
+        return file_of(self.dataset, index) or f"sample {index}"
 
     def _reader(self, batches: "_Batches", source: "_OneByOne") -> paddle.io.DataLoader:
         return paddle.io.DataLoader(
@@ -145,16 +174,44 @@ class DataLoader:
 class _Batches(paddle.io.Dataset):
     """Batches by the positions of their samples; a failure is a batch too, as Paddle would hang or hide it."""
 
-    def __init__(self, samples: SampleDataset) -> None:
+    def __init__(self, samples: SampleDataset, bad: BadImages, whereabouts: Optional[Whereabouts] = None) -> None:
         self.samples = samples
+        self.bad = bad
+        self.whereabouts = whereabouts
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def make(self, positions: Sequence[Position]) -> Arrays:
-        return collate([self.samples[position] for position in positions])
+        """The samples at positions as a batch, with what could not be read for it."""
+        found: Dict[int, str] = {}
+        samples = [self._read(position, found) for position in positions]
+        batch = collate([sample for sample in samples if sample is not None]) if any(samples) else {}
+        return {**batch, **({_BAD: encode(found)} if found else {})}
+
+    def _read(self, position: Position, found: Dict[int, str]) -> Optional[Sample]:
+        """A sample, or one of another image if its own is bad; None if that is to be left out."""
+        epoch, index = position
+        others = () if self.bad.leave_out else substitutes(self.samples.seed, epoch, index, len(self.samples))
+        for source in (index, *others):
+            if self.whereabouts is not None:
+                self.whereabouts.enter(source)
+            try:
+                return self.samples.read(position, source)
+            except UNREADABLE as error:
+                if self.bad.action == "stop":
+                    raise self.bad.explained(error) from error
+                found[source] = str(error)
+        if self.bad.leave_out:
+            return None
+        raise ValueError("none of these images, tried in a row, can be read:\n  " + "\n  ".join(found.values()))
 
     def __getitem__(self, positions: Sequence[Position]) -> Arrays:
+        arrays = self._made(positions)
+        self.whereabouts.leave()
+        return arrays
+
+    def _made(self, positions: Sequence[Position]) -> Arrays:
         try:
             return self.make(positions)
         except (ValueError, OSError) as error:
@@ -181,15 +238,34 @@ class _OneByOne(paddle.io.BatchSampler):
         return len(self.batches)
 
 
+def _tensors(arrays: Arrays) -> Dict[str, paddle.Tensor]:
+    return {key: paddle.to_tensor(value) for key, value in arrays.items()}
+
+
 def _has_shared_memory() -> bool:
-    return _SHARED_MEMORY.is_dir() and shutil.disk_usage(_SHARED_MEMORY).free >= _ENOUGH_SHARED_MEMORY
+    return SHARED_MEMORY.is_dir() and shutil.disk_usage(SHARED_MEMORY).free >= _ENOUGH_SHARED_MEMORY
 
 
 def _only(items: Sequence[Arrays]) -> Arrays:
     return items[0]
 
 
-def _close(reader: Any, source: _OneByOne) -> None:
+def _watched(reader: Any, watch: Watch) -> Iterator[Dict[str, paddle.Tensor]]:
+    """The batches of a reader; a worker that fails is an error."""
+    while True:
+        try:
+            batch = next(reader, None)
+        except Exception as error:  # noqa: BLE001 - the watch has woken this process up, or Paddle has
+            watch.give_up(f"the loader's workers failed: {error}")
+            batch = None
+        if watch.failure is not None:
+            raise ChildProcessError(watch.failure)
+        if batch is None:
+            return
+        yield batch
+
+
+def _close(reader: Any, source: _OneByOne, watch: Watch) -> None:
     """Ends the workers. What is on its way is taken first: it would stay in /dev/shm, even after this process.
 
     Dropping the reader would not do: its own thread keeps it alive, and the workers with it.
@@ -199,7 +275,9 @@ def _close(reader: Any, source: _OneByOne) -> None:
         with contextlib.suppress(Exception):
             for _ in reader:
                 pass
+    watch.end()
     reader._try_shutdown_all()
+    watch.clear_up()
 
 
 def _error(text: str) -> Exception:

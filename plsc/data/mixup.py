@@ -7,7 +7,7 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 
-from plsc.data.transforms import check_range
+from plsc import checks
 from plsc.registry import BATCH_TRANSFORMS
 
 Batch = Dict[str, paddle.Tensor]
@@ -43,8 +43,8 @@ class MixupCutmix:
         label_smoothing: float = 0.1,
         mode: Literal["batch", "pair", "elem"] = "batch",
     ) -> None:
-        for name, value in (("switch_prob", switch_prob), ("prob", prob), ("label_smoothing", label_smoothing)):
-            check_range("MixupCutmix", name, value, 0.0, 1.0)
+        checks.at_least(1, num_classes=num_classes)
+        checks.share(switch_prob=switch_prob, prob=prob, label_smoothing=label_smoothing)
         if min(mixup_alpha, cutmix_alpha) < 0 or max(mixup_alpha, cutmix_alpha) == 0:
             raise ValueError(
                 "MixupCutmix: mixup_alpha and cutmix_alpha must not be negative, and one of them must be positive, "

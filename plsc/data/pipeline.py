@@ -22,6 +22,12 @@ def transform_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
     return np.random.default_rng([seed, epoch, index, _TRANSFORM_SALT])
 
 
+def file_of(dataset: Any, index: int) -> Optional[str]:
+    """The file that a sample is read from, if the data set says so."""
+    path = getattr(dataset, "path", None)
+    return path(index) if callable(path) else None
+
+
 class SampleDataset:
     """A dataset with its transforms and masks, as arrays.
 
@@ -59,8 +65,13 @@ class SampleDataset:
         Raises:
             RuntimeError: If a transform fails; the message names the image.
         """
+        return self.read(position, position[1])
+
+    def read(self, position: Position, source: int) -> Sample:
+        """The sample at a position made of the image `source`: what is random is the position's, `index` the image's.
+        """
         epoch, index = position
-        sample = self.dataset[index]
+        sample = self.dataset[source]
         rng = transform_rng(self.seed, epoch, index)
         for transform in self.transforms:
             try:
@@ -68,11 +79,11 @@ class SampleDataset:
             except ImageError:  # decoded late; it names the file
                 raise
             except Exception as error:
-                name, path = type(transform).__name__, sample.get("path", f"sample {index}")
+                name, path = type(transform).__name__, sample.get("path", f"sample {source}")
                 failure = ValueError if isinstance(error, ValueError) else RuntimeError
                 raise failure(f"{path}: {name} failed: {error}") from error
         arrays = {key: _to_array(value) for key, value in sample.items()}  # an image nobody cropped is decoded here
-        arrays["index"] = np.int64(index)
+        arrays["index"] = np.int64(source)
         if self.mask_generator is not None:
             mask_rng = np.random.default_rng([self.seed, epoch, index, _MASK_SALT])
             arrays["mask"] = np.asarray(self.mask_generator(mask_rng), dtype=bool).reshape(-1)

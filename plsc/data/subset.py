@@ -4,6 +4,8 @@ from typing import Any, Dict, Literal, Optional
 
 import numpy as np
 
+from plsc import checks
+from plsc.data.pipeline import file_of
 from plsc.registry import DATASETS
 
 
@@ -38,12 +40,15 @@ class Subset:
         seed: int = 0,
     ) -> None:
         _check(validation_share, per_class, fraction)
+        checks.at_least(0, seed=seed)
+        if not hasattr(dataset, "__getitem__") or isinstance(dataset, (str, dict)):
+            raise ValueError(f"dataset is another dataset, {{name: ImageFolder, ...}}, got {dataset!r}")
         self.dataset = dataset
         self.classes = getattr(dataset, "classes", None)
         own_labels = _labels(dataset)
         if own_labels is None and per_class is not None:
             raise ValueError(
-                "Subset: the dataset has no classes to choose from; sort its images into one folder a class, or give a "
+                "the dataset has no classes to choose from; sort its images into one folder a class, or give a "
                 "fraction of all"
             )
         labels = np.zeros(len(dataset), dtype=np.int64) if own_labels is None else own_labels
@@ -54,13 +59,17 @@ class Subset:
         self.indices = np.sort(np.concatenate(chosen))
         self.labels = None if own_labels is None else labels[self.indices]
         if not len(self.indices):
-            raise ValueError(f"Subset: nothing is left of {len(labels)} samples; take a larger part")
+            raise ValueError(f"nothing is left of {len(labels)} samples; take a larger part")
 
     def _name(self, label: int) -> str:
         return str(label) if self.classes is None else self.classes[label]
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def path(self, index: int) -> Optional[str]:
+        """Where the image at `index` is, if the other dataset says so."""
+        return file_of(self.dataset, int(self.indices[index]))
 
     def __getitem__(self, index: int) -> Dict[str, Any]:
         """The sample of the other dataset."""
@@ -89,13 +98,13 @@ class EveryKth:
 
 def _check(share: float, per_class: Optional[int], fraction: Optional[float]) -> None:
     if not 0 < share < 1:
-        raise ValueError(f"Subset: validation_share must be in (0, 1), got {share}")
+        raise ValueError(f"validation_share must be in (0, 1), got {share}")
     if per_class is not None and fraction is not None:
-        raise ValueError("Subset: per_class and fraction are two ways to say the same; give one of them")
+        raise ValueError("per_class and fraction are two ways to say the same; give one of them")
     if per_class is not None and per_class < 1:
-        raise ValueError(f"Subset: per_class must be at least 1, got {per_class}")
+        raise ValueError(f"per_class must be at least 1, got {per_class}")
     if fraction is not None and not 0 < fraction <= 1:
-        raise ValueError(f"Subset: fraction must be in (0, 1], got {fraction}")
+        raise ValueError(f"fraction must be in (0, 1], got {fraction}")
 
 
 def _labels(dataset: Any) -> Optional[np.ndarray]:
@@ -115,7 +124,7 @@ def _part(own: np.ndarray, part: str, share: float) -> np.ndarray:
 
 def _few(own: np.ndarray, name: str, per_class: Optional[int], fraction: Optional[float]) -> np.ndarray:
     if per_class is not None and len(own) < per_class:
-        raise ValueError(f"Subset: per_class is {per_class}, but class {name} has {len(own)} samples in this part")
+        raise ValueError(f"per_class is {per_class}, but class {name} has {len(own)} samples in this part")
     if per_class is not None:
         return own[:per_class]
     return own if fraction is None else own[: max(1, round(fraction * len(own)))] if len(own) else own

@@ -6,18 +6,19 @@ Nothing here knows a method: components come from the registries, what they need
 """
 
 import math
-from functools import partial
 from pathlib import Path
-from typing import Any, List, Mapping, Optional, Tuple
+from typing import Any, Callable, List, Mapping, Optional, Tuple
 
 import paddle
 
 from plsc import distributed, registry, settings
 from plsc.checkpoint import store, transfer
+from plsc.data import bad_images
 from plsc.data.loader import DataLoader
+from plsc.engine import agreement
 from plsc.engine.callbacks import Evaluation, ProgressLog, SyncCheck, WeightAverage
 from plsc.engine.checkpointing import Checkpoints
-from plsc.engine.evaluate import evaluate
+from plsc.engine.evaluate import Evaluator
 from plsc.engine.logging import RunLog
 from plsc.engine.nonfinite import NonFinitePolicy
 from plsc.engine.precision import Precision
@@ -28,7 +29,7 @@ from plsc.nn.batch_norm import FeatureBatchNorm
 from plsc.optim.ema import WeightEMA
 from plsc.schema import TASK_ARGUMENTS, read_settings
 from plsc.tasks.base import Task
-from plsc.yaml_tree import ConfigError, dump
+from plsc.yaml_tree import ConfigError, blamed_on, dump
 
 Config = Mapping[str, Any]
 
@@ -46,7 +47,12 @@ def build_trainer(config: Config, log: RunLog) -> Trainer:
     run: settings.Global = read_settings(config, "Global")
     task = build_task(config, run.seed)
     initialise(task, config, log)
-    loader = build_loader(config, "Train", run)
+    loader = build_loader(config, "Train", run, log.say)
+    precision = Precision(read_settings(config, "AMP"), log.say)
+    evaluates = config["DataLoader"].get("Eval") is not None
+    evaluator = build_evaluation(config, run, task, precision, log.say) if evaluates else None
+    for note in agreement.check_training(config, task, loader, evaluator):
+        log.say(f"note: {note}")
     plan = make_plan(run, loader.steps_per_epoch, loader.accumulate, loader.global_batch_size)
     optimizer = registry.OPTIMIZERS.build(config["Optimizer"], model=task)
     schedule = registry.LR_SCHEDULERS.build(
@@ -55,9 +61,9 @@ def build_trainer(config: Config, log: RunLog) -> Trainer:
         steps_per_epoch=plan.steps_per_epoch,
         global_batch_size=plan.global_batch_size,
     )
-    precision = Precision(read_settings(config, "AMP"), log.say)
-    divide_work(task, optimizer, precision, read_settings(config, "DistributedStrategy"))
-    callbacks, checkpoints = build_callbacks(config, run, task, precision)
+    with blamed_on(config.get("DistributedStrategy") or config):
+        divide_work(task, optimizer, precision, read_settings(config, "DistributedStrategy"))
+    callbacks, checkpoints = build_callbacks(config, run, task, evaluator)
     trainer = Trainer(
         task,
         optimizer,
@@ -75,7 +81,7 @@ def build_trainer(config: Config, log: RunLog) -> Trainer:
             run.on_nonfinite, run.nonfinite_limit, Path(run.output_dir) / "nonfinite", dump(config)
         ),
     )
-    resume(trainer, checkpoints, run, log)
+    resume(config, trainer, checkpoints, run, log)
     return trainer
 
 
@@ -96,7 +102,8 @@ def initialise(task: Task, config: Config, log: RunLog) -> None:
     """Takes weights from the checkpoint that the section Init names, and says what was taken and what was not."""
     init: settings.Init = read_settings(config, "Init")
     if init.checkpoint is not None:
-        report = transfer.initialise(task, init)
+        with blamed_on(config["Init"]):
+            report = transfer.initialise(task, init)
         task.on_weights_loaded(report.loaded)
         log.say(str(report))
 
@@ -118,25 +125,38 @@ def build_list(kind: registry.Registry, nodes: Optional[List[Any]]) -> List[Any]
     return [kind.build(node) for node in nodes or []]
 
 
-def build_loader(config: Config, split: str, run: settings.Global) -> DataLoader:
-    """The loader of `DataLoader.<split>`; its masks come from the section MaskGenerator, if there is one."""
+def build_loader(
+    config: Config, split: str, run: settings.Global, say: Callable[[str], None] = bad_images.tell
+) -> DataLoader:
+    """The loader of `DataLoader.<split>`; its masks come from the section MaskGenerator, if there is one.
+
+    Bad images that are skipped, `say` tells of. Training takes others in their place, evaluation leaves them out.
+    """
     section = config["DataLoader"][split]
     loader: settings.Loader = read_settings(config, f"DataLoader.{split}.loader")
     masks = config.get("MaskGenerator")
-    return DataLoader(
-        registry.DATASETS.build(section["dataset"]),
-        build_list(registry.TRANSFORMS, section.get("transforms")),
-        mask_generator=registry.MASK_GENERATORS.build(masks) if masks is not None else None,
-        batch_size=loader.batch_size,
-        num_workers=loader.num_workers,
-        prefetch=loader.prefetch,
-        shuffle=loader.shuffle and split == "Train",
-        drop_last=loader.drop_last and split == "Train",
-        seed=run.seed,
-        rank=distributed.rank(),
-        world_size=distributed.world_size(),
-        accumulate=accumulation(run, loader, distributed.world_size()) if split == "Train" else 1,
-    )
+    parts = {
+        "dataset": registry.DATASETS.build(section["dataset"]),
+        "transforms": build_list(registry.TRANSFORMS, section.get("transforms")),
+        "mask_generator": registry.MASK_GENERATORS.build(masks) if masks is not None else None,
+        "bad_images": bad_images.BadImages(
+            f"DataLoader.{split}.loader", loader.on_bad_image, loader.max_bad_images, split != "Train", say
+        ),
+    }
+    with blamed_on(section["loader"]):
+        return DataLoader(
+            **parts,
+            batch_size=loader.batch_size,
+            num_workers=loader.num_workers,
+            prefetch=loader.prefetch,
+            shuffle=loader.shuffle and split == "Train",
+            drop_last=loader.drop_last and split == "Train",
+            seed=run.seed,
+            rank=distributed.rank(),
+            world_size=distributed.world_size(),
+            accumulate=accumulation(run, loader, distributed.world_size()) if split == "Train" else 1,
+            timeout=loader.timeout,
+        )
 
 
 def accumulation(run: settings.Global, loader: settings.Loader, processes: int) -> int:
@@ -164,7 +184,7 @@ def make_plan(run: settings.Global, steps_per_epoch: int, accumulate: int, globa
 
 
 def build_callbacks(
-    config: Config, run: settings.Global, task: Task, precision: Precision
+    config: Config, run: settings.Global, task: Task, evaluator: Optional[Evaluator]
 ) -> Tuple[List[Callback], Checkpoints]:
     """The observers of the run, in the order in which they are called; checkpoints come last."""
     average: settings.EMA = read_settings(config, "EMA")
@@ -177,8 +197,8 @@ def build_callbacks(
     if run.check_sync_every is not None:
         callbacks.append(SyncCheck(run.check_sync_every))
     callbacks.append(ProgressLog(run.log_every_steps))
-    if config["DataLoader"].get("Eval") is not None:
-        callbacks.append(Evaluation(build_evaluation(config, run, task, precision), run.eval_every_epochs, ema))
+    if evaluator is not None:
+        callbacks.append(Evaluation(evaluator, run.eval_every_epochs, ema))
     callbacks += build_list(registry.CALLBACKS, config.get("Callbacks"))
     checkpoints = Checkpoints(
         Path(run.output_dir) / "checkpoints",
@@ -193,12 +213,17 @@ def build_callbacks(
     return [*callbacks, checkpoints], checkpoints
 
 
-def build_evaluation(config: Config, run: settings.Global, task: Task, precision: Precision) -> Any:
-    """A function that evaluates the task on `DataLoader.Eval`."""
-    return partial(
-        evaluate,
+def build_evaluation(
+    config: Config,
+    run: settings.Global,
+    task: Task,
+    precision: Precision,
+    say: Callable[[str], None] = bad_images.tell,
+) -> Evaluator:
+    """What evaluates the task on `DataLoader.Eval`; `say` tells of images that are left out."""
+    return Evaluator(
         task,
-        build_loader(config, "Eval", run),
+        build_loader(config, "Eval", run, say),
         build_list(registry.BATCH_TRANSFORMS, config["DataLoader"]["Eval"].get("batch_transforms")),
         build_metrics(config, task),
         precision,
@@ -214,11 +239,12 @@ def build_metrics(config: Config, task: Task) -> List[Any]:
     return metrics
 
 
-def resume(trainer: Trainer, checkpoints: Checkpoints, run: settings.Global, log: RunLog) -> None:
+def resume(config: Config, trainer: Trainer, checkpoints: Checkpoints, run: settings.Global, log: RunLog) -> None:
     """Continues from the checkpoint that `Global.resume` means, if there is one."""
     if run.resume is None:
         return
-    path = store.find_latest_whole(checkpoints.directory) if run.resume == "auto" else store.resolve(run.resume)
+    with blamed_on(config["Global"]):
+        path = store.find_latest_whole(checkpoints.directory) if run.resume == "auto" else store.resolve(run.resume)
     path = distributed.agree_on(path)
     if path is None:
         return
@@ -227,7 +253,8 @@ def resume(trainer: Trainer, checkpoints: Checkpoints, run: settings.Global, log
             f"{path} is there for the first process, but not for all; Global.output_dir must be on a file system that "
             "every node sees"
         )
-    checkpoints.restore(trainer, path)
+    with blamed_on(config["Global"]):
+        checkpoints.restore(trainer, path)
     log.say(f"resumed from {path} at step {trainer.step}")
 
 

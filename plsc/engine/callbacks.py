@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, Optional
 import numpy as np
 import paddle
 
-from plsc import distributed
+from plsc import checks, distributed
 from plsc.engine.trainer import Callback, Trainer
 from plsc.registry import CALLBACKS
 
@@ -68,6 +68,8 @@ class ProgressLog(Callback):
         skipped = len(trainer.nonfinite.left_out) + trainer.nonfinite.overflows
         if skipped:
             shown["skipped_steps"] = float(skipped)
+        if trainer.bad_images is not None and trainer.bad_images.share():
+            shown["bad_images"] = float(len(trainer.bad_images.found))
         shown["data_wait"] = min(1.0, (trainer.data_seconds - self._waited) / max(seconds, 1e-9))
         shown["images_per_second"] = self._steps * trainer.plan.global_batch_size / max(seconds, 1e-9)
         trainer.log.record("train", trainer.step, trainer.epoch, shown, _line(trainer, shown, seconds / self._steps))
@@ -134,12 +136,20 @@ class Evaluation(Callback):
 
     def on_step_end(self, trainer: Trainer, metrics: Dict[str, paddle.Tensor]) -> None:
         epoch_due = self.every_epochs and trainer.at_epoch_end and round(trainer.epoch) % self.every_epochs == 0
-        if not (epoch_due or trainer.finished):
-            return
+        if epoch_due or trainer.finished:
+            self._evaluate(trainer)
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        if trainer.evaluating:  # the run was asked to stop then
+            self._evaluate(trainer)
+
+    def _evaluate(self, trainer: Trainer) -> None:
+        trainer.evaluating = True
         trainer.evaluation = self._measure(trainer, "eval", trainer.stop_if_asked)
         if self.ema is not None:
             with self.ema.swap(trainer.task):
                 trainer.evaluation = self._measure(trainer, "eval_ema", trainer.stop_if_asked)
+        trainer.evaluating = False
         restart_clock(trainer)
 
     def _measure(self, trainer: Trainer, split: str, on_batch: Callable[[], None]) -> Dict[str, float]:
@@ -194,9 +204,13 @@ class Pictures(Callback):
     Args:
         every_epochs: Epochs between two pictures.
         count: Images in a picture.
+
+    Raises:
+        ValueError: If a number is below 1.
     """
 
     def __init__(self, every_epochs: int = 1, count: int = 8) -> None:
+        checks.at_least(1, every_epochs=every_epochs, count=count)
         self.every_epochs = every_epochs
         self.count = count
 

@@ -5,7 +5,7 @@ Training waits only for a copy of the weights in host memory; a thread writes it
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional
 
 import numpy as np
 import paddle
@@ -13,7 +13,6 @@ import paddle
 from plsc import distributed, storage
 from plsc.checkpoint import store
 from plsc.checkpoint.transfer import encoder_prefix
-from plsc.engine.callbacks import Evaluation
 from plsc.engine.trainer import Callback, Trainer
 from plsc.output import writing
 
@@ -58,14 +57,10 @@ class Checkpoints(Callback):
 
     def on_train_begin(self, trainer: Trainer) -> None:
         self._saved_step = trainer.step if trainer.step else -1
-        offered = self._offered(trainer)
-        if self.monitor and not (self.monitor in offered or any(isinstance(c, Evaluation) for c in trainer.callbacks)):
-            there = f"only {', '.join(offered)}" if offered else "nothing: there is no DataLoader.Eval"
-            raise ValueError(f"Global.monitor: nothing measures {self.monitor} during the run, {there}")
-
-    @staticmethod
-    def _offered(trainer: Trainer) -> List[str]:
-        return [name for callback in trainer.callbacks for name in callback.measures]
+        if trainer.evaluation is not None:  # made up for one that was interrupted
+            improved = self._improved(trainer)
+            self._saved_step = -1
+            self.save(trainer, improved)
 
     def on_step_end(self, trainer: Trainer, metrics: Dict[str, paddle.Tensor]) -> None:
         if self._pending is not None and self._pending.done():

@@ -19,6 +19,8 @@ from plsc.yaml_tree import ConfigError
 
 Config = Mapping[str, Any]
 _CONFUSIONS = 10
+_MATRIX_CLASSES = 20
+_PERCENT = ("top", "ece", "class_accuracy")  # how the names of metrics in percent begin
 
 
 def evaluate_in_detail(config: Config, checkpoint: Path, ema: bool = False) -> Dict[str, Any]:
@@ -83,5 +85,18 @@ def table(found: Dict[str, Any]) -> str:
     order = [divmod(int(place), len(names)) for place in np.argsort(-wrong, axis=None, kind="stable")[:_CONFUSIONS]]
     confusions = [f"{wrong[i, j]:>6}  {names[i]} taken for {names[j]}" for i, j in order if wrong[i, j]]
     lines += ["", "images  most frequent confusions", *confusions] if confusions else []
-    metrics = [f"{name} {value:.4g}" for name, value in found["metrics"].items()]
+    lines += ["", *_matrix(names, found["confusion_matrix"])] if len(names) <= _MATRIX_CLASSES else []
+    units = {name: "%" if name.startswith(_PERCENT) else "" for name in found["metrics"]}
+    metrics = [f"{name} {value:.4g}{units[name]}" for name, value in found["metrics"].items()]
     return "\n".join([*lines, "", "  ".join(metrics)])
+
+
+def _matrix(names: List[str], counts: List[List[int]]) -> List[str]:
+    """Classes in rows, predicted classes in columns; a dot for 0."""
+    short = [name[:8] for name in names]
+    width = max(len(text) for text in [*short, *(str(count) for row in counts for count in row)])
+    rows = [[str(count) if count else "." for count in row] for row in counts]
+    head = " ".join(f"{text:>{width}}" for text in short)
+    label = max(8, width)
+    lines = [f"{name:<{label}}  {' '.join(f'{cell:>{width}}' for cell in row)}" for name, row in zip(short, rows)]
+    return ["classes in rows, what they are taken for in columns", " " * (label + 2) + head, *lines]

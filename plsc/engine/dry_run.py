@@ -10,6 +10,7 @@ import numpy as np
 import paddle
 
 from plsc import distributed, registry, settings
+from plsc.engine import agreement
 from plsc.engine.build import accumulation, build_task, make_plan
 from plsc.engine.trainer import Plan
 from plsc.schema import read_settings
@@ -39,7 +40,7 @@ def dry_run(config: Config) -> str:
     notes: List[str] = []
     task = lazy_task(config, run.seed, notes)
     plan = plan_of(config, run, distributed.world_size(), notes)
-    masked, patches = masked_patches(config)
+    masked, patches = masked_patches(config, task)
     facts = {"parameters": _parameters(task), **_cost(task, masked)}
     if masked:
         facts["tokens"] = f"{patches - masked} visible, {masked} masked of {patches}"
@@ -104,11 +105,16 @@ def _size(tensor: paddle.Tensor) -> int:
     return int(np.prod(tensor.shape))
 
 
-def masked_patches(config: Config) -> Tuple[int, int]:
-    """Masked patches and all of them; 0, 0 without masks."""
+def masked_patches(config: Config, task: Task) -> Tuple[int, int]:
+    """Masked patches and all of them; 0, 0 without masks.
+
+    Raises:
+        ConfigError: If they are not the patches of the task's encoder.
+    """
     if config.get("MaskGenerator") is None:
         return 0, 0
     masks = registry.MASK_GENERATORS.build(config["MaskGenerator"])
+    agreement.check_masks(config, task, masks)
     return masks.num_masked, int(np.prod(masks.grid))
 
 

@@ -1,5 +1,6 @@
 """Evaluation: metrics of a task over a whole data set, every image counted once."""
 
+from dataclasses import dataclass
 from typing import Any, Callable, Dict, Optional, Sequence
 
 import numpy as np
@@ -9,6 +10,8 @@ from plsc import distributed
 from plsc.engine.precision import Precision
 from plsc.nn.utils import set_training
 from plsc.tasks.base import Batch, Task
+
+_FEW = 2
 
 
 def evaluate(
@@ -30,30 +33,62 @@ def evaluate(
         on_batch: Called after each batch that every process has, by all together; may raise to end the evaluation.
 
     Returns:
-        Numbers by name.
+        Numbers by name; with `bad_images` if some could not be read and were left out.
     """
     tracked = list(metrics) or [_Scalars()]
     rng = np.random.default_rng(0)
     for metric in tracked:
         metric.reset()
+    bad = getattr(loader, "bad_images", None)
+    if bad is not None:
+        bad.forget()
     set_training(task, False)
     try:
         with paddle.no_grad():
             paddle.seed(0)
             for number, batch in enumerate(loader):
-                for transform in batch_transforms:
-                    batch = transform(batch, rng)
-                if not metrics:
-                    batch = task.prepare(batch)
-                with precision.autocast():
-                    prediction = task.predict(batch) if metrics else task(batch)
-                for metric in tracked:
-                    metric.update(prediction, batch)
+                if batch:  # else all its images were bad and are left out
+                    _measure(batch, task, batch_transforms, rng, tracked, precision)
                 if on_batch is not None and number < loader.batches_of_all:
                     on_batch()
     finally:
         set_training(task, True)
-    return {name: value for metric in tracked for name, value in _reduced(metric).items()}
+    results = {name: value for metric in tracked for name, value in _reduced(metric).items()}
+    left_out = bad.count() if bad is not None else 0
+    return {**results, **({"bad_images": float(left_out)} if left_out else {})}
+
+
+def _measure(
+    batch: Batch, task: Task, transforms: Sequence[Any], rng: np.random.Generator, tracked: Any, precision: Precision
+) -> None:
+    for transform in transforms:
+        batch = transform(batch, rng)
+    scalars = isinstance(tracked[0], _Scalars)
+    if scalars:
+        batch = task.prepare(batch)
+    with precision.autocast():
+        prediction = task(batch) if scalars else task.predict(batch)
+    for metric in tracked:
+        metric.update(prediction, batch)
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """An evaluation that can be repeated; the arguments are those of `evaluate`."""
+
+    task: Task
+    loader: Any
+    batch_transforms: Sequence[Callable[[Batch, np.random.Generator], Batch]]
+    metrics: Sequence[Any]
+    precision: Precision
+
+    def __call__(self, on_batch: Optional[Callable[[], None]] = None) -> Dict[str, float]:
+        """Numbers by name."""
+        return evaluate(self.task, self.loader, self.batch_transforms, self.metrics, self.precision, on_batch)
+
+    def rehearse(self) -> Dict[str, float]:
+        """Evaluates the first images, so that a mistake shows before hours of training; the numbers mean nothing."""
+        return evaluate(self.task, [self.loader.first(_FEW)], self.batch_transforms, self.metrics, self.precision)
 
 
 def _reduced(metric: Any) -> Dict[str, float]:

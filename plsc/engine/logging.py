@@ -21,7 +21,6 @@ import plsc
 from plsc.output import writing
 from plsc.report.runs import ROWS
 
-
 METRICS = "metrics.jsonl"
 
 
@@ -66,7 +65,11 @@ class RunLog:
         self._board: Any = None
 
     def open(self, directory: Path) -> None:
-        """Creates the run's directory, if need be, and the log files in it."""
+        """Creates the run's directory, if need be, and the log files in it.
+
+        Raises:
+            OSError: If it cannot.
+        """
         if not self.main:
             return
         directory = Path(directory)
@@ -170,14 +173,15 @@ class RunLog:
     def close(self) -> None:
         """Ends the bar and closes the files."""
         self.close_bar()
-        if self._metrics is not None:
-            with contextlib.suppress(OSError):  # what could not be written has been an error before
+        with contextlib.suppress(OSError):  # what could not be written has been an error before
+            if self._metrics is not None:
                 self._metrics.close()
         if self._board:
             self._board.close()
         for handler in list(self._logger.handlers):
-            handler.close()
             self._logger.removeHandler(handler)
+            with contextlib.suppress(OSError):
+                handler.close()
 
 
 def _short(metrics: Mapping[str, float]) -> Dict[str, str]:

@@ -6,6 +6,7 @@ import numpy as np
 import paddle
 from paddle.nn import functional as F
 
+from plsc import checks
 from plsc.evaluation.classification import calibration_error, class_accuracy
 from plsc.registry import METRICS
 
@@ -83,7 +84,7 @@ class Accuracy(Metric):
 
     def __init__(self, topk: Sequence[int] = (1, 5)) -> None:
         if not topk or min(topk) < 1:
-            raise ValueError(f"Metric: Accuracy.topk needs numbers of at least 1, got {list(topk)}")
+            raise ValueError(f"topk needs numbers of at least 1, got {list(topk)}")
         self.topk = list(topk)
         self.names = [f"top{k}" for k in self.topk]
         self.reset()
@@ -122,8 +123,7 @@ class Calibration(Metric):
     names = ("ece",)
 
     def __init__(self, bins: int = 15) -> None:
-        if bins < 1:
-            raise ValueError(f"Metric: Calibration.bins must be at least 1, got {bins}")
+        checks.at_least(1, bins=bins)
         self.number = bins
         self.reset()
 
@@ -160,8 +160,7 @@ class ClassAccuracy(Metric):
     names = ("class_accuracy",)
 
     def __init__(self, num_classes: int) -> None:
-        if num_classes < 1:
-            raise ValueError(f"Metric: ClassAccuracy.num_classes must be at least 1, got {num_classes}")
+        checks.at_least(1, num_classes=num_classes)
         self.num_classes = num_classes
         self.reset()
 

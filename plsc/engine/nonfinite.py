@@ -15,6 +15,7 @@ from paddle import nn
 
 from plsc import distributed, storage
 from plsc.checkpoint.store import snapshot
+from plsc.data.pipeline import file_of
 from plsc.tasks.base import Batch
 
 FACTS, WEIGHTS, CONFIG = "facts.json", "model.safetensors", "config.yaml"
@@ -116,10 +117,9 @@ class NonFinitePolicy:
 
 def files_of(loader: Any, micro_batches: Sequence[Batch]) -> List[str]:
     """Names of the files that a step's batches were read from, if the data set has any."""
-    path = getattr(getattr(loader, "dataset", None), "path", None)
-    if path is None:
-        return []
-    return [str(path(int(index))) for batch in micro_batches for index in batch["index"].numpy()]
+    dataset = getattr(loader, "dataset", None)
+    files = [file_of(dataset, int(index)) for batch in micro_batches for index in batch.get("index", ())]
+    return [file for file in files if file is not None]
 
 
 def diagnose(trainer: Any, micro_batches: Sequence[Batch]) -> Dict[str, Any]:

@@ -71,6 +71,11 @@ class Predictor:
             found = self._run(images, batch_size, lambda image: self.task.predict({"image": image}))
         except NotImplementedError:
             found = None
+        if found is not None and hasattr(self.task.model, "head_names"):
+            raise ValueError(
+                f"{self.path} holds {len(self.task.model.head_names)} classifiers and none of them is chosen; train "
+                "the best alone, as a Classifier with a LinearHead"
+            )
         if found is None or found.ndim - isinstance(images, (list, tuple)) != 1:
             raise ValueError(
                 f"{self.path} is a run of {type(self.task).__name__}, which does not classify; fine-tune or probe its "

@@ -7,6 +7,7 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Union
 from plsc import config as config_files
 from plsc import plugins, registry, schema, storage
 from plsc.checkpoint import store
+from plsc.engine import agreement
 from plsc.engine.build import build_evaluation, build_task
 from plsc.engine.precision import Precision
 from plsc.engine.run import join_job, set_device
@@ -127,4 +128,7 @@ def evaluate_checkpoint(config: Config, checkpoint: Path, ema: bool = False) -> 
     join_job(config)
     restored = restore_task(config, checkpoint, ema)
     run = read_settings(config, "Global")
-    return build_evaluation(config, run, restored.task, Precision(read_settings(config, "AMP")))()
+    evaluator = build_evaluation(config, run, restored.task, Precision(read_settings(config, "AMP")))
+    agreement.check_evaluation(config, restored.task, evaluator)
+    with agreement.first_time("the evaluation", "the checkpoint, Metric and DataLoader.Eval"):
+        return evaluator()

@@ -1,15 +1,17 @@
 """A whole run from a checked config: device, output directory, training, and what is said at the end."""
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping, Tuple
+from typing import Any, Callable, Iterator, List, Mapping, Tuple
 
 import paddle
 
 import plsc
 from plsc import distributed
+from plsc.engine.agreement import check_monitor, first_time
 from plsc.engine.build import build_trainer
+from plsc.engine.callbacks import Evaluation
 from plsc.engine.checkpointing import Checkpoints
 from plsc.engine.interrupt import Interrupted, StopRequest
 from plsc.engine.logging import RunLog, write_environment
@@ -17,9 +19,15 @@ from plsc.engine.report import report_own
 from plsc.engine.trainer import Trainer
 from plsc.output import OutputError, RunLock, check_room, check_writable, writing
 from plsc.schema import read_settings
-from plsc.yaml_tree import ConfigError, describe
+from plsc.yaml_tree import ConfigError, blamed_on, describe
 
 Config = Mapping[str, Any]
+DETERMINISTIC = {
+    "FLAGS_cudnn_deterministic": True,  # algorithms that add up in a fixed order
+    "FLAGS_embedding_deterministic": 1,
+    "FLAGS_cpu_deterministic": True,
+    "FLAGS_cudnn_exhaustive_search": False,  # no choice of algorithms by their speed of the day
+}
 
 
 def train(config: Config, runtime: Mapping[str, str]) -> int:
@@ -45,9 +53,11 @@ def _train(config: Config, runtime: Mapping[str, str], stop: StopRequest) -> int
         _first_process(partial(_claim, lock))
         trainer = build_trainer(config, log)
         trainer.stop_request = stop
+        rehearse(config, trainer)
         _first_process(partial(_open, trainer, lock, directory, config, runtime))
         log.say(_opening(trainer, runtime, directory))
-        trainer.fit()
+        with _nothing_left_without_a_step(trainer, lock):
+            trainer.fit()
         if run.report:
             if distributed.is_main():
                 log.say(f"report: {report_own(config, trainer.task, directory)}")
@@ -67,6 +77,21 @@ def _train(config: Config, runtime: Mapping[str, str], stop: StopRequest) -> int
     finally:
         log.close()
         lock.release()
+
+
+@contextmanager
+def _nothing_left_without_a_step(trainer: Trainer, lock: RunLock) -> Iterator[None]:
+    """Removes what the run has made if it fails before its first step, mostly because of a mistake in the config."""
+    started_at = trainer.step
+    try:
+        with first_time("the first step", "Model, Loss and DataLoader.Train", lambda: trainer.step == started_at):
+            yield
+    except (Interrupted, FloatingPointError):  # the latter's message names a dump in the directory
+        raise
+    except Exception:
+        if trainer.step == started_at:
+            lock.discard()
+        raise
 
 
 def _first_process(action: Callable[[], None]) -> None:
@@ -103,6 +128,23 @@ def _open(trainer: Trainer, lock: RunLock, directory: Path, config: Config, runt
         write_environment(directory / "env.json", runtime)
 
 
+def rehearse(config: Config, trainer: Any) -> None:
+    """Evaluates a few images, if the run is to evaluate, before anything is written or trained.
+
+    Raises:
+        ConfigError: If they do not go through, or what decides `best` is not measured.
+    """
+    measured: List[str] = []
+    for callback in trainer.callbacks:
+        measured += callback.measures
+        if isinstance(callback, Evaluation) and not trainer.finished:
+            what, sections = "the evaluation of the first images", "Model, Metric and DataLoader.Eval"
+            with blamed_on(config["DataLoader"]["Eval"]), first_time(what, sections):
+                measured += callback.run.rehearse()
+    if not trainer.finished:
+        check_monitor(config, read_settings(config, "Global"), measured)
+
+
 def _opening(trainer: Any, runtime: Mapping[str, str], directory: Path) -> str:
     plan = trainer.plan
     if trainer.finished:
@@ -126,7 +168,10 @@ def join_job(config: Config) -> None:
     Raises:
         ConfigError: If device, strategy or config do not fit.
     """
-    set_device(read_settings(config, "Global").device)
+    run = read_settings(config, "Global")
+    set_device(run.device)
+    if run.deterministic:
+        make_deterministic()
     try:
         distributed.setup(read_settings(config, "DistributedStrategy"))
         versions = {"plsc": plsc.__version__, "paddle": paddle.__version__}
@@ -143,6 +188,13 @@ def _leaves(node: Any, path: str) -> Iterator[Tuple[str, str]]:
         return
     for key, value in items:
         yield from _leaves(value, f"{path}.{key}" if path else str(key))
+
+
+def make_deterministic() -> None:
+    """Chooses kernels that give the same bits every time, those of this build of Paddle that have a choice."""
+    for name, value in DETERMINISTIC.items():
+        with suppress(ValueError):  # a build for CPUs has no flags of cuDNN; not every version has all
+            paddle.set_flags({name: value})
 
 
 def set_device(device: str) -> None:

@@ -111,10 +111,12 @@ class Trainer:
         self.save = save
         self.data_seconds = 0.0  # spent waiting for the loader so far
         self.rewind = rewind
+        self.bad_images = getattr(loader, "bad_images", None)
         self.nonfinite = nonfinite or NonFinitePolicy()
         self.step = 0
         self.skipped = False  # whether the step just taken left the weights as they were
         self.evaluation: Optional[Dict[str, float]] = None  # of the step just taken, if one was due
+        self.evaluating = False  # whether a checkpoint written now lacks the evaluation of its step
         self.stop_request = StopRequest()
         self.rank = distributed.rank()
         self.parameters = [p for p in task.parameters() if not p.stop_gradient]
@@ -276,13 +278,18 @@ class Trainer:
     def state_dict(self) -> Dict[str, Any]:
         """Everything besides weights and optimizer state that a resumed run needs; plain data."""
         parts = {"scaler": self.precision.state_dict(), "nonfinite": self.nonfinite.state_dict()}
-        return {"step": self.step, "seed": self.seed, **parts}
+        if self.bad_images is not None:
+            parts["bad_images"] = self.bad_images.state_dict()
+        return {"step": self.step, "seed": self.seed, "evaluating": self.evaluating, **parts}
 
     def set_state_dict(self, state: Dict[str, Any]) -> None:
         """Restores `state_dict()`."""
         self.step = int(state["step"])
+        self.evaluating = bool(state.get("evaluating", False))
         self.precision.set_state_dict(state.get("scaler", {}))
         self.nonfinite.set_state_dict(state.get("nonfinite", {}))
+        if self.bad_images is not None:
+            self.bad_images.set_state_dict(state.get("bad_images", {}))
 
 
 def _groups(loader: Any, size: int) -> Iterator[List[Batch]]:

@@ -46,8 +46,8 @@ class BlockMask:
             raise ValueError(f"min_block must be in [1, num_masked={num_masked}], got {min_block}")
         if max_block is not None and max_block < min_block:
             raise ValueError(f"max_block must be at least min_block={min_block}, got {max_block}")
-        if not 0 < min_aspect <= (max_aspect or 1 / min_aspect):
-            raise ValueError(f"the aspects must satisfy 0 < min <= max, got {min_aspect} and {max_aspect}")
+        if not 0 < min_aspect <= (1 / min_aspect if max_aspect is None else max_aspect):
+            raise ValueError(f"needs 0 < min_aspect <= max_aspect, got {min_aspect} and {max_aspect}")
         if min_aspect < 1 / _MOST_ASPECT or (max_aspect or 1) > _MOST_ASPECT:
             raise ValueError(f"the aspects must be in [1 / 1000, 1000], got {min_aspect} and {max_aspect}")
         self.min_block = min_block

@@ -11,7 +11,7 @@ def to_grid(grid: Union[int, Tuple[int, int]]) -> Tuple[int, int]:
     """
     height, width = (grid, grid) if isinstance(grid, int) else grid
     if height < 1 or width < 1:
-        raise ValueError(f"a mask grid needs positive sides, got {grid}")
+        raise ValueError(f"the grid needs positive sides, got {grid}")
     return height, width
 
 

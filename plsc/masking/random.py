@@ -26,7 +26,7 @@ class RandomMask:
     ) -> None:
         self.grid = to_grid(grid)
         if (num_masked is None) == (ratio is None):
-            raise ValueError("RandomMask takes either num_masked or ratio")
+            raise ValueError("give either num_masked or ratio, and set the other to null")
         if ratio is not None:
             if not 0 < ratio < 1:
                 raise ValueError(f"ratio must be between 0 and 1, got {ratio}")

@@ -5,6 +5,7 @@ from typing import Any, Dict, Literal, Optional, Tuple
 import paddle
 from paddle import nn
 
+from plsc import checks
 from plsc.models.vit import INIT_STD, ViT, sincos_table
 from plsc.nn.attention import CrossAttention
 from plsc.nn.block import Block
@@ -192,9 +193,19 @@ class CAE(nn.Layer):
         init: Literal["xavier", "fixed"] = "xavier",
     ) -> None:
         super().__init__()
-        _check(encoder, regressor_depth, decoder_depth, vocab_size, teacher_momentum)
-        dim = decoder_embed_dim or encoder.embed_dim
-        heads = decoder_num_heads or encoder.num_heads
+        dim = encoder.embed_dim if decoder_embed_dim is None else decoder_embed_dim
+        heads = encoder.num_heads if decoder_num_heads is None else decoder_num_heads
+        _check_encoder(encoder)
+        checks.at_least(0, regressor_depth=regressor_depth, decoder_depth=decoder_depth)
+        checks.at_least(1, vocab_size=vocab_size, decoder_embed_dim=dim, decoder_num_heads=heads)
+        checks.share(teacher_momentum=teacher_momentum)
+        checks.share_below_one(
+            regressor_drop_path_rate=regressor_drop_path_rate, decoder_drop_path_rate=decoder_drop_path_rate
+        )
+        if dim % heads:
+            raise ValueError(
+                f"decoder_embed_dim must be a multiple of decoder_num_heads: {dim} does not divide into {heads} heads"
+            )
         self.vocab_size = vocab_size
         self.teacher_momentum = teacher_momentum
         self.encoder = encoder
@@ -324,18 +335,9 @@ class CAE(nn.Layer):
                 rescale_by_depth_((block.attn.proj, block.mlp.fc2) for block in blocks)
 
 
-def _check(encoder: ViT, regressor_depth: int, decoder_depth: int, vocab_size: int, momentum: float) -> None:
+def _check_encoder(encoder: ViT) -> None:
     if encoder.bias_kind != "none":
         raise ValueError(
             f"CAE pre-trains without relative position bias, got relative_position_bias: {encoder.bias_kind}; "
             "set it to none (fine-tuning adds it)"
         )
-    for name, value, least in (
-        ("regressor_depth", regressor_depth, 0),
-        ("decoder_depth", decoder_depth, 0),
-        ("vocab_size", vocab_size, 1),
-    ):
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
-    if not 0.0 <= momentum <= 1.0:
-        raise ValueError(f"teacher_momentum must be in [0, 1], got {momentum}")

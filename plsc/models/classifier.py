@@ -28,7 +28,7 @@ class Classifier(nn.Layer):
         freeze_encoder: Train the head only; the encoder stays in inference mode and gets no gradient.
 
     Raises:
-        ValueError: If the head takes features of another width, or positions are asked for where there are none.
+        ValueError: If head and pooling do not fit the encoder or each other.
     """
 
     def __init__(
@@ -45,6 +45,10 @@ class Classifier(nn.Layer):
                 f"the head takes features of width {width}, the encoder gives {encoder.embed_dim}; "
                 f"set Model.head.in_features to {encoder.embed_dim}"
             )
+        tokens = pooling in ("tokens", "positioned_tokens")
+        if getattr(head, "takes_tokens", tokens) != tokens:
+            wanted = "tokens" if head.takes_tokens else "mean or cls"
+            raise ValueError(f"pooling: {pooling} does not go with a {type(head).__name__}; set pooling to {wanted}")
         if pooling == "positioned_tokens" and encoder.pos_embed is None:
             raise ValueError("pooling: positioned_tokens needs an encoder with positions; set pooling to tokens")
         self.encoder = encoder

@@ -6,6 +6,7 @@ import paddle
 from paddle import nn
 from paddle.nn import functional as F
 
+from plsc import checks
 from plsc.nn.attention import CrossAttention, check_heads, split_heads
 from plsc.nn.batch_norm import FeatureBatchNorm
 from plsc.nn.functional import LayerNorm, Linear, attend
@@ -31,8 +32,10 @@ class LinearHead(nn.Layer):
         batch_norm_eps: Added to the variance by that normalisation.
 
     Raises:
-        ValueError: If a size is not positive.
+        ValueError: If a number is not positive.
     """
+
+    takes_tokens = False
 
     def __init__(
         self,
@@ -44,7 +47,8 @@ class LinearHead(nn.Layer):
         batch_norm_eps: float = 1e-6,
     ) -> None:
         super().__init__()
-        _check_sizes(in_features=in_features, num_classes=num_classes)
+        checks.at_least(1, in_features=in_features, num_classes=num_classes)
+        checks.above(0, init_std=init_std, init_scale=init_scale, batch_norm_eps=batch_norm_eps)
         self.in_features = in_features
         self.num_classes = num_classes
         self.batch_norm = FeatureBatchNorm(in_features, batch_norm_eps) if batch_norm else None
@@ -143,8 +147,10 @@ class AttentiveHead(nn.Layer):
         init_scale: Factor of the first weights of the linear layer.
 
     Raises:
-        ValueError: If a size is not positive, or the heads do not divide D.
+        ValueError: If a number is not positive, or the heads do not divide D.
     """
+
+    takes_tokens = True
 
     def __init__(
         self,
@@ -161,7 +167,8 @@ class AttentiveHead(nn.Layer):
         init_scale: float = 1.0,
     ) -> None:
         super().__init__()
-        _check_sizes(in_features=in_features, num_classes=num_classes, depth=depth)
+        checks.at_least(1, in_features=in_features, num_classes=num_classes, depth=depth)
+        checks.above(0, norm_eps=norm_eps, init_std=init_std, init_scale=init_scale, batch_norm_eps=batch_norm_eps)
         self.in_features = in_features
         self.num_classes = num_classes
         zeros = nn.initializer.Constant(0.0)
@@ -220,8 +227,10 @@ class EfficientProbingHead(nn.Layer):
         init_scale: Factor of the first weights of the linear layer.
 
     Raises:
-        ValueError: If a size is not positive, or the queries do not divide the values' width.
+        ValueError: If a number is not positive, or the queries do not divide the values' width.
     """
+
+    takes_tokens = True
 
     def __init__(
         self,
@@ -236,7 +245,9 @@ class EfficientProbingHead(nn.Layer):
     ) -> None:
         super().__init__()
         width = in_features if out_features is None else out_features
-        _check_sizes(in_features=in_features, num_classes=num_classes, num_queries=num_queries, out_features=width)
+        checks.at_least(1, in_features=in_features, num_classes=num_classes)
+        checks.at_least(1, num_queries=num_queries, out_features=width)
+        checks.above(0, init_std=init_std, init_scale=init_scale, batch_norm_eps=batch_norm_eps)
         if width % num_queries:
             raise ValueError(
                 f"{width} channels of values do not divide into {num_queries} queries; "
@@ -283,9 +294,3 @@ class EfficientProbingHead(nn.Layer):
 def _initialize(linear: nn.Linear, std: float, scale: float) -> None:
     truncated_normal_(linear.weight, std * scale, limit=_WIDE * scale)
     zero_bias_(linear)
-
-
-def _check_sizes(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}")

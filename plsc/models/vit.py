@@ -5,6 +5,7 @@ from typing import Any, Dict, List, Literal, Optional, Tuple, Union
 import paddle
 from paddle import nn
 
+from plsc import checks
 from plsc.nn.attention import RelativePositionBias
 from plsc.nn.block import Block
 from plsc.nn.drop_path import drop_path_ramp
@@ -18,6 +19,7 @@ from plsc.nn.utils import to_pair
 from plsc.registry import MODELS
 
 INIT_STD = 0.02
+LARGEST_EPS = 1e-3  # of a layer normalisation in Paddle
 
 
 def sincos_table(grid: Tuple[int, int], dim: int, cls_rows: int = 1, official_order: bool = False) -> paddle.Tensor:
@@ -57,7 +59,7 @@ class ViT(nn.Layer):
             fixed, so that hardly anything of the image gets through to their tokens at first.
 
     Raises:
-        ValueError: If image, patch, width and heads do not fit together, or a rate is outside [0, 1).
+        ValueError: If image, patch, width and heads do not fit together, or a number is out of range.
     """
 
     def __init__(
@@ -81,7 +83,11 @@ class ViT(nn.Layer):
         init: Literal["truncated_normal", "xavier"] = "truncated_normal",
     ) -> None:
         super().__init__()
-        _check(depth=depth, drop_rate=drop_rate, attn_drop_rate=attn_drop_rate)
+        checks.at_least(1, embed_dim=embed_dim, depth=depth, num_heads=num_heads, in_channels=in_channels)
+        checks.above(0, mlp_ratio=mlp_ratio, norm_eps=norm_eps, qk_scale=1 if qk_scale is None else qk_scale)
+        checks.share_below_one(drop_rate=drop_rate, attn_drop_rate=attn_drop_rate, drop_path_rate=drop_path_rate)
+        if norm_eps > LARGEST_EPS:
+            raise ValueError(f"norm_eps must be at most {LARGEST_EPS:g}, which is Paddle's limit, got {norm_eps}")
         image_size, patch_size = to_pair(image_size, "image_size"), to_pair(patch_size, "patch_size")
         self.embed_dim = embed_dim
         self.depth = depth
@@ -252,11 +258,3 @@ class ViT(nn.Layer):
         for linear in linears:
             truncated_normal_linear_(linear, INIT_STD)
         rescale_by_depth_((block.attn.proj, block.mlp.fc2) for block in self.blocks)
-
-
-def _check(depth: int, **rates: float) -> None:
-    if depth < 1:
-        raise ValueError(f"depth must be at least 1, got {depth}")
-    for name, rate in rates.items():
-        if not 0.0 <= rate < 1.0:
-            raise ValueError(f"{name} must be in [0, 1), got {rate}")

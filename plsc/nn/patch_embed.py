@@ -37,7 +37,7 @@ class PatchEmbed(nn.Layer):
         super().__init__()
         if image_size[0] % patch_size[0] or image_size[1] % patch_size[1]:
             raise ValueError(
-                f"image_size {image_size} does not divide into patches of {patch_size}; "
+                f"image_size {image_size} is no multiple of patch_size {patch_size}; "
                 "height and width must be multiples of the patch's"
             )
         self.image_size = image_size
@@ -62,8 +62,15 @@ class PatchEmbed(nn.Layer):
             Tokens (B, N, D) or (B, M, D).
 
         Raises:
-            ValueError: If the image is not of the size given at construction.
+            ValueError: If the image is not of the size given at construction, or not of floats.
         """
+        if not image.is_floating_point():
+            raise ValueError(f"images are {image.dtype}, not floats; add the batch transform {{name: Normalize}}")
+        if image.shape[1] != self.in_channels:
+            raise ValueError(
+                f"the model was built for images of {self.in_channels} channels, got {image.shape[1]}; "
+                "set Model's in_channels to that"
+            )
         if tuple(image.shape[2:]) != self.image_size:
             raise ValueError(
                 f"the model was built for images of {self.image_size} (height, width), got {tuple(image.shape[2:])}; "

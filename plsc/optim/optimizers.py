@@ -13,7 +13,7 @@ from paddle import nn
 from paddle._C_ops import squared_l2_norm
 from paddle.base.layer_helper import LayerHelper
 
-from plsc import distributed
+from plsc import checks, distributed
 from plsc.optim.lars import LarsOptimizer
 from plsc.optim.param_groups import ParameterGroup, group_parameters
 from plsc.optim.schedules import cosine
@@ -50,14 +50,12 @@ class Optimizer:
         no_weight_decay: Sequence[str] = (),
         clip_norm: Optional[float] = None,
     ) -> None:
-        if weight_decay < 0 or (clip_norm is not None and clip_norm <= 0):
-            raise ValueError(
-                "Optimizer: weight_decay must be at least 0 and clip_norm above 0 (or null), "
-                f"got {weight_decay} and {clip_norm}"
-            )
+        checks.at_least(0, weight_decay=weight_decay)
+        if clip_norm is not None:
+            checks.above(0, clip_norm=clip_norm)
         self.named = {name: p for name, p in model.named_parameters() if not p.stop_gradient}
         if not self.named:
-            raise ValueError("Optimizer: the task has no trainable parameter; is everything frozen?")
+            raise ValueError("the task has no trainable parameter; is everything frozen?")
         self.parameters: List[paddle.Tensor] = list(self.named.values())
         self.clip_norm = clip_norm
         self.groups: List[ParameterGroup] = group_parameters(
@@ -184,12 +182,10 @@ class AdamW(Optimizer):
         weight_decay_end: Optional[float] = None,
     ) -> None:
         super().__init__(model, weight_decay, layer_decay, no_weight_decay, clip_norm)
-        _check_fractions(beta1=beta1, beta2=beta2)
-        if epsilon <= 0 or (weight_decay_end is not None and weight_decay_end < 0):
-            raise ValueError(
-                "Optimizer: epsilon must be above 0 and weight_decay_end at least 0 (or null), "
-                f"got {epsilon} and {weight_decay_end}"
-            )
+        checks.share_below_one(beta1=beta1, beta2=beta2)
+        checks.above(0, epsilon=epsilon)
+        if weight_decay_end is not None:
+            checks.at_least(0, weight_decay_end=weight_decay_end)
         self.weight_decay_end = weight_decay_end
         self.weight_decay_start = weight_decay
         self._progress_is_known = False
@@ -269,7 +265,7 @@ class SGD(Optimizer):
         clip_norm: Optional[float] = None,
     ) -> None:
         super().__init__(model, weight_decay, layer_decay, no_weight_decay, clip_norm)
-        _check_fractions(momentum=momentum)
+        checks.share_below_one(momentum=momentum)
         self.inner = paddle.optimizer.Momentum(
             learning_rate=0.0, momentum=float(momentum), use_nesterov=nesterov, parameters=self.paddle_groups()
         )
@@ -294,16 +290,9 @@ class LARS(Optimizer):
         clip_norm: Optional[float] = None,
     ) -> None:
         super().__init__(model, weight_decay, None, no_weight_decay, clip_norm)
-        _check_fractions(momentum=momentum)
-        if trust_coefficient <= 0:
-            raise ValueError(f"Optimizer: trust_coefficient must be above 0, got {trust_coefficient}")
+        checks.share_below_one(momentum=momentum)
+        checks.above(0, trust_coefficient=trust_coefficient)
         self.inner = LarsOptimizer(self.paddle_groups(), momentum, trust_coefficient)
-
-
-def _check_fractions(**values: float) -> None:
-    for name, value in values.items():
-        if not 0 <= value < 1:
-            raise ValueError(f"Optimizer: {name} must be in [0, 1), got {value}")
 
 
 def _global_norm(gradients: Sequence[paddle.Tensor]) -> paddle.Tensor:

@@ -65,10 +65,10 @@ def group_parameters(
     """
     if layer_decay is not None:
         if not 0 < layer_decay <= 1:
-            raise ValueError(f"Optimizer: layer_decay must be in (0, 1] (or null), got {layer_decay}")
+            raise ValueError(f"layer_decay must be in (0, 1] (or null), got {layer_decay}")
         if layer_index is None or num_layers is None:
             raise ValueError(
-                "Optimizer: layer_decay needs a model with layer_index(name) and num_layers; set layer_decay to null"
+                "layer_decay needs a model with layer_index(name) and num_layers; set layer_decay to null"
             )
     groups: Dict[Tuple[int, bool, float], ParameterGroup] = {}
     for name, shape in parameters:

@@ -6,6 +6,7 @@ The arithmetic is in pure functions; the registered classes give them the length
 import math
 from typing import Literal, Sequence
 
+from plsc import checks
 from plsc.registry import LR_SCHEDULERS
 
 Scale = Literal["absolute", "per_256"]
@@ -39,7 +40,7 @@ class Schedule:
     """What the schedules share: the base rate, and a linear warm-up before what `after_warmup` says.
 
     Args:
-        learning_rate: The rate after the warm-up; at least 0.
+        learning_rate: The rate after the warm-up; above 0.
         scale: `absolute`, or `per_256`: multiplied by global batch / 256.
         warmup_epochs: Length of the warm-up.
         warmup_start: Rate of the first step, in units of the absolute rate.
@@ -50,7 +51,7 @@ class Schedule:
         global_batch_size: Images per optimizer step.
 
     Raises:
-        ValueError: If a rate is negative or not finite, or the warm-up is longer than the run.
+        ValueError: If a rate is out of range or not finite, or the warm-up is longer than the run.
     """
 
     def __init__(
@@ -64,21 +65,17 @@ class Schedule:
         steps_per_epoch: int = 1,
         global_batch_size: int = 256,
     ) -> None:
-        if learning_rate < 0 or warmup_start < 0:
+        checks.above(0, learning_rate=learning_rate)
+        checks.at_least(0, warmup_start=warmup_start, warmup_epochs=warmup_epochs)
+        if warmup_epochs > epochs:
             raise ValueError(
-                "LRScheduler: learning_rate and warmup_start cannot be negative, "
-                f"got {learning_rate} and {warmup_start}"
-            )
-        self.base = absolute_rate(learning_rate, scale, global_batch_size)
-        if not (math.isfinite(self.base) and math.isfinite(warmup_start)):
-            raise ValueError(
-                f"LRScheduler: learning_rate and warmup_start must be finite, got {learning_rate} and {warmup_start}"
-            )
-        if not 0 <= warmup_epochs <= epochs:
-            raise ValueError(
-                f"LRScheduler: warmup_epochs is {warmup_epochs:g}, but the run has {epochs:g} epochs; "
+                f"warmup_epochs is {warmup_epochs:g}, but the run has {epochs:g} epochs; "
                 "shorten the warm-up or lengthen the run"
             )
+        if scale == "absolute" and warmup_start > learning_rate:
+            raise ValueError(f"warmup_start must be at most the learning_rate {learning_rate:g}, got {warmup_start:g}")
+        self.base = absolute_rate(learning_rate, scale, global_batch_size)
+        checks.finite(learning_rate=self.base, warmup_start=warmup_start)
         self.warmup_start = warmup_start
         self.warmup_both_ends = warmup_both_ends
         self.steps_per_epoch = steps_per_epoch
@@ -120,10 +117,8 @@ class WarmupCosine(Schedule):
             learning_rate, scale, warmup_epochs, warmup_start, warmup_both_ends, epochs, steps_per_epoch,
             global_batch_size,
         )
-        if min_lr < 0:
-            raise ValueError(f"LRScheduler: min_lr cannot be negative, got {min_lr}")
-        if not math.isfinite(min_lr):
-            raise ValueError(f"LRScheduler: min_lr must be finite, got {min_lr}")
+        checks.at_least(0, min_lr=min_lr)
+        checks.finite(min_lr=min_lr)
         self.min_lr = min_lr
 
     def after_warmup(self, step: int) -> float:
@@ -156,10 +151,10 @@ class WarmupStep(Schedule):
             learning_rate, scale, warmup_epochs, warmup_start, warmup_both_ends, epochs, steps_per_epoch,
             global_batch_size,
         )
-        if sorted(milestones) != list(milestones):
-            raise ValueError(f"LRScheduler: milestones must ascend, got {list(milestones)}")
-        if not 0 <= gamma <= 1:
-            raise ValueError(f"LRScheduler: gamma must be in [0, 1], got {gamma}")
+        checks.above(0, gamma=gamma)
+        checks.share(gamma=gamma)
+        if sorted(set(milestones)) != list(milestones) or min(milestones, default=1) <= 0:
+            raise ValueError(f"milestones must be above 0 and ascend, got {list(milestones)}")
         self.milestones = list(milestones)
         self.gamma = gamma
 

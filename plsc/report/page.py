@@ -6,6 +6,7 @@ from typing import Mapping, Optional, Sequence
 
 from plsc.report import sections
 from plsc.report.examination import Examination
+from plsc.report.measured import comparable, ranked
 from plsc.report.runs import Run
 from plsc.report.style import STYLE
 
@@ -27,11 +28,11 @@ def page(
     shown = title or (runs[0].name if len(runs) == 1 else f"{len(runs)} runs compared")
     names = "" if len(runs) == 1 and title is None else ", ".join(run.name for run in runs)
     results, seen = sections.results(runs), ""
-    for group in sections.comparable(runs):
-        for run in sections.ranked(group):
+    for group in comparable(runs):
+        for run in ranked(group):
             seen += sections.pictures(run)
             if run.name in examined:
-                seen += sections.examination(run, examined[run.name], unfolded=run is sections.ranked(group)[0])
+                seen += sections.examination(run, examined[run.name], unfolded=run is ranked(group)[0])
     body = [
         f"<h1>{escape(shown)}</h1><p class=soft>{escape(names)}</p>",
         _navigation(bool(results), bool(seen)),

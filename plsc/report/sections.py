@@ -2,7 +2,6 @@
 
 import base64
 import io
-import math
 import re
 from html import escape
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
@@ -12,75 +11,24 @@ from PIL import Image
 
 from plsc.report import svg
 from plsc.report.examination import Examination, Example
-from plsc.report.runs import Run, section
+from plsc.report.measured import (
+    SHORT_NAMES,
+    best,
+    comparable,
+    deciding_split,
+    in_percent,
+    is_detail,
+    lower_is_better,
+    main_metric,
+    name_of,
+    ranked,
+)
+from plsc.report.runs import Run
 from plsc.yaml_tree import one_line
 
-_NAMES = {
-    "top1": "top-1 accuracy, %",
-    "top5": "top-5 accuracy, %",
-    "ece": "calibration error, %",
-    "class_accuracy": "accuracy, mean of the classes, %",
-    "knn_top1": "k-NN accuracy of frozen features, %",
-    "ridge_top1": "linear accuracy of frozen features, %",
-    "rankme": "effective rank of features (RankMe)",
-    "feature_std": "spread of features (0: collapsed)",
-    "token_accuracy": "masked tokens predicted right, %",
-    "target_perplexity": "tokens in use among targets",
-    "predicted_perplexity": "tokens in use among predictions",
-    "codebook_perplexity": "tokens in use",
-    "alignment_cosine": "cosine of predicted and target latents",
-    "latent_std": "spread of target latents (0: collapsed)",
-    "lr": "learning rate",
-    "grad_norm": "norm of the gradients",
-    "images_per_second": "throughput, images per second",
-    "data_wait": "share of time waiting for data",
-}
-_SHORT = {  # heads of columns
-    "top1": "top-1, %",
-    "top5": "top-5, %",
-    "knn_top1": "k-NN, %",
-    "ridge_top1": "linear, %",
-    "rankme": "RankMe",
-    "feature_std": "spread",
-}
-_EVALUATIONS = ("eval", "probe")  # splits that may decide which run is the best, the first that there is
 _ENGINE = ("lr", "grad_norm", "images_per_second", "skipped_steps", "data_wait")
 _MATRIX_CLASSES = 30
 _PAUSE = 60.0  # seconds between two lines of metrics that count as an interruption
-
-
-def lower_is_better(metric: str) -> bool:
-    """Whether a metric is a loss or an error."""
-    return "loss" in metric or "error" in metric or metric == "ece"
-
-
-def main_metric(run: Run) -> str:
-    """The evaluation metric that decides, `top1` if the config names none; empty if nothing was evaluated."""
-    wanted = section(run.config, "Global").get("monitor") or "top1"
-    names = [metric for split, metric in run.metrics() if split == _deciding(run)]
-    return (wanted if wanted in names else names[0]) if names else ""
-
-
-def _deciding(run: Run) -> str:
-    """The split whose metrics say how good a run is."""
-    return next((split for split in _EVALUATIONS if run.rows.get(split)), _EVALUATIONS[0])
-
-
-def name_of(metric: str) -> str:
-    """What a metric is called on the page, with its unit."""
-    return _NAMES.get(metric, metric.replace("_", " "))
-
-
-def _in_percent(metric: str) -> bool:
-    return name_of(metric).endswith(", %")
-
-
-def best(run: Run, metric: str) -> Tuple[float, float]:
-    """The best value of an evaluation metric, and its epoch."""
-    epochs, values = run.series(_deciding(run), metric)
-    known = np.nan_to_num(values, nan=math.inf if lower_is_better(metric) else -math.inf, posinf=None, neginf=None)
-    place = int(np.argmin(known) if lower_is_better(metric) else np.argmax(known))
-    return values[place], epochs[place]
 
 
 def seconds(run: Run) -> float:
@@ -106,7 +54,7 @@ def headline(runs: Sequence[Run]) -> str:
     metric = main_metric(group[0])
     if metric:
         value, name = (min if lower_is_better(metric) else max)((best(run, metric)[0], run.name) for run in group)
-        unit = "%" if _in_percent(metric) else ""
+        unit = "%" if in_percent(metric) else ""
         of = f"best of {len(group)}: {name}" if len(group) > 1 else name
         cards.append((f"{svg.short(value)}{unit}", f"{name_of(metric).replace(', %', '')}, {of}"))
     epochs, steps = sum(_last(run, "epoch") for run in runs), sum(int(_last(run, "step")) for run in runs)
@@ -127,22 +75,6 @@ def _last(run: Run, key: str) -> float:
     return float(max((row[key] for rows in run.rows.values() for row in rows[-1:]), default=0))
 
 
-def comparable(runs: Sequence[Run]) -> List[List[Run]]:
-    """Runs by task and deciding metric; the largest group of evaluated ones first."""
-    groups: Dict[Tuple[str, str], List[Run]] = {}
-    for run in runs:
-        groups.setdefault((run.kind, main_metric(run)), []).append(run)
-    return sorted(groups.values(), key=lambda group: (not main_metric(group[0]), -len(group)))
-
-
-def ranked(group: Sequence[Run]) -> List[Run]:
-    """Comparable runs, the best first."""
-    metric = main_metric(group[0])
-    if not metric:
-        return list(group)
-    return sorted(group, key=lambda run: best(run, metric)[0], reverse=not lower_is_better(metric))
-
-
 def results(runs: Sequence[Run]) -> str:
     """Tables of the evaluations, the best run first; empty if nothing was evaluated."""
     tables = [_result_table(group) for group in comparable(runs) if main_metric(group[0])]
@@ -151,16 +83,16 @@ def results(runs: Sequence[Run]) -> str:
 
 def _result_table(runs: Sequence[Run]) -> str:
     metric = main_metric(runs[0])
-    names = dict.fromkeys(name for run in runs for split, name in run.metrics() if split == _deciding(run))
-    others = [name for name in names if name != metric and not _is_detail(name, metric)]
-    top = 100.0 if _in_percent(metric) else max(abs(best(run, metric)[0]) for run in runs) or 1.0
+    names = dict.fromkeys(name for run in runs for split, name in run.metrics() if split == deciding_split(run))
+    others = [name for name in names if name != metric and not is_detail(name, metric)]
+    top = 100.0 if in_percent(metric) else max(abs(best(run, metric)[0]) for run in runs) or 1.0
     rows, compared = [], len(runs) > 1
     for run in ranked(runs):
         value, epoch = best(run, metric)
         width = max(100 * abs(value) / top, 1)
         css = "n top" if not rows else "n"
         bar = f"<div style='width:{width:.1f}%;background:{svg.colour(list(runs).index(run))}'></div>"
-        last = [run.series(_deciding(run), name)[1][-1:] for name in (metric, *others)]
+        last = [run.series(deciding_split(run), name)[1][-1:] for name in (metric, *others)]
         cells = [svg.short(epoch), *(svg.short(found[0]) if found else "–" for found in last)]
         rows.append(
             f"<tr><td class=wrap>{escape(run.name)}</td><td class='{css}'>{svg.short(value)}</td>"
@@ -168,22 +100,17 @@ def _result_table(runs: Sequence[Run]) -> str:
             + "".join(f"<td class=n>{cell}</td>" for cell in cells)
             + "</tr>"
         )
-    short, *shorts = (_SHORT.get(name, name_of(name)) for name in (metric, *others))
+    short, *shorts = (SHORT_NAMES.get(name, name_of(name)) for name in (metric, *others))
     names = [f"best {short}", *[""] * compared, "at epoch", f"last {short}", *shorts]
     header = "".join(f"<th class=n>{escape(name)}</th>" for name in names)
     details = "".join(_details(run, metric) for run in ranked(runs))
     return f"<div class=scroll><table><tr><th>{_title(runs[0])}</th>{header}</tr>{''.join(rows)}</table></div>{details}"
 
 
-def _is_detail(name: str, metric: str) -> bool:
-    """Whether a metric is another for one part of the network: `top1 cls, rate 0.1` of `top1`."""
-    return name.startswith(f"{metric} ")
-
-
 def _details(run: Run, metric: str) -> str:
     """A metric's last values for each part of a network, the best first; empty if there are none."""
-    last = run.rows.get(_deciding(run), [{}])[-1]
-    found = [(name, value) for name, value in last.items() if _is_detail(name, metric)]
+    last = run.rows.get(deciding_split(run), [{}])[-1]
+    found = [(name, value) for name, value in last.items() if is_detail(name, metric)]
     if not found:
         return ""
     found.sort(key=lambda item: item[1], reverse=not lower_is_better(metric))
@@ -208,7 +135,7 @@ def curves(runs: Sequence[Run]) -> str:
     for group in comparable(runs):
         own, engine = [], []
         main = main_metric(group[0])
-        found = dict.fromkeys(name for run in group for _, name in run.metrics() if not _is_detail(name, main))
+        found = dict.fromkeys(name for run in group for _, name in run.metrics() if not is_detail(name, main))
         for metric in sorted(found, key=lambda metric: metric != main):
             (engine if metric in _ENGINE else own).append(_chart(group, metric))
         names = [run.name for run in group]

@@ -1,6 +1,6 @@
 """Supervised training: fine-tuning, probing a frozen encoder, training from scratch."""
 
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 import paddle
 from paddle import nn
@@ -23,6 +23,11 @@ class Classification(Task):
     def __init__(self, model: nn.Layer, loss: Any) -> None:
         super().__init__(model)
         self.loss = loss
+
+    @property
+    def num_classes(self) -> Optional[int]:
+        """How many classes the model tells apart; None if its head does not say."""
+        return getattr(getattr(self.model, "head", None), "num_classes", None)
 
     def forward(self, batch: Batch) -> Dict[str, paddle.Tensor]:
         return {"loss": self.loss(self.model(batch["image"]), batch["label"])}

@@ -8,6 +8,7 @@ import paddle
 from paddle import nn
 from paddle.nn import functional as F
 
+from plsc import checks
 from plsc.nn.measures import perplexity
 from plsc.registry import TASKS
 from plsc.tasks.base import Batch, Task
@@ -35,9 +36,12 @@ class TokenizerTraining(Task):
         end_temperature: float = 0.1,
     ) -> None:
         super().__init__(model)
+        if not hasattr(model, "token_logits"):
+            raise ValueError(f"needs a model that makes tokens, such as DiscreteVAE, got a {type(model).__name__}")
+        checks.at_least(0, kl_weight=kl_weight)
         if not 0 < end_temperature <= start_temperature:
             raise ValueError(
-                f"temperatures must fall and stay positive, got {start_temperature} to {end_temperature}"
+                f"needs 0 < end_temperature <= start_temperature, got {end_temperature} and {start_temperature}"
             )
         self.kl_weight = kl_weight
         self.start_temperature = start_temperature

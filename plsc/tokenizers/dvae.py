@@ -12,8 +12,8 @@ import paddle
 from paddle import nn
 from paddle.nn import functional as F
 
-from plsc import config, storage
-from plsc.nn.utils import set_training
+from plsc import checks, config, storage
+from plsc.nn.utils import set_training, to_pair
 from plsc.registry import MODELS, TOKENIZERS
 from plsc.tokenizers.base import Batch, tokenizer_image
 
@@ -54,13 +54,12 @@ class DiscreteVAE(nn.Layer):
         straight_through: bool = False,
     ) -> None:
         super().__init__()
-        height, columns = (image_size, image_size) if isinstance(image_size, int) else image_size
+        height, columns = to_pair(image_size, "image_size")
         if patch_size < 1 or height % patch_size or columns % patch_size:
             raise ValueError(f"patch_size must divide image_size, got {patch_size} for images of {height} x {columns}")
-        if vocab_size < 2 or width < 1 or num_blocks < 0:
-            raise ValueError(
-                f"vocab_size must be at least 2, width 1 and num_blocks 0, got {vocab_size}, {width}, {num_blocks}"
-            )
+        checks.at_least(2, vocab_size=vocab_size)
+        checks.at_least(1, width=width)
+        checks.at_least(0, num_blocks=num_blocks)
         self.image_size = (height, columns)
         self.vocab_size = vocab_size
         self.grid_size = (height // patch_size, columns // patch_size)

@@ -5,6 +5,7 @@ from typing import Any, Literal, Sequence, Tuple
 import numpy as np
 import paddle
 
+from plsc import checks
 from plsc.registry import TOKENIZERS
 from plsc.tokenizers.base import Batch, patchify, unpatchify
 
@@ -23,7 +24,7 @@ class PixelTarget:
         std: Of that normalisation.
 
     Raises:
-        ValueError: If the patch size is not positive.
+        ValueError: If a number is out of range.
     """
 
     vocab_size = None
@@ -36,8 +37,11 @@ class PixelTarget:
         mean: Sequence[float] = (0.485, 0.456, 0.406),
         std: Sequence[float] = (0.229, 0.224, 0.225),
     ) -> None:
-        if patch_size < 1:
-            raise ValueError(f"patch_size must be at least 1, got {patch_size}")
+        checks.at_least(1, patch_size=patch_size)
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            raise ValueError(f"mean and std take three numbers, those of std above 0, got {list(mean)} and {list(std)}")
+        if patch_size == 1 and normalize == "channel":
+            raise ValueError("normalize: channel needs more than the one pixel of patch_size 1")
         self.patch_size = patch_size
         self.normalize = normalize
         self.denorm = denorm
@@ -52,8 +56,9 @@ class PixelTarget:
         """
         image = batch["image"]
         if image.shape[2] % self.patch_size or image.shape[3] % self.patch_size:
+            height, width = image.shape[2:]
             raise ValueError(
-                f"Tokenizer.patch_size {self.patch_size} does not divide images of {image.shape[2:]} pixels"
+                f"Tokenizer.patch_size {self.patch_size} does not divide images of {height} x {width} pixels"
             )
         if self.denorm:
             shape = [1, -1, 1, 1]

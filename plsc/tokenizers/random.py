@@ -3,6 +3,7 @@
 import numpy as np
 import paddle
 
+from plsc import checks
 from plsc.registry import TOKENIZERS
 from plsc.tokenizers.base import Batch, patchify, tokenizer_image
 
@@ -16,13 +17,14 @@ class RandomTokenizer:
         patch_size: Side of a patch of the second crop in pixels.
         code_dim: Width of projection and codes.
         seed: Of both.
+
+    Raises:
+        ValueError: If a number is out of range, or when called, if the patches do not fill the image.
     """
 
     def __init__(self, vocab_size: int = 8192, patch_size: int = 8, code_dim: int = 16, seed: int = 0) -> None:
-        if min(vocab_size, patch_size, code_dim) < 1:
-            raise ValueError(
-                f"vocab_size, patch_size and code_dim must be positive, got {vocab_size}, {patch_size}, {code_dim}"
-            )
+        checks.at_least(1, vocab_size=vocab_size, patch_size=patch_size, code_dim=code_dim)
+        checks.at_least(0, seed=seed)
         self.vocab_size = vocab_size
         self.patch_size = patch_size
         rng = np.random.default_rng(seed)
@@ -34,6 +36,12 @@ class RandomTokenizer:
     @paddle.no_grad()
     def __call__(self, batch: Batch) -> paddle.Tensor:
         """The second crops (B, 3, h, w) in [0, 1] -> token ids int64 (B, N)."""
-        patches = patchify(tokenizer_image(batch).astype("float32"), self.patch_size, self.patch_size).flatten(2)
+        image = tokenizer_image(batch).astype("float32")
+        if image.shape[2] % self.patch_size or image.shape[3] % self.patch_size:
+            height, width = image.shape[2:]
+            raise ValueError(
+                f"Tokenizer.patch_size {self.patch_size} does not divide second crops of {height} x {width} pixels"
+            )
+        patches = patchify(image, self.patch_size, self.patch_size).flatten(2)
         centred = patches - patches.mean(axis=2, keepdim=True)
         return paddle.matmul(paddle.matmul(centred, self.projection), self.codes, transpose_y=True).argmax(axis=-1)

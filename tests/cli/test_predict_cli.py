@@ -5,6 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from plsc.engine.details import table
+from tests.integration.runs import ROOT, SMALL, SMALL_ENCODER, data, metrics
+
 
 def test_a_table(cli, toy_runs):
     code, out, err = cli("predict", toy_runs.images / "val", "--checkpoint", toy_runs.classifier, "--topk", 1)
@@ -68,3 +71,42 @@ def test_eval_in_detail(cli, toy_runs, tmp_path):
 def test_details_of_what_does_not_classify(cli, toy_runs):
     code, _, err = cli("eval", "--checkpoint", toy_runs.tokenizer, "--details")
     assert code == 2 and "which does not classify; leave --details out" in err
+
+
+def test_the_table_shows_the_matrix_of_few_classes():
+    counts = [[9, 1], [0, 12]]
+    found = {
+        "metrics": {"top1": 95.0, "loss": 0.25, "ece": 1.5},
+        "classes": [
+            {"name": "cat", "images": 10, "accuracy": 90.0},
+            {"name": "dog-long-name", "images": 12, "accuracy": 100.0},
+        ],
+        "confusion_matrix": counts,
+    }
+    lines = table(found).splitlines()
+    assert lines[-5:] == [
+        "               cat dog-long",
+        "cat              9        1",
+        "dog-long         .       12",
+        "",
+        "top1 95%  loss 0.25  ece 1.5%",
+    ]
+    many = [{"name": str(i), "images": 1, "accuracy": 100.0} for i in range(21)]
+    counts = np.eye(21, dtype=int).tolist()
+    assert "in rows" not in table({**found, "classes": many, "confusion_matrix": counts})
+
+
+def test_many_classifiers_predict_nothing(cli, toy_runs, tmp_path):
+    grid = ["Model.num_classes=2", "Model.blocks=[1, 2]", "Model.rates=[1.0]", "Global.output_dir=grid"]
+    small = [*data(toy_runs.images), *SMALL_ENCODER, f"Init.checkpoint={toy_runs.pretrain}", *grid]
+    small += ["Global.epochs=2", "Global.eval_every_epochs=1", "Global.report=true", "Global.progress=lines"]
+    code, _, err = cli("train", "-c", ROOT / "configs/quickstart/lingrid.yaml", "-o", *SMALL, *small)
+    assert code == 0, err
+    best = metrics(tmp_path / "grid", "eval")[-1]
+    heads = [f"top1 {kind} of {n}, rate 1" for n in ("1 block", "2 blocks") for kind in ("cls", "cls+mean")]
+    assert best["top1"] == max(best[name] for name in heads)
+    html = (tmp_path / "grid" / "report.html").read_text(encoding="utf-8")
+    assert "of each of the 4 parts of grid" in html and "<td class=wrap>cls of 1 block, rate 1</td>" in html
+    assert "Features of the encoder" in html and "Confusions" not in html
+    code, _, err = cli("predict", toy_runs.images / "val" / "0", "--checkpoint", "grid")
+    assert code == 2 and "holds 4 classifiers and none of them is chosen; train the best alone" in err

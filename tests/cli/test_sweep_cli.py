@@ -1,12 +1,14 @@
 """The verbs `sweep` and `doctor`."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from plsc import runtime
-from plsc.cli import doctor
+from plsc.cli import doctor, sweep
 from tests.integration.runs import ROOT, SMALL, SMALL_ENCODER, data
+from tests.report.test_measured import pretraining
 
 CONFIG = str(ROOT / "configs/quickstart/scratch.yaml")
 
@@ -104,3 +106,14 @@ def test_a_full_disk_and_little_memory(cli, monkeypatch):
 def test_a_mistake_in_the_config(cli):
     code, _, err = cli("doctor", "-c", CONFIG, "-o", "Optimizer.beta=1")
     assert code == 2 and "did you mean" in err
+
+
+def test_pre_trainings_are_sorted_by_their_frozen_features(tmp_path, capsys):
+    runs = {name: {"Optimizer.beta1": name} for name in ("0.8", "0.9")}
+    for name, best in (("0.8", 60.0), ("0.9", 80.0)):
+        pretraining(tmp_path, name, best)
+    arguments = SimpleNamespace(metric=None, config="pretrain.yaml", images=0)
+    sweep._conclude(runs, tmp_path, arguments)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line]
+    assert lines[0] == ["beta1", "knn_top1", "at", "epoch"]
+    assert lines[2:4] == [["0.9", "80", "4"], ["0.8", "60", "4"]]

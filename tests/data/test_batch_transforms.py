@@ -45,5 +45,5 @@ def test_missing_images():
 
 @pytest.mark.parametrize(("mean", "std"), [([0, 0, 0], [1, 1, 0]), ([0, 0], [1, 1, 1])])
 def test_bad_values(mean, std):
-    with pytest.raises(ValueError, match="Normalize: needs as many positive deviations as means"):
+    with pytest.raises(ValueError, match="Normalize: mean and std are one number or three"):
         Normalize(mean, std)

@@ -137,5 +137,5 @@ def test_bad_alphas(alphas):
 
 
 def test_bad_probability():
-    with pytest.raises(ValueError, match="MixupCutmix: switch_prob must be in"):
+    with pytest.raises(ValueError, match="switch_prob must be in .0, 1., got 1.5"):
         MixupCutmix(4, switch_prob=1.5)

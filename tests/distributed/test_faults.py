@@ -24,6 +24,7 @@ from tests.distributed.jobs import (
     logs,
 )
 from tests.integration.runs import ROOT, data, make_digits, metrics, train
+from tests.test_output import hold
 
 STEPS = 24
 
@@ -229,3 +230,12 @@ def test_a_process_that_waits_for_nobody_gives_up(images, tmp_path):
 def test_a_batch_that_does_not_divide_is_refused_by_all(images, tmp_path):
     text = launch(2, options(images, "run", "Global.global_batch_size=12", batch=4), tmp_path, expect=2)
     assert "12 is no multiple of 8 (4 images x 2 processes)" in text
+
+
+def test_a_directory_that_another_run_has_is_refused_by_all(images, tmp_path):
+    (tmp_path / "run").mkdir()
+    other = hold(tmp_path / "run")
+    text = launch(2, options(images, "run", steps=2), tmp_path, expect=2)
+    assert f"run is in use by another run (process {other.pid} on " in text
+    other.communicate("")
+    launch(2, options(images, "run", steps=2), tmp_path)  # and the processes of one job do not shut each other out

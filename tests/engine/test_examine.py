@@ -37,4 +37,4 @@ def test_pre_training_has_features_only(toy_runs):
 def test_a_missing_data_set_is_a_note(toy_runs):
     saved = restore(toy_runs.classifier, ["DataLoader.Eval.dataset.root=nowhere"])
     (note,) = examine(saved.config, saved.task).notes
-    assert "cannot be shown: nowhere: there is no such folder" in note
+    assert "DataLoader.Eval.dataset: nowhere: there is no such folder" in note

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -110,7 +111,7 @@ def kill_at_every_call(tmp_path, tally, steps, work, allowed, counts):
     while True:
         directory = tmp_path / str(call) / "checkpoints"
         shutil.copytree(before, directory)
-        if not killed_at(call, lambda: work(directory), counts):
+        if not killed_at(call, partial(work, directory), counts):
             break
         path = storage.find_latest_whole(directory)
         found.add(None if path is None else value_of(path))

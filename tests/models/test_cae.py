@@ -178,7 +178,7 @@ def test_mixed_precision_keeps_the_losses_in_float32():
         ({}, {"vocab_size": 0}, "vocab_size must be at least 1, got 0"),
         ({}, {"teacher_momentum": 1.5}, r"teacher_momentum must be in \[0, 1\], got 1.5"),
         ({}, {"decoder_embed_dim": 22, "decoder_num_heads": 2}, "multiple of 4, got 22"),
-        ({}, {"decoder_num_heads": 5}, "num_heads must divide the width: 16 does not divide into 5 heads"),
+        ({}, {"decoder_num_heads": 5}, "multiple of decoder_num_heads: 16 does not divide into 5"),
     ],
 )
 def test_refuses_what_does_not_fit(vit, changes, message):

@@ -79,16 +79,17 @@ def test_warmup_may_be_the_whole_run():
 @pytest.mark.parametrize(
     "build, message",
     [
-        (lambda: Constant(-1.0), "learning_rate and warmup_start cannot be negative, got -1.0 and 0.0"),
-        (lambda: Constant(1.0, warmup_start=-0.1), "learning_rate and warmup_start cannot be negative"),
+        (lambda: Constant(-1.0), "learning_rate must be above 0, got -1.0"),
+        (lambda: Constant(1.0, warmup_start=-0.1), "warmup_start must be at least 0, got -0.1"),
         (lambda: Constant(1.0, warmup_epochs=3, epochs=2), "warmup_epochs is 3, but the run has 2 epochs; shorten"),
-        (lambda: Constant(math.nan), "learning_rate and warmup_start must be finite, got nan and 0.0"),
-        (lambda: Constant(1e308, scale="per_256", global_batch_size=2560), "must be finite, got 1e.308 and 0.0"),
-        (lambda: Constant(1.0, warmup_start=math.inf), "warmup_start must be finite, got 1.0 and inf"),
-        (lambda: WarmupCosine(1.0, min_lr=math.nan), "min_lr must be finite, got nan"),
+        (lambda: Constant(math.nan), "learning_rate must be above 0, got nan"),
+        (lambda: Constant(1e308, scale="per_256", global_batch_size=2560), "learning_rate must be finite, got inf"),
+        (lambda: Constant(1.0, warmup_start=math.inf), "warmup_start must be at most the learning_rate 1, got inf"),
+        (lambda: WarmupCosine(1.0, min_lr=math.nan), "min_lr must be at least 0, got nan"),
+        (lambda: WarmupCosine(1.0, min_lr=math.inf), "min_lr must be finite, got inf"),
         (lambda: WarmupStep(1.0, [1], gamma=10.0), r"gamma must be in \[0, 1\], got 10.0"),
-        (lambda: WarmupCosine(1.0, min_lr=-1e-6), "min_lr cannot be negative, got -1e-06"),
-        (lambda: WarmupStep(1.0, [3, 2]), r"milestones must ascend, got \[3, 2\]"),
+        (lambda: WarmupCosine(1.0, min_lr=-1e-6), "min_lr must be at least 0, got -1e-06"),
+        (lambda: WarmupStep(1.0, [3, 2]), r"milestones must be above 0 and ascend, got \[3, 2\]"),
     ],
 )
 def test_errors(build, message):

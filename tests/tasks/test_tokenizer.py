@@ -54,5 +54,5 @@ def test_pixels_that_are_not_scaled_are_an_error():
 
 @pytest.mark.parametrize("temperatures", [(0.1, 1.0), (1.0, 0.0)])
 def test_temperatures_that_do_not_fall_are_an_error(temperatures):
-    with pytest.raises(ValueError, match="temperatures must fall and stay positive"):
+    with pytest.raises(ValueError, match="needs 0 < end_temperature <= start_temperature"):
         make_task(start_temperature=temperatures[0], end_temperature=temperatures[1])

@@ -86,7 +86,7 @@ def work_of(config: Config, processes: int, images: Optional[int] = None) -> Wor
     notes: List[str] = []
     task = lazy_task(config, run.seed, notes)
     plan = plan_of(config, run, processes, notes, images)
-    masked, _ = masked_patches(config)
+    masked, _ = masked_patches(config, task)
     flops, activations = _counted(task, masked)
     recomputed = apply_recompute(task, strategy.recompute)
     with paddle.LazyGuard():

@@ -1,0 +1,155 @@
+"""Whether sections of a config that are right by themselves go together, as far as that shows before the first step."""
+
+import contextlib
+from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence
+
+from plsc import settings
+from plsc.engine.evaluate import Evaluator
+from plsc.engine.interrupt import Interrupted
+from plsc.tasks.base import Task
+from plsc.yaml_tree import blame
+
+Config = Mapping[str, Any]
+
+
+def check_training(config: Config, task: Task, loader: Any, evaluator: Optional[Evaluator]) -> List[str]:
+    """Compares masks and classes with those of the network.
+
+    Args:
+        config: Checked by plsc.schema.
+        task: With its networks.
+        loader: Of the training images.
+        evaluator: What evaluates, if there is an evaluation set.
+
+    Returns:
+        What is worth knowing, although it may be meant.
+
+    Raises:
+        ConfigError: If something contradicts something else; with the place to change.
+    """
+    train = config["DataLoader"]["Train"]
+    check_masks(config, task, loader.samples.mask_generator)
+    _check_classes(train, task, loader.dataset)
+    if evaluator is not None:
+        check_evaluation(config, task, evaluator)
+        if _told_apart(task) is not None:
+            _check_same_classes(config, loader.dataset, evaluator.loader.dataset)
+    there, told_apart = _classes_of(loader.dataset), _told_apart(task)
+    if there is not None and told_apart is not None and there < told_apart:
+        return [f"the training set has {there} class{'es' * (there > 1)}, the model tells {told_apart} apart"]
+    return []
+
+
+def check_evaluation(config: Config, task: Task, evaluator: Evaluator) -> None:
+    """Compares the evaluation set and the metrics with the task.
+
+    Raises:
+        ConfigError: If the task predicts nothing, or there are more classes than it tells apart.
+    """
+    section = config["DataLoader"]["Eval"]
+    if evaluator.metrics and type(task).predict is Task.predict:
+        raise blame(config, f"Metric: the task {type(task).__name__} predicts nothing; set Metric to null")
+    _check_classes(section, task, evaluator.loader.dataset)
+    for node, metric in zip(config.get("Metric") or (), evaluator.metrics):
+        _check_width(node, task, metric)
+
+
+def check_masks(config: Config, task: Task, masks: Any) -> None:
+    """Raises ConfigError if masks are drawn on another grid than that of the encoder's patches."""
+    grid, wanted = getattr(masks, "grid", None), getattr(task.encoder, "grid_size", None)
+    if grid is None or wanted is None or tuple(grid) == tuple(wanted):
+        return
+    raise blame(
+        config["MaskGenerator"],
+        f"grid is {_by(grid)}, but the encoder cuts its images into {_by(wanted)} patches; set it to {list(wanted)}",
+    )
+
+
+def _by(pair: Any) -> str:
+    return " x ".join(map(str, pair))
+
+
+def _told_apart(task: Task) -> Optional[int]:
+    """How many classes the task tells apart; None if it does not classify."""
+    return getattr(task, "num_classes", None)
+
+
+def _check_classes(section: Config, task: Task, dataset: Any) -> None:
+    there, told_apart = _classes_of(dataset), _told_apart(task)
+    if "label" in task.required_keys and getattr(dataset, "labels", dataset) is None:
+        raise blame(
+            section["dataset"],
+            "its images have no labels, which the task needs; every image has to lie in a sub-folder, which is its "
+            "class (with_classes: true names the first that does not), or a list file has to give labels",
+        )
+    for node in section.get("batch_transforms") or ():
+        _check_width(node, task, node)
+    if there is not None and told_apart is not None and there > told_apart:
+        raise blame(
+            section["dataset"],
+            f"it has {there} classes, but the model tells {told_apart} apart; set the num_classes of Model to {there}",
+        )
+
+
+def _check_width(node: Any, task: Task, component: Any) -> None:
+    """A component that is told the number of classes must be told that of the model."""
+    told_apart = _told_apart(task)
+    own = component.get("num_classes") if isinstance(component, Mapping) else getattr(component, "num_classes", None)
+    if own is not None and told_apart is not None and own != told_apart:
+        raise blame(node, f"num_classes is {own}, but the model tells {told_apart} classes apart; set it to that")
+
+
+def _classes_of(dataset: Any) -> Optional[int]:
+    """One more than the largest label; None without labels, or if only reading the images would tell."""
+    labels = getattr(dataset, "labels", None)
+    if labels is not None and len(labels):
+        return int(max(labels)) + 1
+    classes = getattr(dataset, "classes", None)
+    return None if classes is None else len(classes)
+
+
+def _check_same_classes(config: Config, train: Any, evaluation: Any) -> None:
+    """The same label must mean the same class; a set may have fewer of them."""
+    ours, theirs = (list(getattr(dataset, "classes", None) or ()) for dataset in (train, evaluation))
+    for label, (own, other) in enumerate(zip(ours, theirs)):
+        if own != other:
+            raise blame(
+                config["DataLoader"]["Eval"]["dataset"],
+                f"its class number {label} is {other!r}, but that of DataLoader.Train is {own!r}, so their labels "
+                "do not mean the same; both need the same class folders, or the same class_list",
+            )
+
+
+def check_monitor(config: Config, run: settings.Global, measured: Sequence[str]) -> None:
+    """Raises ConfigError if the metric that decides `best` is none of those measured."""
+    if run.monitor is not None and run.monitor not in measured:
+        there_is = f"only {', '.join(measured)}" if measured else "nothing: there is no DataLoader.Eval"
+        text = f"monitor: nothing measures {run.monitor} during the run, {there_is}; change monitor, or set it to null"
+        raise blame(config["Global"], text)
+
+
+@contextlib.contextmanager
+def first_time(what: str, sections: str, still: Callable[[], bool] = lambda: True) -> Iterator[None]:
+    """Makes errors of the first pass through networks and data readable, as the cause is mostly a config.
+
+    Args:
+        what: What is tried.
+        sections: Of the config, which may not fit each other.
+        still: Whether it is still the first time; later errors pass as they are.
+
+    Raises:
+        ValueError: For whatever Paddle and Python say of tensors and arguments that do not fit.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not still() or _is_clear(error):
+            raise
+        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+        raise ValueError(f"{what} failed, so {sections} may not fit each other: {reason}") from error
+
+
+def _is_clear(error: Exception) -> bool:
+    """Whether a message is our own: Paddle's begin with the kind of error in brackets."""
+    ours = isinstance(error, (ValueError, OSError, ImportError, FloatingPointError, Interrupted, MemoryError))
+    return ours and not str(error).startswith("(")

@@ -1,0 +1,119 @@
+"""What all tables of mistakes share: two small configs that are right, and what every mistake has to end in."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Callable, List, NamedTuple, Sequence
+
+import numpy as np
+from PIL import Image
+
+CLASSIFY = """\
+Global: {output_dir: out, epochs: 1, progress: none, device: cpu}
+Task: {name: Classification}
+Model:
+  name: Classifier
+  encoder: {name: ViT, image_size: 16, patch_size: 4, embed_dim: 16, depth: 2, num_heads: 2}
+  head: {name: LinearHead, in_features: 16, num_classes: 2}
+Loss: {name: CrossEntropy}
+DataLoader:
+  Train:
+    dataset: {name: ImageFolder, root: images/train}
+    transforms: [{name: RandomResizedCrop, size: 16}]
+    batch_transforms: [{name: Normalize}]
+    loader: {batch_size: 4}
+  Eval:
+    dataset: {name: ImageFolder, root: images/val}
+    transforms: [{name: CenterCrop, size: 16}]
+    batch_transforms: [{name: Normalize}]
+    loader: {batch_size: 4}
+Metric: [{name: Accuracy, topk: [1]}]
+Optimizer: {name: AdamW}
+LRScheduler: {name: WarmupCosine, learning_rate: 1e-3}
+"""
+PRETRAIN = """\
+Global: {output_dir: out, epochs: 1, progress: none, device: cpu}
+Task: {name: MaskedImageModeling}
+Model:
+  name: CAE
+  encoder: {name: ViT, image_size: 16, patch_size: 4, embed_dim: 16, depth: 2, num_heads: 2}
+  regressor_depth: 1
+  decoder_depth: 1
+  vocab_size: 8
+MaskGenerator: {name: RandomMask, grid: 4, num_masked: 8}
+Tokenizer: {name: RandomTokenizer, vocab_size: 8, patch_size: 4}
+Loss: {name: CAELoss}
+DataLoader:
+  Train:
+    dataset: {name: ImageFolder, root: images/train}
+    transforms: [{name: TwoSizeCrop, size: 16, second_size: 16}]
+    batch_transforms: [{name: Normalize}, {name: ToFloat}]
+    loader: {batch_size: 4}
+Optimizer: {name: AdamW}
+LRScheduler: {name: WarmupCosine, learning_rate: 1e-3}
+"""
+CLASSES, IMAGES, SIDE = 2, 4, 20
+_DEBUG_HINT = "(--debug shows where in the code)"
+
+
+class Case(NamedTuple):
+    """A mistake and what has to be said of it.
+
+    Attributes:
+        name: For pytest.
+        says: Parts of the message, each of which must be in it.
+        overrides: What is written after `-o`.
+        prepare: Makes the mistake on disk, in the current folder; None if it is in the overrides.
+        arguments: The command line, if it is not `train -c CONFIG -o overrides`.
+    """
+
+    name: str
+    says: Sequence[str]
+    overrides: Sequence[str] = ()
+    prepare: Callable[[], object] = lambda: None
+    arguments: Sequence[object] = ()
+
+
+def rows(table) -> List[Case]:
+    """Cases from rows `(overrides in one string, part of the message, ...)`; two blanks separate overrides."""
+    return [Case(text, says, text.split("  ")) for text, *says in table]
+
+
+def make_images(root: Path) -> None:
+    """`train` and `val` of two classes."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for label in range(CLASSES):
+            folder = root / split / f"class{label}"
+            folder.mkdir(parents=True)
+            for number in range(IMAGES):
+                Image.fromarray(rng.integers(0, 255, (SIDE, SIDE, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+
+
+def refused(cli, arguments, says, output="out") -> str:
+    """Runs `plsc arguments`, which must fail as a user's mistake does; returns what was printed.
+
+    One error, exit code 2, no traceback, each of `says` in the message, and no output directory.
+    """
+    before = set(os.listdir())
+    code, out, err = cli(*arguments)
+    text = out + err
+    assert code == 2, text
+    assert "Traceback" not in text, text
+    assert len(re.findall(r"(?:^|plsc [\w-]+: )error: ", text, re.MULTILINE)) == 1, text
+    missing = [part for part in says if part not in text]
+    assert not missing, f"{missing} not in\n{text}"
+    assert not os.path.lexists(output), f"left behind: {sorted(Path(output).rglob('*'))}"
+    left = set(os.listdir()) - before - {"__pycache__"}
+    assert not left, f"left behind: {left}"
+    return text.replace(_DEBUG_HINT, "").strip()
+
+
+def trains(cli, *overrides, config="classify.yaml"):
+    """Trains with a config that is unusual, but right; removes what it wrote and returns what it said."""
+    code, out, err = cli("train", "-c", config, "-o", "Global.seed=0", *overrides)
+    assert code == 0, out + err
+    assert Path("out/checkpoints/latest").is_file()
+    shutil.rmtree("out")
+    return out + err

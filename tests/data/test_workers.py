@@ -1,0 +1,126 @@
+"""Workers that are killed, crash, end or hang: an error that names the image, and nothing left behind."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from plsc.data.subset import Subset
+from tests.data.test_loader import children, loader
+from tests.data.toys import Images
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="worker processes need Linux in Paddle")
+
+
+class Trap(Images):
+    """Images of which the last does something to whoever reads it."""
+
+    def __init__(self, number, spring):
+        super().__init__(number)
+        self.spring = spring
+        self.labels = [index % 2 for index in range(number)]
+
+    def path(self, index):
+        return f"folder/{index}.png"
+
+    def __getitem__(self, index):
+        if index == self.number - 1:
+            self.spring()
+        return super().__getitem__(index)
+
+
+def segments(pids):
+    return [path.name for pid in pids for path in Path("/dev/shm").glob(f"paddle_{pid}_*")]
+
+
+def failure(reading):
+    """The message of a loader whose workers fail; checks that nothing of it is left."""
+    pids = []
+    threads = threading.active_count()
+    handler = signal.getsignal(signal.SIGCHLD)
+    with pytest.raises(ChildProcessError) as caught:
+        for _ in reading:
+            pids += [worker.pid for worker in multiprocessing.active_children()]
+    assert children() == []
+    assert segments(set(pids)) == []
+    assert signal.getsignal(signal.SIGCHLD) == handler
+    assert not [thread for thread in threading.enumerate() if thread.name == "worker watch"]
+    assert threading.active_count() <= threads + 1  # a feeder of Paddle's queues may take a moment
+    return str(caught.value)
+
+
+def kill_self():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_killed_worker(tally, shared):
+    dataset = Trap(64, kill_self)
+    text = failure(loader(dataset, shuffle=False, num_workers=2, use_shared_memory=shared))
+    assert text == (
+        "loader worker 2 of 2 was ended by SIGKILL while reading folder/63.png; often by the system, when memory is "
+        "short: fewer num_workers or a smaller prefetch need less"
+    )
+    tally.add("faults survived", 1)
+
+
+def test_a_worker_that_is_killed_while_it_waits_for_work():
+    reading = loader(Images(64), num_workers=2)
+    batches = iter(reading)
+    next(batches)
+    time.sleep(0.5)  # both have filled their queues
+    os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+    assert "was ended by SIGKILL while" in failure(batches)
+
+
+@pytest.mark.parametrize(
+    "number, advice",
+    [(signal.SIGSEGV, "the decoder crashed: look at the file"), (signal.SIGBUS, "usually because /dev/shm is full")],
+)
+def test_a_worker_that_crashes(number, advice):
+    def crash():
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    text = failure(loader(Trap(22, crash), drop_last=False, shuffle=False, num_workers=1))
+    assert f"loader worker 1 of 1 was ended by {number.name} while reading folder/21.png; {advice}" in text
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_worker_that_ends(code):
+    dataset = Trap(22, lambda: sys.exit(code))
+    text = failure(loader(dataset, drop_last=False, shuffle=False, num_workers=1))
+    assert text == f"loader worker 1 of 1 ended with code {code} while reading folder/21.png"
+
+
+def test_a_worker_that_hangs(tally):
+    dataset = Subset(Trap(64, lambda: time.sleep(600)))
+    text = failure(loader(dataset, shuffle=False, num_workers=2, timeout=1))
+    assert text == (
+        "loader worker 2 of 2 has been reading folder/63.png for more than 1 seconds; if its disk or network is that "
+        "slow, raise the loader's timeout"
+    )
+    tally.add("faults survived", 1)
+
+
+def test_a_training_that_is_slower_than_the_timeout_is_none_of_the_workers_fault():
+    count = 0
+    for _ in loader(Images(22), num_workers=1, timeout=0.5):
+        time.sleep(0.7)
+        count += 1
+    assert count == 5
+
+
+def test_a_worker_that_dies_during_a_step_does_not_break_the_step():
+    """Paddle's own handler would raise SystemError here, wherever the main thread is."""
+    batches = iter(loader(Images(200), num_workers=2))
+    next(batches)
+    os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+    for _ in range(30):
+        time.sleep(0.05)
+    assert "SIGKILL" in failure(batches)

@@ -1,0 +1,96 @@
+"""A tiny classification run, to which things happen."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from plsc import storage
+from tests.conftest import SHORT
+from tests.integration.runs import ROOT, SMALL, SMALL_ENCODER, data
+
+CONFIG = str(ROOT / "configs/quickstart/scratch.yaml")
+CLOCKS = ("time", "data_wait", "images_per_second")
+
+
+def overrides(images, output, *more):
+    """Two epochs of three steps, unless `more` says otherwise."""
+    run = [f"Global.output_dir={output}", "Global.progress=none", "Global.save_every_epochs=1"]
+    return [*SMALL, *data(images), *SMALL_ENCODER, *SHORT, *run, *more]
+
+
+def arguments(images, output, *more):
+    return ["train", "-c", CONFIG, "-o", *overrides(images, output, *more)]
+
+
+def arrays(run):
+    """All arrays of a run's newest checkpoint, by part and name."""
+    path = storage.resolve(run)
+    storage.check_content(path, storage.read_state(path))
+    parts = ("model", "optimizer")
+    return {f"{part}/{name}": a for part in parts for name, a in storage.read_arrays(path, part).items()}
+
+
+def assert_same(run, other):
+    left, right = arrays(run), arrays(other)
+    assert set(left) == set(right)
+    for name, value in left.items():
+        np.testing.assert_array_equal(value, right[name], err_msg=name)
+
+
+def lines(run):
+    """The lines of metrics.jsonl without what depends on the speed of the machine."""
+    rows = [json.loads(line) for line in (Path(run) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [json.dumps({key: value for key, value in row.items() if key not in CLOCKS}) for row in rows]
+
+
+class Disk:
+    """A small file system in memory."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def mount(self, options):
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", str(self.path)], check=True, capture_output=True)
+
+    def remount(self, options):
+        subprocess.run(["mount", "-o", f"remount,{options}", str(self.path)], check=True, capture_output=True)
+
+    def unmount(self):
+        subprocess.run(["umount", str(self.path)], check=True, capture_output=True)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    disk = Disk(tmp_path / "disk")
+    disk.path.mkdir()
+    try:
+        disk.mount("size=64m")
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("needs the right to mount file systems")
+    yield disk
+    disk.unmount()
+
+
+def size_of(folder):
+    return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+
+
+def children_of(pid):
+    """Processes that `pid` started and that are still running."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = entry.read_text(encoding="utf-8").rsplit(")", 1)[1].split()[:2]
+        except OSError:
+            continue
+        if int(parent) == pid and state != "Z":
+            found.append(int(entry.parent.name))
+    return found
+
+
+def alive(pid):
+    return os.path.exists(f"/proc/{pid}")

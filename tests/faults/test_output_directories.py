@@ -1,0 +1,106 @@
+"""Runs whose output directory is full, read-only, taken or no directory: one error, nothing lost, then they go on."""
+
+import os
+
+import pytest
+
+from plsc import storage
+from plsc.output import RunLock
+from tests.faults.scenes import arguments, arrays, assert_same, disk, lines, size_of  # noqa: F401 - a fixture
+from tests.test_output import hold
+
+GOES_ON = "What was saved before is whole, and the same command goes on from there"
+
+
+def test_a_full_disk(tmp_path, toy_runs, cli, disk, tally):  # noqa: F811
+    more = ["Global.epochs=6", "Global.keep_last=6"]
+    assert cli(*arguments(toy_runs.images, tmp_path / "whole", *more))[0] == 0
+    one = size_of(storage.resolve(tmp_path / "whole"))
+    disk.remount(f"size={4 * one}")
+    command = arguments(toy_runs.images, disk.path / "run", *more)
+    code, _, error = cli(*command)
+    assert code == 2
+    assert f"{disk.path}/run: 8 more checkpoints of " in error and "make room, or the run stops" in error
+    assert "/run/" in error and "No space left on device (" in error and "are free); make room there, or" in error
+    assert GOES_ON in error and "Traceback" not in error
+    assert 0 < storage.read_state(storage.resolve(disk.path / "run"))["step"] < 18
+    assert arrays(disk.path / "run")
+    disk.remount("size=64m")
+    assert cli(*command)[0] == 0
+    assert_same(disk.path / "run", tmp_path / "whole")
+    tally.add("faults survived", 1)
+
+
+def test_no_room_for_a_single_checkpoint(toy_runs, cli, disk):  # noqa: F811
+    disk.remount("size=64k")
+    code, _, error = cli(*arguments(toy_runs.images, disk.path / "run"))
+    assert code == 2
+    assert "64 KiB are free, so nothing could be saved; make room there, or set Global.output_dir to another" in error
+    assert not (disk.path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "train.log", "report.html"])
+def test_a_file_that_does_not_fit(tmp_path, toy_runs, cli, name, tally):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).symlink_to("/dev/full")
+    command = arguments(toy_runs.images, tmp_path / "run", "Global.report=true")
+    code, _, error = cli(*command)
+    assert code == 2
+    assert f"error: {tmp_path}/run/{name} cannot be written: No space left on device (" in error and GOES_ON in error
+    (tmp_path / "run" / name).unlink()
+    assert cli(*command)[0] == 0
+    assert (tmp_path / "run" / name).is_file()
+    assert storage.read_state(storage.resolve(tmp_path / "run"))["step"] == 6
+    tally.add("faults survived", 1)
+
+
+def test_a_read_only_disk(toy_runs, cli, disk, tally):  # noqa: F811
+    command = arguments(toy_runs.images, disk.path / "run", "Global.max_train_step=3")
+    assert cli(*command)[0] == 0
+    disk.remount("ro")
+    for output in ("run", "new"):
+        code, _, error = cli(*arguments(toy_runs.images, disk.path / output))
+        assert code == 2
+        assert "cannot be written to: its file system is read-only; make it writable, or set Global.output_dir" in error
+    assert cli("report", str(disk.path / "run"), "--out", "report.html", "--images", "0")[0] == 0
+    disk.remount("rw")
+    assert cli(*arguments(toy_runs.images, disk.path / "run"))[0] == 0
+    tally.add("faults survived", 1)
+
+
+def test_a_file_in_its_place(tmp_path, toy_runs, cli):
+    (tmp_path / "run").write_text("mine", encoding="utf-8")
+    code, _, error = cli(*arguments(toy_runs.images, tmp_path / "run"))
+    assert code == 2
+    assert f"{tmp_path}/run cannot be an output directory: {tmp_path}/run is a file; set Global.output_dir" in error
+    assert (tmp_path / "run").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_directory_that_another_run_has(tmp_path, toy_runs, cli, tally):
+    command = arguments(toy_runs.images, tmp_path / "run", "Global.max_train_step=3")
+    assert cli(*command)[0] == 0
+    before = lines(tmp_path / "run")
+    other = hold(tmp_path / "run")
+    code, _, error = cli(*arguments(toy_runs.images, tmp_path / "run"))
+    assert code == 2
+    assert f"{tmp_path}/run is in use by another run (process {other.pid} on {os.uname().nodename} since 2" in error
+    assert lines(tmp_path / "run") == before
+    assert cli("eval", "--checkpoint", str(tmp_path / "run"))[0] == 0
+    assert cli("report", str(tmp_path / "run"), "--out", "report.html", "--images", "0")[0] == 0
+    other.communicate("")
+    assert cli(*arguments(toy_runs.images, tmp_path / "run"))[0] == 0
+    lock = RunLock(tmp_path / "run")
+    lock.acquire()  # a run that has ended holds nothing
+    lock.release()
+    tally.add("faults survived", 1)
+
+
+def test_a_line_that_was_not_finished_is_cut_off(tmp_path, toy_runs, cli):
+    command = arguments(toy_runs.images, tmp_path / "run")
+    assert cli(*command, "Global.max_train_step=3")[0] == 0
+    with open(tmp_path / "run" / "metrics.jsonl", "a", encoding="utf-8") as file:
+        file.write('{"step": 4, "ep')
+    assert cli(*command)[0] == 0
+    assert cli(*arguments(toy_runs.images, tmp_path / "whole"))[0] == 0
+    kept = [line for line in lines(tmp_path / "run") if '"step": 3' not in line]
+    assert kept == [line for line in lines(tmp_path / "whole") if '"step": 3' not in line]
