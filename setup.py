@@ -20,7 +20,7 @@ setup(
     package_dir={"plsc.configs": "configs"},
     package_data={"plsc": ["py.typed"], "plsc.configs": ["**/*.yaml", "*/*.yaml", "*/*/*.yaml"]},
     # Lower bounds: `make test-lowest` runs the tests with exactly these versions. Upper bounds: none where an interface
-    # is stable, as `make test` meets the newest version first and a cap would keep repairs from everybody; docs/supply.md.
+    # is stable, as `make test` meets the newest version first and a cap would keep repairs away; docs/supply.md.
     install_requires=[
         "numpy>=1.22", "pyyaml>=6.0", "pillow>=9.2.0", "safetensors>=0.4.0", "tqdm>=4.60", "visualdl>=2.5.0",
     ],  # fmt: skip
