@@ -1,3 +1,4 @@
+import errno
 import json
 import time
 
@@ -11,6 +12,7 @@ from plsc.engine.checkpointing import Checkpoints
 from plsc.engine.interrupt import Interrupted
 from plsc.engine.trainer import Callback
 from plsc.optim.ema import WeightEMA
+from plsc.output import OutputError
 from tests.engine.toys import toy_trainer
 
 
@@ -188,3 +190,19 @@ def test_a_stop_request_while_the_average_is_evaluated_saves_the_own_weights(tmp
         trainer.fit()
     for name, value in own.items():
         np.testing.assert_array_equal(saved[name], value)
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_run_at_once_not_at_the_next_one(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    class Slow(Callback):
+        def on_step_end(self, trainer, metrics):
+            time.sleep(0.01)
+
+    monkeypatch.setattr(storage, "write", full)
+    saver = Checkpoints(tmp_path / "checkpoints", "", every_epochs=None, every_steps=150)
+    trainer = toy_trainer(tmp_path, steps=200, callbacks=[Slow(), saver])
+    with pytest.raises(OutputError, match=r"step_00000150 cannot be written: No space left .* make room there"):
+        trainer.fit()
+    assert 150 < trainer.step < 200
