@@ -43,7 +43,7 @@ def sections():
 def earlier(toy_runs, tmp_path_factory):
     """Runs that pages take as given: one that broke off at gradients that were not finite, one on somebody's images."""
     folder = tmp_path_factory.mktemp("earlier")
-    broken = [*data(toy_runs.images), "LRScheduler.learning_rate=1e30", "LRScheduler.warmup_epochs=0"]
+    broken = [*data(toy_runs.images), "LRScheduler.learning_rate=9e18", "LRScheduler.warmup_epochs=0"]
     broken.append("Global.max_train_step=4")
     train("configs/quickstart/scratch.yaml", [*broken, f"Global.output_dir={folder / 'broken'}"], 1)
     own = [*data(toy_runs.images, evaluation=False), f"Global.output_dir={folder / 'own'}"]
