@@ -72,7 +72,7 @@ def test_what_is_missing_is_a_problem(cli, toy_runs):
     broken = ["DataLoader.Train.dataset.root=nowhere", "Init.checkpoint=gone"]
     code, out, _ = cli("doctor", *options(toy_runs), *broken)
     assert code == 1
-    assert "problem  DataLoader.Train nowhere: there is no such folder" in out
+    assert "DataLoader.Train.dataset: nowhere: there is no such folder" in out
     assert "problem  Init             gone does not exist" in out
 
 
@@ -80,7 +80,7 @@ def test_a_missing_tokenizer(cli, toy_runs):
     config = str(ROOT / "configs/quickstart/pretrain.yaml")
     root = f"DataLoader.Train.dataset.root={toy_runs.images}/train"
     code, out, _ = cli("doctor", "-c", config, "-o", root, "Tokenizer.checkpoint=gone")
-    assert code == 1 and "problem  Tokenizer        gone does not exist" in out
+    assert code == 1 and "Tokenizer.checkpoint: gone does not exist" in out
 
 
 def test_without_paddle_it_says_how_to_install_it(cli, monkeypatch):
