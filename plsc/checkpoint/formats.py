@@ -117,8 +117,7 @@ def recognise(names: Mapping[str, Any]) -> Optional[str]:
 def _read_file(path: Path) -> Mapping[str, Any]:
     with open(path, "rb") as file:
         start = file.read(9)
-    header = int.from_bytes(start[:8], "little")
-    if start[8:] == b"{" and header <= path.stat().st_size:  # safetensors: length of a JSON header, then that header
+    if start[8:] == b"{":  # safetensors: the length of a JSON header, then that header
         return storage.read_safetensors(path)
     try:
         content = read_state_file(path)

@@ -123,8 +123,8 @@ def _check_same_classes(config: Config, train: Any, evaluation: Any) -> None:
 def check_monitor(config: Config, run: settings.Global, measured: Sequence[str]) -> None:
     """Raises ConfigError if the metric that decides `best` is none of those measured."""
     if run.monitor is not None and run.monitor not in measured:
-        there_is = f"only {', '.join(measured)}" if measured else "nothing: there is no DataLoader.Eval"
-        text = f"monitor: nothing measures {run.monitor} during the run, {there_is}; change monitor, or set it to null"
+        there_is = f", only {', '.join(measured)}" if measured else ": there is no DataLoader.Eval"
+        text = f"monitor: nothing measures {run.monitor} during the run{there_is}; change monitor, or set it to null"
         raise blame(config["Global"], text)
 
 

@@ -31,7 +31,14 @@ def examine_or_say_why_not(
 
 
 def write(path: Path, html: str) -> Path:
-    """Writes the page and the folders it needs; returns its path."""
+    """Writes the page and the folders it needs; returns its path.
+
+    Raises:
+        ValueError: If the path is that of a folder.
+        OutputError: If it cannot be written.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; name the file to write, such as {path / FILE}")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(html, encoding="utf-8", errors="replace")  # names of files need not be text
