@@ -32,7 +32,7 @@ setup(
         "fast": ["simplejpeg>=1.7.1", "opencv-python-headless>=4.5.5.64"],
         # Tried: 2.1.0 with Paddle 3.3.1; 1.3.1 with Paddle 2.6.2, of which 2.x takes no programs. Both need onnx 1.17.
         "onnx": ["paddle2onnx>=1.3.1,<2.2", "onnx>=1.16,<1.18", "onnxruntime>=1.17"],
-        "quickstart": ["mlxtend>=0.22.0", "scikit-learn>=1.0.2", "matplotlib>=3.5.0"],
+        "quickstart": ["mlxtend>=0.22.0", "scikit-learn>=1.2.0", "matplotlib>=3.5.0"],
         "test": [
             "pytest>=7.0.0", "pytest-xdist>=3.0.2", "hypothesis>=6.0.0", "scikit-image>=0.19.3", "ruff>=0.6.0",
             "mypy>=1.11.0", "types-PyYAML>=6.0.12", "build>=1.0.0",
