@@ -16,8 +16,10 @@ def watch(parent: int, seconds: float, message: str) -> None:
         if os.getppid() != parent:
             return
         time.sleep(0.1)
-    print(message, file=sys.stderr, flush=True)
-    os.kill(parent, signal.SIGKILL)
+    try:
+        print(message, file=sys.stderr, flush=True)
+    finally:  # nobody may be there to read it
+        os.kill(parent, signal.SIGKILL)
 
 
 if __name__ == "__main__":

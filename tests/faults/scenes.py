@@ -1,7 +1,6 @@
 """A tiny classification run, to which things happen."""
 
 import json
-import os
 import subprocess
 from pathlib import Path
 
@@ -79,18 +78,20 @@ def size_of(folder):
     return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
 
 
+def _state(entry):
+    """State and parent of a process; None if it has ended, or waits only for its parent to take note."""
+    try:
+        state, parent = (entry / "stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[:2]
+    except OSError:
+        return None
+    return None if state == "Z" else (state, int(parent))
+
+
 def children_of(pid):
     """Processes that `pid` started and that are still running."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, parent = entry.read_text(encoding="utf-8").rsplit(")", 1)[1].split()[:2]
-        except OSError:
-            continue
-        if int(parent) == pid and state != "Z":
-            found.append(int(entry.parent.name))
-    return found
+    found = {int(entry.name): _state(entry) for entry in Path("/proc").glob("[0-9]*")}
+    return [child for child, state in found.items() if state is not None and state[1] == pid]
 
 
 def alive(pid):
-    return os.path.exists(f"/proc/{pid}")
+    return _state(Path(f"/proc/{pid}")) is not None

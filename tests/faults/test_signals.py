@@ -155,7 +155,7 @@ def kill_once(images, run, rng):
     if storage.find_latest_whole(run / "checkpoints") is not None:
         arrays(run)
     assert len(storage.checkpoints(run / "checkpoints")) <= 5
-    time.sleep(0.1)
+    time.sleep(0.3)  # the kernel ends them after their parent
     assert not [worker for worker in workers if alive(worker)]
     return True
 
