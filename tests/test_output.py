@@ -67,7 +67,7 @@ def test_room_for_checkpoints(tmp_path, free):
 
 
 HOLD = "import os, sys; from pathlib import Path; from plsc.output import RunLock\n"
-HOLD += "lock = RunLock(Path(sys.argv[1])); lock.acquire(); print('held', flush=True); sys.stdin.read()"
+HOLD += "lock = RunLock(Path(sys.argv[1])); lock.acquire(); os.write(1, b'held\\n'); sys.stdin.read()"
 
 
 def hold(directory, script=HOLD):
@@ -106,7 +106,7 @@ def test_a_process_does_not_run_twice_in_a_directory(tmp_path):
 
 
 def test_a_fork_does_not_hold_the_lock_of_a_killed_run(tmp_path):
-    script = HOLD.replace("print", "os.fork(); print")  # both wait until their standard input ends
+    script = HOLD.replace("os.write", "os.fork(); os.write")  # both wait until their standard input ends
     process = hold(tmp_path, script)
     lock = RunLock(tmp_path)
     with pytest.raises(OutputError):

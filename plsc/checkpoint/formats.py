@@ -117,7 +117,8 @@ def recognise(names: Mapping[str, Any]) -> Optional[str]:
 def _read_file(path: Path) -> Mapping[str, Any]:
     with open(path, "rb") as file:
         start = file.read(9)
-    if start[8:] == b"{":  # safetensors: the length of a JSON header, then that header
+    header = int.from_bytes(start[:8], "little")  # of safetensors: the length of the JSON that follows
+    if path.suffix == ".safetensors" or (start[8:] == b"{" and header <= path.stat().st_size):
         return storage.read_safetensors(path)
     try:
         content = read_state_file(path)

@@ -16,7 +16,7 @@ import paddle
 from plsc.data.bad_images import UNREADABLE, BadImages, decode, encode, substitutes
 from plsc.data.pipeline import Arrays, Sample, SampleDataset, Transform, collate, file_of
 from plsc.data.sampler import EpochBatchSampler, Position
-from plsc.data.workers import SHARED_MEMORY, Watch, Whereabouts, own_signal_handler
+from plsc.data.workers import SHARED_MEMORY, Watch, Whereabouts, safe_fork
 
 _FAILURE = "failure"  # key of a batch that could not be made
 _BAD = "bad images"  # key of what could not be read for a batch
@@ -144,13 +144,13 @@ class DataLoader:
 
     def _from_workers(self) -> Iterator[Dict[str, paddle.Tensor]]:
         source, whereabouts = _OneByOne(self.sampler), Whereabouts(self.num_workers)
-        with own_signal_handler():
+        with safe_fork():
             reader = iter(self._reader(_Batches(self.samples, self.bad_images, whereabouts), source))
         watch = Watch(reader, whereabouts, self.timeout, self._name)
         close = functools.partial(_close, reader, source, watch)
         atexit.register(close)  # for a process that ends in the middle of an epoch
         try:
-            yield from _watched(reader, watch)
+            yield from _watched(watch)
             source.stopped = True
         finally:
             close()
@@ -250,11 +250,11 @@ def _only(items: Sequence[Arrays]) -> Arrays:
     return items[0]
 
 
-def _watched(reader: Any, watch: Watch) -> Iterator[Dict[str, paddle.Tensor]]:
+def _watched(watch: Watch) -> Iterator[Dict[str, paddle.Tensor]]:
     """The batches of a reader; a worker that fails is an error."""
     while True:
         try:
-            batch = next(reader, None)
+            batch = watch.next()
         except Exception as error:  # noqa: BLE001 - the watch has woken this process up, or Paddle has
             watch.give_up(f"the loader's workers failed: {error}")
             batch = None

@@ -5,6 +5,7 @@ take the end of its own queue for that of the epoch in some cases.
 """
 
 import contextlib
+import gc
 import mmap
 import os
 import signal
@@ -59,12 +60,12 @@ class Whereabouts:
 
 
 class Watch:
-    """Ends the reading when a worker has died or is too long at one sample.
+    """Ends the reading when a worker has died or is too long at one sample, or none is at one and no batch comes.
 
     Args:
         reader: Iterator of `paddle.io.DataLoader` with workers.
         whereabouts: Of the workers.
-        timeout: Seconds for one sample.
+        timeout: Seconds for one sample, and for a batch that no worker reads.
         name: Name of a sample, by index.
     """
 
@@ -76,6 +77,7 @@ class Watch:
         self._name = name
         self._lock = threading.Lock()
         self._ended = threading.Event()
+        self._waits_since: Optional[float] = None
         self._pids: List[int] = [worker.pid for worker in reader._workers]
         self._thread = threading.Thread(target=self._run, name="worker watch", daemon=True)
         self._thread.start()
@@ -85,9 +87,17 @@ class Watch:
             if self.look() is not None:
                 return
 
+    def next(self) -> Any:
+        """The reader's next batch, None after the last."""
+        self._waits_since = time.monotonic()
+        try:
+            return next(self._reader, None)
+        finally:
+            self._waits_since = None
+
     def look(self) -> Optional[str]:
         """What is wrong with a worker, if anything; then all of them are ended, and whoever waits for a batch wakes."""
-        problems = (self._problem(number) for number in range(len(self._pids)))
+        problems = [self._problem(number) for number in range(len(self._pids))] + [self._stalled()]
         return self._fail(next((problem for problem in problems if problem is not None), None))
 
     def give_up(self, reason: str) -> None:
@@ -120,6 +130,17 @@ class Watch:
             )
         return None
 
+    def _stalled(self) -> Optional[str]:
+        since = self._waits_since
+        if since is None or time.monotonic() - since <= self._timeout:
+            return None
+        if any(self._whereabouts.index(number) is not None for number in range(len(self._pids))):
+            return None
+        return (
+            f"no batch has come for {self._timeout:g} seconds, although no loader worker is reading a file; the same "
+            "command goes on from the last checkpoint, with num_workers: 0 without workers"
+        )
+
     def _kill(self) -> None:
         for worker in self._reader._workers:
             with contextlib.suppress(ProcessLookupError):
@@ -147,14 +168,18 @@ def _how_it_ended(code: int) -> Tuple[str, str]:
 
 
 @contextlib.contextmanager
-def own_signal_handler() -> Iterator[None]:
-    """Inside, Paddle may replace this process's handler of SIGCHLD; afterwards it is what it was.
+def safe_fork() -> Iterator[None]:
+    """Inside, Paddle may fork workers.
 
-    Paddle's raises SystemError for a dead worker at whatever line the main thread is, be it that of saving.
+    Garbage of this process is kept from them: they would wait without end for threads that only this process has, if
+    they destroyed a queue of Paddle's. And this process's handler of SIGCHLD is afterwards what it was: Paddle's raises
+    SystemError for a dead worker at whatever line the main thread is, be it that of saving.
     """
     before = signal.getsignal(signal.SIGCHLD)
+    gc.freeze()
     try:
         yield
     finally:
+        gc.unfreeze()
         if threading.current_thread() is threading.main_thread() and before is not None:
             signal.signal(signal.SIGCHLD, before)

@@ -69,7 +69,7 @@ VERBS = [
     ("report env_run", "env_run/env.json: is no JSON; the run's files are damaged"),
     ("report classifier classifier", "a run is named twice; give each output directory once"),
     ("report classifier --images -1", "--images must be at least 0, got -1"),
-    ("report classifier --images 0 --out empty", "empty is a folder; name the file to write, such as empty/report.html"),
+    ("report classifier --images 0 --out empty", "empty is a folder; name the file to write, such as empty/"),
     ("sweep -c classify.yaml", "nothing varies: give a key several values, as in -o Optimizer.weight_decay=0.0,0.05"),
     (SWEEP + "0.5,0.5", "-o Optimizer.beta1=0.5,0.5: the values must be different and not empty"),
     (SWEEP + "0.5,", "the values must be different and not empty"),
