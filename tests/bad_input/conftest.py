@@ -18,23 +18,12 @@ def bad_input_images(tmp_path_factory):
 
 
 @pytest.fixture
-def cli(tmp_path, monkeypatch, capsys, bad_input_images):
-    """Runs `plsc ...` beside classify.yaml, pretrain.yaml and images; returns the exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(runtime, "setup", lambda num_threads=None: {})
+def cli(cli, tmp_path, bad_input_images):
+    """As for all tests, beside classify.yaml, pretrain.yaml and images."""
     (tmp_path / "classify.yaml").write_text(CLASSIFY, encoding="utf-8")
     (tmp_path / "pretrain.yaml").write_text(PRETRAIN, encoding="utf-8")
     (tmp_path / "images").symlink_to(bad_input_images)
-
-    def run(*arguments):
-        capsys.readouterr()
-        try:
-            code = main([str(argument) for argument in arguments])
-        except SystemExit as stop:
-            code = stop.code
-        return (code, *capsys.readouterr())
-
-    return run
+    return cli
 
 
 @pytest.fixture(scope="session")
