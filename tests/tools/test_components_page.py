@@ -21,7 +21,7 @@ def test_every_kind_has_a_part_and_every_argument_an_explanation():
     text = tool.page()
     assert set(tool.SECTIONS) == set(KINDS)
     for kind, entries in KINDS.items():
-        for name in entries.names():
+        for name in [name for name in entries.names() if entries.get(name).__module__.startswith("plsc.")]:
             part = re.search(rf"^### {name}$(.*?)^#", text, re.MULTILINE | re.DOTALL)[1]
             rows = {key: words for key, _, _, words in ROW.findall(part)}
             assert set(entries.parameters(name)) <= set(rows), f"{kind} {name}"
