@@ -104,8 +104,9 @@ def write_arrays(file: Path, arrays: Mapping[str, np.ndarray], metadata: Optiona
     try:
         save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, file, metadata)
     except SafetensorError as error:
-        number = re.search(r"os error (\d+)", str(error))
-        raise OSError(int(number.group(1)) if number else errno.EIO, f"{file.name}: {error}") from error
+        found = re.search(r"(?:os error |code: )(\d+)", str(error))  # as newer and older versions say it
+        number = int(found[1]) if found else errno.EIO
+        raise OSError(number, f"{file.name}: {os.strerror(number) if found else error}") from error
 
 
 def point(directory: Path, pointer: str, target: Path) -> None:

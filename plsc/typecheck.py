@@ -56,7 +56,8 @@ def expected(annotation: Any) -> str:
         return "a list" + (f", each {expected(arguments[0])}" if arguments else "")
     if kind in _MAPPINGS:
         return "a mapping"
-    return f"a component, {{name: ...}} ({getattr(annotation, '__name__', annotation)})"
+    named = isinstance(annotation, type) and annotation is not Any
+    return "a component, {name: ...}" + (f" ({annotation.__name__})" if named else "")
 
 
 def takes_component(annotation: Any) -> bool:

@@ -207,7 +207,7 @@ def _from_timm(arrays: Arrays) -> Arrays:
 
 def _is_sincos(table: np.ndarray) -> bool:
     """Whether a position table is the fixed one of a square grid."""
-    if table.ndim != 3 or table.shape[1] < 1 or table.shape[2] % 4:
+    if table.ndim != 3 or min(table.shape[1:]) < 1 or table.shape[2] % 4:
         return False
     side = math.isqrt(table.shape[1] - 1)
     return side * side == table.shape[1] - 1 and np.allclose(table, sincos_2d((side, side), table.shape[2]), atol=1e-5)

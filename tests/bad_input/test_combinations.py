@@ -201,7 +201,7 @@ PRETRAIN = rows(
         (
             "Task={_delete_: true, name: Classification}  Tokenizer=null  Loss={_delete_: true, name: CrossEntropy}",
             "the first step failed",
-            "CAE.forward() missing 2 required positional arguments",
+            "forward() missing 2 required positional arguments",
         ),
         (
             "DataLoader.Eval={dataset: {name: ImageFolder, root: images/val}, loader: {batch_size: 4}}",
