@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Literal, Optional
 import numpy as np
 import paddle
 
-from plsc import distributed
+from plsc import checks, distributed
 from plsc.data.folder import ImageFolder
 from plsc.data.loader import DataLoader
 from plsc.data.subset import EveryKth
@@ -66,15 +66,9 @@ class FrozenProbe(Callback):
         batch_size: int = 64,
         num_workers: int = 0,
     ) -> None:
-        for name, value, least in (
-            ("every_epochs", every_epochs, 1),
-            ("images", images, _LEAST),
-            ("neighbours", neighbours, 1),
-            ("batch_size", batch_size, 1),
-            ("num_workers", num_workers, 0),
-        ):
-            if value < least:
-                raise ValueError(f"FrozenProbe: {name} must be at least {least}, got {value}")
+        checks.at_least(1, every_epochs=every_epochs, neighbours=neighbours, batch_size=batch_size)
+        checks.at_least(_LEAST, images=images)
+        checks.at_least(0, num_workers=num_workers)
         self.every_epochs, self.images, self.pooling, self.neighbours = every_epochs, images, pooling, neighbours
         self.batch_size, self.num_workers = batch_size, num_workers
         self.data = data

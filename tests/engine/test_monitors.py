@@ -142,7 +142,7 @@ def test_what_cannot_be_probed_is_an_error(tmp_path):
         probe_once(toy(tmp_path, Images(7)), tmp_path)
     with pytest.raises(ValueError, match="Linear, the encoder of ToyTask, has no token features"):
         probe_once(toy(tmp_path, Images(), paddle.nn.Linear(2, 2)), tmp_path)
-    with pytest.raises(ValueError, match="FrozenProbe: neighbours must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="neighbours must be at least 1, got 0"):
         FrozenProbe(neighbours=0)
 
 
