@@ -1,8 +1,9 @@
 """Sets up the process before Paddle is imported: CPU threads, the BLAS code path, the allocator.
 
-Paddle reads these settings when it is imported and starts with one thread; MKL takes a slow path on processors of
-other makers; and glibc gives large buffers back to the system, so that every result page-faults again. What the user
-has set in the environment wins over what is chosen here, and `Global.num_threads` over both.
+Paddle reads these settings when it is imported and starts with one thread; idle threads of OpenMP spin for 200 ms,
+which takes their cores from the loader's workers; MKL takes a slow path on processors of other makers; and glibc gives
+large buffers back to the system, so that every result page-faults again. What the user has set in the environment
+wins over what is chosen here, and `Global.num_threads` over both.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 import warnings
 from typing import Any, Dict, Optional
 
+_SPIN_MS = "1"  # with 0, threads sleep between the products of a small network
 _PR_SET_PDEATHSIG = 1
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_MAX = -4
@@ -37,6 +39,7 @@ def setup(num_threads: Optional[int] = None) -> Dict[str, str]:
     if num_threads or not given or (local and given == "1"):
         os.environ["OMP_NUM_THREADS"] = str(num_threads or max(1, available_cores() // int(local or 1)))
     os.environ.setdefault("MKL_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
+    os.environ.setdefault("KMP_BLOCKTIME", _SPIN_MS)
     if _is_amd():
         os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
     _end_forks_with_this_process()

@@ -12,7 +12,7 @@ import pytest
 from plsc import runtime
 
 ROOT = Path(__file__).parent.parent
-NAMES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "MKL_DEBUG_CPU_TYPE", "PADDLE_LOCAL_SIZE")
+NAMES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "KMP_BLOCKTIME", "MKL_DEBUG_CPU_TYPE", "PADDLE_LOCAL_SIZE")
 
 
 @pytest.fixture
@@ -33,6 +33,7 @@ def test_one_thread_per_core_and_the_fast_path_of_mkl(fresh):
     chosen = runtime.setup()
     assert chosen == {"OMP_NUM_THREADS": "8", "MKL_DEBUG_CPU_TYPE": "5", "malloc": "keeps freed memory"}
     assert os.environ["MKL_NUM_THREADS"] == "8"
+    assert os.environ["KMP_BLOCKTIME"] == "1"
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,9 @@ def test_who_decides_the_number_of_threads(fresh, environment, num_threads, thre
 
 def test_the_environment_wins_elsewhere(fresh):
     fresh.setenv("MKL_DEBUG_CPU_TYPE", "4")
+    fresh.setenv("KMP_BLOCKTIME", "200")
     assert runtime.setup()["MKL_DEBUG_CPU_TYPE"] == "4"
+    assert os.environ["KMP_BLOCKTIME"] == "200"
 
 
 def test_other_processors_keep_their_path(fresh):

@@ -1,13 +1,15 @@
 """Linear layers, layer normalisation, channel scales and attention that are cheap on a CPU.
 
 Paddle's CPU kernels sum over rows in one thread, at a tenth of the memory's speed: the gradient of a bias costs as much
-as a third of the product beside it, a softmax as much as the products around it. Here rows are summed and repeated by
-products with ones. On other devices Paddle's own operators are used. The numbers agree up to rounding.
+as a third of the product beside it, a softmax as much as the products around it. Here rows are summed by products with
+ones, and products add to what is there already. On other devices Paddle's own operators are used. The numbers agree up
+to rounding.
 
 Gradients of these functions can be taken once: Paddle crashes when a graph with a PyLayer is walked a second time
 (`retain_graph=True`).
 """
 
+import functools
 from typing import Any, List, Optional, Tuple
 
 import paddle
@@ -20,9 +22,11 @@ _LEAST_SUM = 1e-30  # of exponentials: what float32 drops is less than its round
 
 def linear(x: paddle.Tensor, weight: paddle.Tensor, bias: Optional[paddle.Tensor] = None) -> paddle.Tensor:
     """x (..., I) weight (I, O) + bias (O) -> (..., O)."""
-    if bias is None or not _learns_on_cpu(bias):
+    if bias is None or not _is_here(x):
         return F.linear(x, weight, bias)
-    return _Linear.apply(x, weight, bias)
+    if not _learn(x, weight, bias):
+        return _affine(x, weight, bias)
+    return F.linear(x, weight, bias) if bias.stop_gradient else _Linear.apply(x, weight, bias)
 
 
 def scale_channels(x: paddle.Tensor, scale: paddle.Tensor) -> paddle.Tensor:
@@ -69,7 +73,7 @@ def project_heads(
         bias = None if q_bias is None else _qkv_bias(q_bias, v_bias)
         return tuple(_heads_first(F.linear(x, weight, bias), num_heads).unbind(0))
     biases = () if q_bias is None else (q_bias, v_bias)
-    if paddle.is_grad_enabled() and not all(t.stop_gradient for t in (x, weight, *biases)):
+    if _learn(x, weight, *biases):
         return _ProjectHeads.apply(x, weight, *biases, num_heads=num_heads)
     return _project_heads(x, weight, biases, num_heads)
 
@@ -98,7 +102,7 @@ def attend(
     if drop_rate or not _is_here(q):
         return _attend_elsewhere(q, k, v, scale, bias, drop_rate)
     inputs = (q, k, v) if bias is None else (q, k, v, bias)
-    if paddle.is_grad_enabled() and not all(t.stop_gradient for t in inputs):
+    if _learn(*inputs):
         return _Attend.apply(*inputs, scale=scale)
     return _attend(q, k, v, scale, bias)[0]
 
@@ -110,6 +114,11 @@ def _is_here(tensor: paddle.Tensor) -> bool:
 
 def _learns_on_cpu(parameter: paddle.Tensor) -> bool:
     return _is_here(parameter) and paddle.is_grad_enabled() and not parameter.stop_gradient
+
+
+def _learn(*tensors: paddle.Tensor) -> bool:
+    """Whether a function of these gets a backward pass."""
+    return paddle.is_grad_enabled() and not all(tensor.stop_gradient for tensor in tensors)
 
 
 def _learning(*tensors: paddle.Tensor) -> List[bool]:
@@ -124,17 +133,23 @@ def _rows(x: paddle.Tensor) -> paddle.Tensor:
 
 def _sum_rows(rows: paddle.Tensor) -> paddle.Tensor:
     """(R, D) -> (D)."""
-    return paddle.matmul(paddle.ones([1, rows.shape[0]], rows.dtype), rows).reshape([-1])
-
-
-def _repeat_row(row: paddle.Tensor, count: int) -> paddle.Tensor:
-    """(D) -> (count, D)."""
-    return paddle.matmul(paddle.ones([count, 1], row.dtype), row.unsqueeze(0))
+    return paddle.matmul(_ones(1, rows.shape[0], rows.dtype), rows).reshape([-1])
 
 
 def _repeat_column(column: paddle.Tensor, count: int) -> paddle.Tensor:
     """(R, 1) -> (R, count)."""
-    return paddle.matmul(column, paddle.ones([1, count], column.dtype))
+    return paddle.matmul(column, _ones(1, count, column.dtype))
+
+
+def _subtract_column(rows: paddle.Tensor, column: paddle.Tensor) -> paddle.Tensor:
+    """(R, D) - (R, 1) -> (R, D)."""
+    return paddle.addmm(rows, column, _ones(1, rows.shape[1], rows.dtype), alpha=-1.0)
+
+
+@functools.lru_cache(maxsize=64)
+def _ones(rows: int, columns: int, dtype: Any) -> paddle.Tensor:
+    """(rows, columns); not to be written to."""
+    return paddle.ones([rows, columns], dtype)
 
 
 class _Linear(PyLayer):
@@ -154,9 +169,7 @@ class _Linear(PyLayer):
 
 
 def _affine(x: paddle.Tensor, weight: paddle.Tensor, bias: paddle.Tensor) -> paddle.Tensor:
-    rows = _rows(x)
-    y = paddle.matmul(rows, weight)
-    return y.add_(_repeat_row(bias, rows.shape[0])).reshape([*x.shape[:-1], weight.shape[1]])
+    return paddle.addmm(bias, _rows(x), weight).reshape([*x.shape[:-1], weight.shape[1]])
 
 
 class _Scale(PyLayer):
@@ -164,15 +177,12 @@ class _Scale(PyLayer):
     def forward(ctx: Any, x: paddle.Tensor, scale: paddle.Tensor) -> paddle.Tensor:
         ctx.save_for_backward(x, scale)
         ctx.learns = _learning(x, scale)
-        rows = _rows(x)
-        return (rows * _repeat_row(scale, rows.shape[0])).reshape(x.shape)
+        return x * scale
 
     @staticmethod
     def backward(ctx: Any, gradient: paddle.Tensor) -> Tuple[Optional[paddle.Tensor], ...]:
         x, scale = ctx.saved_tensor()
-        rows = _rows(gradient)
-        dx = (rows * _repeat_row(scale, rows.shape[0])).reshape(x.shape) if ctx.learns[0] else None
-        return dx, _sum_rows(rows * _rows(x))
+        return gradient * scale if ctx.learns[0] else None, _sum_rows(_rows(gradient * x))
 
 
 class _LayerNorm(PyLayer):
@@ -193,7 +203,7 @@ class _LayerNorm(PyLayer):
         x, weight, mean, variance = ctx.saved_tensor()
         rows, width = _rows(gradient), x.shape[-1]
         scale = paddle.rsqrt(variance + ctx.epsilon).unsqueeze(1)  # (R, 1)
-        centred = _rows(x) - _repeat_column(mean.unsqueeze(1), width)  # (R, D)
+        centred = _subtract_column(_rows(x), mean.unsqueeze(1))  # (R, D)
         weighted = rows * centred
         dx = None
         if ctx.learns[0]:
@@ -201,7 +211,7 @@ class _LayerNorm(PyLayer):
             share = weight.unsqueeze(1) / width  # (D, 1)
             dx = rows * paddle.matmul(scale, weight.unsqueeze(0))
             dx.subtract_(centred.multiply_(_repeat_column(scale**3 * paddle.matmul(weighted, share), width)))
-            dx = dx.subtract_(_repeat_column(scale * paddle.matmul(rows, share), width)).reshape(x.shape)
+            dx = _subtract_column(dx, scale * paddle.matmul(rows, share)).reshape(x.shape)
         dw = paddle.matmul(scale, weighted, transpose_x=True).reshape([-1])
         return dx, dw, _sum_rows(rows) if ctx.learns[2] else None
 
@@ -219,11 +229,8 @@ def _heads_first(x: paddle.Tensor, num_heads: int) -> paddle.Tensor:
 def _project_heads(
     x: paddle.Tensor, weight: paddle.Tensor, biases: Tuple[paddle.Tensor, ...], num_heads: int
 ) -> Tuple[paddle.Tensor, ...]:
-    rows = _rows(x)
-    y = paddle.matmul(rows, weight)
-    if biases:
-        y.add_(_repeat_row(_qkv_bias(*biases), rows.shape[0]))
-    heads = _heads_first(y.reshape([*x.shape[:2], weight.shape[1]]), num_heads).contiguous()
+    y = _affine(x, weight, _qkv_bias(*biases)) if biases else paddle.matmul(x, weight)
+    heads = _heads_first(y, num_heads).contiguous()
     return tuple(heads._slice(i, i + 1).reshape(heads.shape[1:]) for i in range(3))  # parts of one buffer, not copies
 
 
@@ -286,8 +293,7 @@ def _attend(
     """Merged heads (B, N, heads * d) and weights (B, heads, N, M)."""
     scores = paddle.matmul(q, k, transpose_y=True).scale_(scale)
     if bias is not None:
-        of_all = _repeat_row(bias.reshape([-1]), q.shape[0])  # (B, heads * N * M)
-        scores.add_(of_all.reshape(scores.shape))
+        scores.add_(bias)
     weights = _softmax(scores)
     return _merge_heads(paddle.matmul(weights, v)), weights
 
@@ -300,7 +306,7 @@ def _softmax(scores: paddle.Tensor) -> paddle.Tensor:
     """
     rows = _rows(scores)
     powers = rows.exp()
-    sums = paddle.matmul(powers, paddle.ones([rows.shape[1], 1], rows.dtype))  # (R, 1)
+    sums = paddle.matmul(powers, _ones(rows.shape[1], 1, rows.dtype))  # (R, 1)
     values = sums.numpy()
     if not (values.min() > _LEAST_SUM and values.max() < 1 / _LEAST_SUM):  # also if one is not a number
         return F.softmax(scores, axis=-1)
@@ -322,12 +328,12 @@ class _Attend(PyLayer):
         q, k, v, weights, y = ctx.saved_tensor()
         split = [*gradient.shape[:2], q.shape[1], q.shape[3]]  # (B, N, heads, d)
         # the sum over M of weights times their gradients is that over d of outputs times their gradients
-        means = paddle.matmul((gradient * y).reshape([-1, split[3]]), paddle.ones([split[3], 1], y.dtype))
-        means = means.reshape(split[:3]).transpose([0, 2, 1])  # (B, heads, N)
+        means = paddle.matmul((gradient * y).reshape([-1, split[3]]), _ones(split[3], 1, y.dtype))
+        means = means.reshape(split[:3]).transpose([0, 2, 1]).reshape([-1, 1])  # (B * heads * N, 1)
         gradient = gradient.reshape(split).transpose([0, 2, 1, 3])  # (B, heads, N, d)
         dv = paddle.matmul(weights, gradient, transpose_x=True) if ctx.learns[2] else None
         ds = paddle.matmul(gradient, v, transpose_y=True)  # (B, heads, N, M)
-        ds.subtract_(_repeat_column(means.reshape([-1, 1]), ds.shape[3]).reshape(ds.shape)).multiply_(weights)
+        ds = _subtract_column(_rows(ds), means).reshape(ds.shape).multiply_(weights)
         dq = paddle.matmul(ds, k).scale_(ctx.scale) if ctx.learns[0] else None
         dk = paddle.matmul(ds, q, transpose_x=True).scale_(ctx.scale) if ctx.learns[1] else None
         of_all = ds.reshape([ds.shape[0], -1])  # (B, heads * N * M)

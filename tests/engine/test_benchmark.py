@@ -1,6 +1,7 @@
 """Benchmarks at toy size: what is measured and reported, never how fast it is."""
 
 import copy
+import itertools
 import json
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def test_every_phase_has_its_figures(measured):
         assert results[phase][key] > 0, name
     assert results["step"]["batch_size"] == 4
     assert results["step"]["image_shape"] == [3, 32, 32]
-    assert len(results["step"]["seconds_of_each_step"]) == 3
+    assert len(results["step"]["seconds_of_each_step"]) == step.LEAST
     assert results["startup"]["help_imports_paddle"] is False
     assert measured["measured"] == {"batch_size": 4, "masked_patches": 40, "patches": 64}
     assert {"cpu", "cores", "threads", "gpu", "paddle", "git_commit", "load"} <= set(measured["machine"])
@@ -278,7 +279,7 @@ def test_a_start_that_fails_says_why(tmp_path):
 @pytest.mark.parametrize(
     ("calls", "seconds", "timed"),
     [
-        ([10.0, 6.2, 5.4, 5.5, 5.1, 5.2, 5.0], 20, [5.1, 5.2, 5.0]),  # 3 where fewer fit
+        ([10.0, 6.2, 5.4, 5.5, 5.1, 5.2, 5.0], 20, [5.1, 5.2, 5.0]),  # `least` where fewer fit
         ([1.0, 1.0, 0.9, 0.9, 0.9, 0.9], 3.0, [0.9, 0.9, 0.9]),
         ([9.0, 1.0, 1.0, 1.0], 4.0, [1.0, 1.0, 1.0]),  # the first one has used up the time to warm up
     ],
@@ -286,4 +287,20 @@ def test_a_start_that_fails_says_why(tmp_path):
 def test_calls_are_timed_once_they_no_longer_get_faster(calls, seconds, timed, monkeypatch):
     left = iter(calls)
     monkeypatch.setattr(step, "_timed", lambda take: next(left))
-    assert step.time_steps(lambda: None, seconds) == timed
+    assert step.time_steps(lambda: None, seconds, least=3) == timed
+
+
+@pytest.mark.parametrize(("most", "numbers"), [(3, [1, 2, 3]), (5, [1, 2, 3, 4, 5]), (50, [1, 11, 21, 31, 41])])
+def test_the_product_is_timed_among_the_steps(most, numbers, monkeypatch):
+    calls, between = [], []
+    monkeypatch.setattr(step, "_warm_up", lambda take, seconds: 1e-3)
+    timed = step.time_steps(lambda: calls.append(0), 9.0, least=1, most=most, beside=lambda: between.append(len(calls)))
+    assert (len(timed), between) == (most, numbers)
+
+
+def test_the_products_rate_is_a_median(monkeypatch):
+    taken = itertools.cycle([1.0, 2.0, 4.0])
+    monkeypatch.setattr(step, "_timed", lambda take: next(taken))
+    product = step.Product()
+    product.measure()
+    assert product.gflops() == pytest.approx(2 * np.prod(step.PRODUCT) / 2.0 / 1e9)

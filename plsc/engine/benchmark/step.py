@@ -24,7 +24,9 @@ Config = Mapping[str, Any]
 PRODUCT = (1576, 768, 3072)  # rows, inner, columns: a perceptron's first layer over the tokens of eight images
 WARM_UP = 2  # untimed calls at least, and more for as long as
 STEADY = 0.97  # one takes less than this share of the one before: memory is still being touched for the first time
-LEAST, MOST = 3, 50  # timed steps
+LEAST, MOST = 5, 50  # timed steps
+PRODUCTS = 5  # how often the product is measured among them
+PRODUCT_CALLS = 10  # each time
 WAIT = "data wait"
 
 
@@ -40,8 +42,8 @@ def measure_step(subject: Subject, seconds: float) -> Dict[str, Any]:
     """
     trainer = make_trainer(subject.config, subject.notes)
     batch = first_batch(subject)
-    product = product_gflops()
-    timed = time_steps(lambda: trainer.train_step([batch]), seconds)
+    product = Product()
+    timed = time_steps(lambda: trainer.train_step([batch]), seconds, beside=product.measure)
     memory = peak_memory()
     step, images = statistics.median(timed), batch["image"].shape[0]
     result = {
@@ -51,7 +53,7 @@ def measure_step(subject: Subject, seconds: float) -> Dict[str, Any]:
         "seconds_of_each_step": timed,
         "images_per_second": images / step,
         "parameters_trained": sum(p.size for p in trainer.parameters),
-        **_arithmetic(trainer, subject, images / step, max(product, product_gflops())),
+        **_arithmetic(trainer, subject, images / step, product.gflops()),
         **memory,
     }
     return {**result, **_stages(trainer, subject, batch, step, len(timed))}
@@ -88,7 +90,13 @@ def first_batch(subject: Subject) -> Batch:
     return {key: paddle.to_tensor(value) for key, value in arrays.items()}
 
 
-def time_steps(take: Callable[[], Any], seconds: float, least: int = LEAST, most: int = MOST) -> List[float]:
+def time_steps(
+    take: Callable[[], Any],
+    seconds: float,
+    least: int = LEAST,
+    most: int = MOST,
+    beside: Optional[Callable[[], None]] = None,
+) -> List[float]:
     """Warms up until calls take as long as the ones before, then times calls, each until the device is done.
 
     Args:
@@ -96,13 +104,19 @@ def time_steps(take: Callable[[], Any], seconds: float, least: int = LEAST, most
         seconds: About how long the timed calls may take; the warm-up ends with the call that passes twice of it.
         least: Timed calls at least.
         most: And at most.
+        beside: Called `PRODUCTS` times among the timed calls and not timed with them.
 
     Returns:
         The seconds of each call.
     """
     once = _warm_up(take, 2 * seconds)
     count = int(min(max(seconds / max(once, 1e-9), least), most))
-    return [_timed(take) for _ in range(count)]
+    timed = []
+    for number in range(count):
+        timed.append(_timed(take))
+        if beside is not None and number % max(1, count // PRODUCTS) == 0:
+            beside()
+    return timed
 
 
 def _warm_up(take: Callable[[], Any], seconds: float) -> float:
@@ -121,12 +135,26 @@ def _timed(take: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def product_gflops() -> float:
-    """Arithmetic rate of a float32 matrix product in this process: what the step can be compared with."""
-    rows, inner, columns = PRODUCT
-    left, right = paddle.rand([rows, inner]), paddle.rand([inner, columns])
-    seconds = statistics.median(time_steps(lambda: paddle.matmul(left, right), 0.5, least=10))
-    return 2 * rows * inner * columns / seconds / 1e9
+class Product:
+    """A float32 matrix product that is timed among the steps: what their arithmetic is compared with.
+
+    A machine that is shared has slow seconds and fast ones; so measured, both have their share of either.
+    """
+
+    def __init__(self) -> None:
+        rows, inner, columns = PRODUCT
+        self._operands = paddle.rand([rows, inner]), paddle.rand([inner, columns])
+        self._seconds: List[float] = []
+
+    def measure(self) -> None:
+        """Times the product some more."""
+        paddle.matmul(*self._operands)
+        self._seconds += [_timed(lambda: paddle.matmul(*self._operands)) for _ in range(PRODUCT_CALLS)]
+
+    def gflops(self) -> float:
+        """Its median rate so far, in 1e9 operations a second."""
+        rows, inner, columns = PRODUCT
+        return 2 * rows * inner * columns / statistics.median(self._seconds) / 1e9
 
 
 def step_flops(task: Any, masked: int) -> Optional[int]:
