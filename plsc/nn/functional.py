@@ -34,6 +34,11 @@ def scale_channels(x: paddle.Tensor, scale: paddle.Tensor) -> paddle.Tensor:
     return _Scale.apply(x, scale) if _learns_on_cpu(scale) else x * scale
 
 
+def add_branch(x: paddle.Tensor, branch: paddle.Tensor) -> paddle.Tensor:
+    """x + branch, of one shape; on a CPU in the memory of `branch`, which nobody else may need."""
+    return branch.add_(x) if _is_here(branch) and branch.dtype == x.dtype else x + branch
+
+
 class Linear(nn.Linear):
     """`paddle.nn.Linear` with this module's gradients."""
 
@@ -136,11 +141,6 @@ def _sum_rows(rows: paddle.Tensor) -> paddle.Tensor:
     return paddle.matmul(_ones(1, rows.shape[0], rows.dtype), rows).reshape([-1])
 
 
-def _repeat_column(column: paddle.Tensor, count: int) -> paddle.Tensor:
-    """(R, 1) -> (R, count)."""
-    return paddle.matmul(column, _ones(1, count, column.dtype))
-
-
 def _subtract_column(rows: paddle.Tensor, column: paddle.Tensor) -> paddle.Tensor:
     """(R, D) - (R, 1) -> (R, D)."""
     return paddle.addmm(rows, column, _ones(1, rows.shape[1], rows.dtype), alpha=-1.0)
@@ -209,9 +209,10 @@ class _LayerNorm(PyLayer):
         if ctx.learns[0]:
             # with n = scale centred: dx = scale (g w - mean(g w) - n mean(g w n)), means over D as products with w
             share = weight.unsqueeze(1) / width  # (D, 1)
-            dx = rows * paddle.matmul(scale, weight.unsqueeze(0))
-            dx.subtract_(centred.multiply_(_repeat_column(scale**3 * paddle.matmul(weighted, share), width)))
-            dx = _subtract_column(dx, scale * paddle.matmul(rows, share)).reshape(x.shape)
+            dx = paddle.matmul(scale, weight.unsqueeze(0)).multiply_(rows)
+            dx.subtract_(centred.multiply_(scale**3 * paddle.matmul(weighted, share)))
+            dx.addmm_(scale * paddle.matmul(rows, share), _ones(1, width, rows.dtype), alpha=-1.0)
+            dx = dx.reshape(x.shape)
         dw = paddle.matmul(scale, weighted, transpose_x=True).reshape([-1])
         return dx, dw, _sum_rows(rows) if ctx.learns[2] else None
 
@@ -291,26 +292,33 @@ def _attend(
     q: paddle.Tensor, k: paddle.Tensor, v: paddle.Tensor, scale: float, bias: Optional[paddle.Tensor]
 ) -> Tuple[paddle.Tensor, paddle.Tensor]:
     """Merged heads (B, N, heads * d) and weights (B, heads, N, M)."""
-    scores = paddle.matmul(q, k, transpose_y=True).scale_(scale)
-    if bias is not None:
-        scores.add_(bias)
-    weights = _softmax(scores)
+    weights = _scores(q, k, scale, bias)
+    if not _softmax_(weights):
+        weights = F.softmax(_scores(q, k, scale, bias), axis=-1)
     return _merge_heads(paddle.matmul(weights, v)), weights
 
 
-def _softmax(scores: paddle.Tensor) -> paddle.Tensor:
-    """Over the last axis, (..., M).
+def _scores(q: paddle.Tensor, k: paddle.Tensor, scale: float, bias: Optional[paddle.Tensor]) -> paddle.Tensor:
+    """(B, heads, N, M)."""
+    scores = paddle.matmul(q, k, transpose_y=True).scale_(scale)
+    return scores if bias is None else scores.add_(bias)
 
-    Without the usual shift by the row's maximum, the search for which takes longer than the rest; if the scores are so
-    far from zero that it is needed, Paddle's own.
+
+def _softmax_(scores: paddle.Tensor) -> bool:
+    """In place, over the last axis, (..., M).
+
+    Without the usual shift by the row's maximum, the search for which takes longer than the rest.
+
+    Returns:
+        Whether it could do without; if the scores are so far from zero that it could not, they are lost.
     """
-    rows = _rows(scores)
-    powers = rows.exp()
-    sums = paddle.matmul(powers, _ones(rows.shape[1], 1, rows.dtype))  # (R, 1)
+    powers = _rows(scores.exp_())
+    sums = paddle.matmul(powers, _ones(powers.shape[1], 1, powers.dtype))  # (R, 1)
     values = sums.numpy()
     if not (values.min() > _LEAST_SUM and values.max() < 1 / _LEAST_SUM):  # also if one is not a number
-        return F.softmax(scores, axis=-1)
-    return powers.multiply_(_repeat_column(sums.reciprocal_(), rows.shape[1])).reshape(scores.shape)
+        return False
+    powers.multiply_(sums.reciprocal_())
+    return True
 
 
 class _Attend(PyLayer):
@@ -333,7 +341,8 @@ class _Attend(PyLayer):
         gradient = gradient.reshape(split).transpose([0, 2, 1, 3])  # (B, heads, N, d)
         dv = paddle.matmul(weights, gradient, transpose_x=True) if ctx.learns[2] else None
         ds = paddle.matmul(gradient, v, transpose_y=True)  # (B, heads, N, M)
-        ds = _subtract_column(_rows(ds), means).reshape(ds.shape).multiply_(weights)
+        _rows(ds).addmm_(means, _ones(1, ds.shape[3], ds.dtype), alpha=-1.0)
+        ds.multiply_(weights)
         dq = paddle.matmul(ds, k).scale_(ctx.scale) if ctx.learns[0] else None
         dk = paddle.matmul(ds, q, transpose_x=True).scale_(ctx.scale) if ctx.learns[1] else None
         of_all = ds.reshape([ds.shape[0], -1])  # (B, heads * N * M)
