@@ -11,7 +11,7 @@ from plsc.nn.attention import CrossAttention
 from plsc.nn.block import Block
 from plsc.nn.drop_path import DropPath, drop_path_ramp
 from plsc.nn.flops import block_flops, linear_flops
-from plsc.nn.functional import LayerNorm, Linear, add_branch, scale_channels
+from plsc.nn.functional import LayerNorm, Linear, scale_channels
 from plsc.nn.init import rescale_by_depth_, truncated_normal_, truncated_normal_linear_, xavier_uniform_
 from plsc.nn.memory import Activations, ByLayer, Saved, attention_saved, branch_saved, mlp_saved, norm_saved
 from plsc.nn.mlp import Mlp
@@ -70,11 +70,16 @@ class RegressorBlock(nn.Layer):
         self, x: paddle.Tensor, kv: paddle.Tensor, position_q: paddle.Tensor, position_kv: paddle.Tensor
     ) -> paddle.Tensor:
         """Queries and their positions (B, M, D), keys/values and their positions (B, V + M, D) -> (B, M, D)."""
+        x = self.norm2(self.drop_path(x, self._attend, kv, position_q, position_kv))
+        return self.drop_path(x, lambda x: scale_channels(self.mlp(x), self.gamma_2))
+
+    def _attend(
+        self, x: paddle.Tensor, kv: paddle.Tensor, position_q: paddle.Tensor, position_kv: paddle.Tensor
+    ) -> paddle.Tensor:
         attended = self.cross_attn(
             self.norm1_q(x + position_q), self.norm1_k(kv + position_kv), self.norm1_v(kv)
         )
-        x = self.norm2(add_branch(x, self.drop_path(scale_channels(attended, self.gamma_1))))
-        return add_branch(x, self.drop_path(scale_channels(self.mlp(x), self.gamma_2)))
+        return scale_channels(attended, self.gamma_1)
 
     def activations(self, queries: int, keys: int) -> Activations:
         """What a training step keeps of so many queries and keys."""

@@ -7,7 +7,7 @@ from paddle import nn
 
 from plsc.nn.attention import Attention
 from plsc.nn.drop_path import DropPath
-from plsc.nn.functional import LayerNorm, add_branch, scale_channels
+from plsc.nn.functional import LayerNorm, scale_channels
 from plsc.nn.memory import Activations, Saved, attention_saved, branch_saved, mlp_saved, norm_saved
 from plsc.nn.mlp import Mlp
 
@@ -57,11 +57,12 @@ class Block(nn.Layer):
 
     def forward(self, x: paddle.Tensor, bias: Optional[paddle.Tensor] = None) -> paddle.Tensor:
         """(B, N, D) -> (B, N, D); `bias` (heads, N, N) is added to the attention logits."""
-        x = add_branch(x, self._branch(self.attn(self.norm1(x), bias), self.gamma_1))
-        return add_branch(x, self._branch(self.mlp(self.norm2(x)), self.gamma_2))
+        x = self.drop_path(x, lambda x: self._scaled(self.attn(self.norm1(x), bias), self.gamma_1))
+        return self.drop_path(x, lambda x: self._scaled(self.mlp(self.norm2(x)), self.gamma_2))
 
-    def _branch(self, branch: paddle.Tensor, gamma: Optional[paddle.Tensor]) -> paddle.Tensor:
-        return self.drop_path(branch if gamma is None else scale_channels(branch, gamma))
+    @staticmethod
+    def _scaled(branch: paddle.Tensor, gamma: Optional[paddle.Tensor]) -> paddle.Tensor:
+        return branch if gamma is None else scale_channels(branch, gamma)
 
     def activations(self, tokens: int) -> Activations:
         """What a training step keeps of `tokens` vectors."""

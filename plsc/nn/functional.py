@@ -22,7 +22,7 @@ _LEAST_SUM = 1e-30  # of exponentials: what float32 drops is less than its round
 
 def linear(x: paddle.Tensor, weight: paddle.Tensor, bias: Optional[paddle.Tensor] = None) -> paddle.Tensor:
     """x (..., I) weight (I, O) + bias (O) -> (..., O)."""
-    if bias is None or not _is_here(x):
+    if bias is None or not on_cpu(x):
         return F.linear(x, weight, bias)
     if not _learn(x, weight, bias):
         return _affine(x, weight, bias)
@@ -36,7 +36,12 @@ def scale_channels(x: paddle.Tensor, scale: paddle.Tensor) -> paddle.Tensor:
 
 def add_branch(x: paddle.Tensor, branch: paddle.Tensor) -> paddle.Tensor:
     """x + branch, of one shape; on a CPU in the memory of `branch`, which nobody else may need."""
-    return branch.add_(x) if _is_here(branch) and branch.dtype == x.dtype else x + branch
+    return branch.add_(x) if on_cpu(branch) and branch.dtype == x.dtype else x + branch
+
+
+def on_cpu(tensor: paddle.Tensor) -> bool:
+    """Whether this module's ways apply: on a CPU, and not while a network is traced for export."""
+    return paddle.in_dynamic_mode() and tensor.place.is_cpu_place()
 
 
 class Linear(nn.Linear):
@@ -74,7 +79,7 @@ def project_heads(
     Returns:
         Three tensors (B, heads, N, D / heads).
     """
-    if not _is_here(x):
+    if not on_cpu(x):
         bias = None if q_bias is None else _qkv_bias(q_bias, v_bias)
         return tuple(_heads_first(F.linear(x, weight, bias), num_heads).unbind(0))
     biases = () if q_bias is None else (q_bias, v_bias)
@@ -104,7 +109,7 @@ def attend(
     Returns:
         (B, N, heads * d).
     """
-    if drop_rate or not _is_here(q):
+    if drop_rate or not on_cpu(q):
         return _attend_elsewhere(q, k, v, scale, bias, drop_rate)
     inputs = (q, k, v) if bias is None else (q, k, v, bias)
     if _learn(*inputs):
@@ -112,13 +117,8 @@ def attend(
     return _attend(q, k, v, scale, bias)[0]
 
 
-def _is_here(tensor: paddle.Tensor) -> bool:
-    """Whether this module's ways apply: on a CPU, and not while a network is traced for export."""
-    return paddle.in_dynamic_mode() and tensor.place.is_cpu_place()
-
-
 def _learns_on_cpu(parameter: paddle.Tensor) -> bool:
-    return _is_here(parameter) and paddle.is_grad_enabled() and not parameter.stop_gradient
+    return on_cpu(parameter) and paddle.is_grad_enabled() and not parameter.stop_gradient
 
 
 def _learn(*tensors: paddle.Tensor) -> bool:
