@@ -1,7 +1,8 @@
 """Numbers that a forward pass keeps for the backward pass, from sizes.
 
-Counted from what the operators of `plsc.nn` keep; `tests/engine/test_planning_memory.py` compares it with the memory
-that is measured. Everything is for one image whose branches are all kept; on a CPU `DropPath` keeps nothing of others.
+Counted from what the operators of `plsc.nn` keep; `tests/engine/test_planning.py` compares it with the memory that is
+measured. Everything is for one image whose branches are all kept: an upper bound on a CPU, where `DropPath` computes no
+others.
 """
 
 from dataclasses import dataclass

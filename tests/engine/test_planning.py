@@ -76,7 +76,21 @@ def batch_for(task, config, count):
 
 @pytest.mark.parametrize("case", CASES)
 def test_activations_are_within_ten_percent_of_those_measured(case, monkeypatch):
-    monkeypatch.setattr("plsc.nn.drop_path.on_cpu", lambda tensor: False)  # a CPU keeps less, by chance
+    """With dropped paths multiplied by zero, as devices other than a CPU do."""
+    monkeypatch.setattr("plsc.nn.drop_path.on_cpu", lambda tensor: False)
+    work, measured, predicted = activations(case)
+    assert predicted == pytest.approx(measured, rel=0.1)
+    assert bool(work.recomputed) == ("recomputed" in case)
+
+
+@pytest.mark.parametrize("case", ["pre-training, dropped paths", "fine-tuning", "fine-tuning, dropout"])
+def test_a_cpu_keeps_less_of_dropped_paths_than_planned(case):
+    _, measured, predicted = activations(case)
+    assert 0.8 * predicted < measured < predicted
+
+
+def activations(case):
+    """A case's work, and the bytes of its activations: measured on this machine, and predicted."""
     name, overrides = CASES[case]
     config = read(CONFIGS / "quickstart" / f"{name}.yaml", overrides)
     work = work_of(config, 1, images=64)
@@ -88,9 +102,7 @@ def test_activations_are_within_ten_percent_of_those_measured(case, monkeypatch)
     loss = task(batch)["loss"]
     measured = allocated() - before
     loss.backward()
-    predicted = 16 * sizes.activation_bytes(work, Variant("O0", work.recomputed, 1, flash=False))
-    assert predicted == pytest.approx(measured, rel=0.1)
-    assert bool(work.recomputed) == ("recomputed" in case)
+    return work, measured, 16 * sizes.activation_bytes(work, Variant("O0", work.recomputed, 1, flash=False))
 
 
 @pytest.mark.parametrize("case", ["pre-training", "fine-tuning", "linear probe"])
