@@ -105,3 +105,9 @@ def _keep_freed_memory() -> bool:
     except (OSError, AttributeError):
         return False
     return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, _BIGGEST))
+
+
+def give_back_memory() -> None:
+    """Has glibc give the memory that was freed back to the system, which `setup` keeps it from doing on its own."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -74,6 +74,29 @@ def test_too_late_is_said(fresh):
     assert "OMP_NUM_THREADS" not in os.environ
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc")
+def test_freed_memory_is_kept_until_it_is_given_back():
+    code = """
+import numpy as np
+from plsc import runtime
+
+def resident():
+    with open("/proc/self/statm") as line:
+        return int(line.read().split()[1]) * 4096 >> 20
+
+runtime.setup()
+blocks = [np.ones(2**17) for _ in range(256)]  # of 1 MiB
+blocks = None
+kept = resident()
+runtime.give_back_memory()
+print(kept - resident())
+"""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
+    output = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert output.returncode == 0, output.stderr
+    assert int(output.stdout) > 200
+
+
 def test_the_users_allocator_settings_are_left_alone(monkeypatch):
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1")
     assert not runtime._keep_freed_memory()

@@ -5,6 +5,7 @@ batches are drawn, so that only the networks and the optimizer are measured.
 """
 
 import copy
+import gc
 import statistics
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -13,6 +14,7 @@ import paddle
 
 from plsc.engine.benchmark.inputs import GivenTargets, Subject
 from plsc.engine.benchmark.step import make_trainer, step_activations, step_flops, time_steps
+from plsc.runtime import give_back_memory
 from plsc.tasks.base import Batch
 
 Config = Mapping[str, Any]
@@ -24,7 +26,7 @@ SWEEPS: Dict[str, Tuple[int, ...]] = {
 BATCH = 4  # of the sweeps over size and width
 MOST_STEPS = 5
 TOO_LONG = 3.0  # a point is left out if a step is expected to take so many times the time for a point
-MOST_MEMORY = 0.4  # and if its activations are expected to take more than this share of the free memory
+MOST_MEMORY = 0.6  # and if its activations are expected to take more than this share of the free memory
 WIDTHS = ("embed_dim", "decoder_embed_dim", "in_features")  # keys of the section Model that a width sets
 HEADS = ("num_heads", "decoder_num_heads")
 WITH_GRADIENTS = 1.5  # times the activations: what the backward pass holds besides
@@ -50,6 +52,7 @@ def measure_scaling(
     points: List[Dict[str, Any]] = []
     for axis, values in (sweeps or SWEEPS).items():
         for value in sorted(values):
+            _release()
             point = _measure({**base, axis: value}, subject, seconds, points)
             if point is not None:
                 points.append({"axis": axis, **point})
@@ -149,6 +152,12 @@ def _draw(task: Any, size: int, count: int, patches: int, masked: int) -> Batch:
     if unknown:
         raise ValueError(f"--phase scaling: cannot draw {', '.join(unknown)}, which {type(task).__name__} needs")
     return {key: paddle.to_tensor(made[key]()) for key in task.required_keys}
+
+
+def _release() -> None:
+    """Frees what was measured before: a trainer is a reference cycle, and malloc keeps what was freed."""
+    gc.collect()
+    give_back_memory()
 
 
 def _free_memory() -> float:
