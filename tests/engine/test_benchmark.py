@@ -13,7 +13,7 @@ from paddle import nn
 from plsc import plugins
 from plsc.config import load
 from plsc.data.pipeline import SampleDataset
-from plsc.engine.benchmark import inputs, report, scaling, startup, step
+from plsc.engine.benchmark import data, inputs, report, scaling, startup, step
 from plsc.engine.benchmark.clock import REST, StageClock, shares
 from plsc.engine.benchmark.run import benchmark, write
 from plsc.engine.benchmark.stages import timed_stages
@@ -204,6 +204,18 @@ def test_what_is_computed_again_in_the_backward_pass_counts_there(tmp_path):
     with timed_stages(trainer, clock, lambda: trainer.train_step([batch])), clock.measuring(REST):
         trainer.train_step([batch])
     assert calls == ["", "backward"]
+
+
+def test_what_the_data_is_compared_with_is_normalised_pixels_of_pillow(tmp_path):
+    subject = inputs.runnable(tiny("pretrain", "DataLoader.Train.dataset.decoder=fast"), tmp_path / "images")
+    pillow = inputs.runnable(tiny("pretrain"), tmp_path / "images").samples()[0, 3]
+    plain = data._plain(subject)[0, 3]
+    assert set(plain) == set(pillow) and (plain["mask"] == pillow["mask"]).all()
+    for key in ("image", "target_image"):
+        pixels = pillow[key].transpose(1, 2, 0) / 255.0
+        wanted = (pixels - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+        assert plain[key].dtype == np.float32 and plain[key].shape == pillow[key].shape
+        np.testing.assert_allclose(plain[key], wanted.transpose(2, 0, 1), atol=1e-5)
 
 
 def test_a_fit_finds_the_model_that_made_the_points():

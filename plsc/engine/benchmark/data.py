@@ -7,7 +7,12 @@ import sys
 import time
 from typing import Any, Dict, Iterator, List
 
+import numpy as np
+
+from plsc import registry
+from plsc.data.batch_transforms import IMAGENET_MEAN, IMAGENET_STD
 from plsc.data.pipeline import SampleDataset, collate
+from plsc.data.transforms import map_images
 from plsc.engine.benchmark.clock import StageClock, shares
 from plsc.engine.benchmark.inputs import Subject, positions
 
@@ -15,6 +20,8 @@ READ, REST = "read and decode", "arrays, masks, batches"
 RUNS = 5  # the time is divided into so many measurements, of which the median counts
 SMALL_BATCH = 16  # the loader's speed does not depend on it, the time until it is steady does
 LEAST = 2  # batches
+_SCALE = np.float32(1 / 255)
+_MEAN, _STD = np.array(IMAGENET_MEAN, np.float32), np.array(IMAGENET_STD, np.float32)
 
 
 def measure_data(subject: Subject, seconds: float) -> Dict[str, Any]:
@@ -22,7 +29,7 @@ def measure_data(subject: Subject, seconds: float) -> Dict[str, Any]:
 
     Args:
         subject: From `inputs.runnable`.
-        seconds: About how long each of three measurements may take.
+        seconds: About how long each of four measurements may take.
     """
     with _one_thread():
         result = {**_one_core(subject, seconds), **_by_transform(subject, seconds)}
@@ -44,27 +51,58 @@ def _one_thread() -> Iterator[None]:
 
 
 def _one_core(subject: Subject, seconds: float) -> Dict[str, Any]:
-    """Images per second of processor time and by the clock, which differ if the disk or another process is slow."""
-    samples = subject.samples()
-    order = positions(len(samples))
-    samples[next(order)]  # tables and imports of the first image are not the others'
-    by_cpu: List[float] = []
-    by_clock: List[float] = []
-    total = 0
+    """Images per second of processor time and by the clock, which differ if the disk or another process is slow.
+
+    In turns with the same samples made plainly, so that both have their share of slow seconds.
+    """
+    own, plain = _Reading(subject.samples()), _Reading(_plain(subject))
     for _ in range(RUNS):
+        own.read(seconds / RUNS)
+        plain.read(seconds / RUNS)
+    rate, plain_rate = statistics.median(own.by_cpu), statistics.median(plain.by_cpu)
+    return {
+        "images": own.images,
+        "images_per_second_per_core": rate,
+        "images_per_second_by_the_clock": statistics.median(own.by_clock),
+        "plain_images_per_second_per_core": plain_rate,
+        "times_plain": rate / plain_rate,
+    }
+
+
+class _Reading:
+    """Rates at which samples are read and put together, one for each turn."""
+
+    def __init__(self, samples: SampleDataset) -> None:
+        self.samples = samples
+        self.order = positions(len(samples))
+        self.images = 0
+        self.by_cpu: List[float] = []
+        self.by_clock: List[float] = []
+        samples[next(self.order)]  # tables and imports of the first image are not the others'
+
+    def read(self, seconds: float) -> None:
+        """Takes a turn."""
         batch, cpu, start = [], time.process_time(), time.perf_counter()
-        while not batch or time.perf_counter() - start < seconds / RUNS:
-            batch.append(samples[next(order)])
+        while not batch or time.perf_counter() - start < seconds:
+            batch.append(self.samples[next(self.order)])
             if len(batch) % SMALL_BATCH == 0:
                 collate(batch[-SMALL_BATCH:])
-        by_cpu.append(len(batch) / max(time.process_time() - cpu, 1e-9))
-        by_clock.append(len(batch) / (time.perf_counter() - start))
-        total += len(batch)
-    return {
-        "images": total,
-        "images_per_second_per_core": statistics.median(by_cpu),
-        "images_per_second_by_the_clock": statistics.median(by_clock),
-    }
+        self.by_cpu.append(len(batch) / max(time.process_time() - cpu, 1e-9))
+        self.by_clock.append(len(batch) / (time.perf_counter() - start))
+        self.images += len(batch)
+
+
+def _plain(subject: Subject) -> SampleDataset:
+    """The samples of a config as PLSC makes them: by Pillow, each image normalised on its own before it is batched."""
+    node, dataset = subject.config["DataLoader"]["Train"]["dataset"], subject.dataset
+    if node.get("decoder", "pillow") != "pillow":
+        dataset = registry.DATASETS.build({**node, "decoder": "pillow"})
+    return SampleDataset(dataset, [*subject.transforms, _normalised], subject.masks)
+
+
+def _normalised(sample: Dict[str, Any], rng: np.random.Generator) -> Dict[str, Any]:
+    """A transform: images as float32 (3, H, W)."""
+    return map_images(sample, lambda image: ((np.asarray(image) * _SCALE - _MEAN) / _STD).transpose(2, 0, 1))
 
 
 class _Timed:

@@ -16,12 +16,15 @@ FIGURES: Tuple[Tuple[str, str, str, bool], ...] = (
     ("step.peak_resident_mib", "peak memory, process", "MiB", False),
     ("step.peak_tensors_mib", "peak memory, tensors", "MiB", False),
     ("data.images_per_second_per_core", "data, one core", "img/s", True),
+    ("data.plain_images_per_second_per_core", "the same plainly by Pillow", "img/s", True),
+    ("data.times_plain", "own rate to that", "times", True),
     ("data.loader_images_per_second", "data, loader", "img/s", True),
     ("startup.help_seconds", "--help", "s", False),
     ("startup.import_paddle_seconds", "importing Paddle", "s", False),
     ("startup.first_step_seconds", "to the end of the first step", "s", False),
 )
-NOT_OURS = ("step.product_gflops", "startup.import_paddle_seconds")  # tell of the machine, not of this code
+# These tell of the machine, not of this code.
+NOT_OURS = ("step.product_gflops", "data.plain_images_per_second_per_core", "startup.import_paddle_seconds")
 SAME = ("cpu", "cores", "threads", "gpu", "paddle")
 STAGES = (("step", "stage"), ("data", "transform"))
 # Okabe and Ito: told apart by people who do not see all colours.
