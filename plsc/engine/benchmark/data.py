@@ -95,7 +95,7 @@ class _Reading:
 def _plain(subject: Subject) -> SampleDataset:
     """The samples of a config as PLSC makes them: by Pillow, each image normalised on its own before it is batched."""
     node, dataset = subject.config["DataLoader"]["Train"]["dataset"], subject.dataset
-    if node.get("decoder", "pillow") != "pillow":
+    if node.get("decoder") == "fast":
         dataset = registry.DATASETS.build({**node, "decoder": "pillow"})
     return SampleDataset(dataset, [*subject.transforms, _normalised], subject.masks)
 
