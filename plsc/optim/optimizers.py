@@ -15,6 +15,7 @@ from paddle.base.layer_helper import LayerHelper
 
 from plsc import checks, distributed
 from plsc.optim.lars import LarsOptimizer
+from plsc.optim.multi_tensor import MultiTensorAdamW
 from plsc.optim.param_groups import ParameterGroup, group_parameters
 from plsc.optim.schedules import cosine
 from plsc.registry import OPTIMIZERS
@@ -193,7 +194,7 @@ class AdamW(Optimizer):
         for group in self.groups:
             for name in group.parameters:
                 self.named[name].optimize_attr["learning_rate"] = group.lr_scale
-        self.inner = paddle.optimizer.AdamW(  # one list: fleet does not divide Paddle's parameter groups
+        self.inner = MultiTensorAdamW(  # one list: fleet does not divide Paddle's parameter groups
             learning_rate=0.0,
             beta1=float(beta1),
             beta2=float(beta2),
@@ -235,6 +236,7 @@ class AdamW(Optimizer):
         return state
 
     def set_state_dict(self, state: Dict[str, Any]) -> None:
+        self.inner.forget_updates()
         if self._sharded is None:
             super().set_state_dict(state)
             return
