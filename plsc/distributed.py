@@ -10,8 +10,9 @@ import sys
 import warnings
 import zlib
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence
 
 import numpy as np
 import paddle
@@ -69,6 +70,11 @@ def check_strategy(strategy: DistributedStrategy, processes: int) -> None:
     if processes % degree:
         raise ValueError(
             f"DistributedStrategy.sharding_degree: {degree} does not divide the {processes} processes of this job"
+        )
+    if strategy.overlap and strategy.recompute:
+        raise ValueError(
+            "DistributedStrategy.overlap: true does not go with recompute: Paddle's reducer then sends gradients that "
+            "are not complete; set overlap to false, or recompute to []"
         )
     if 1 < degree < processes and not _on_gpu():
         raise ValueError(
@@ -183,6 +189,59 @@ def sync_gradients(parameters: Iterable[paddle.Tensor]) -> None:
     fused_allreduce_gradients_with_group(list(parameters), None, bucket_size=bucket, scale=1.0 / world_size())
 
 
+class GradientExchange:
+    """Averages gradients over the processes: after the last backward pass of a step, or during it.
+
+    During it, if `DistributedStrategy.overlap` says so, by Paddle's reducer: a message leaves as soon as the gradients
+    in it are complete, while those of earlier layers are still computed. The averages are the same; the reducer keeps
+    a second copy of the gradients.
+
+    Args:
+        layer: What is trained.
+        parameters: Those of its parameters that are; each must get its gradient in one piece of each backward pass.
+    """
+
+    def __init__(self, layer: paddle.nn.Layer, parameters: Sequence[paddle.Tensor]) -> None:
+        self.layer = layer
+        self.parameters = list(parameters)
+        self._reducer: Optional[paddle.DataParallel] = None
+        if _ready and _strategy.overlap:
+            self._reducer = paddle.DataParallel(layer, comm_buffer_size=_strategy.bucket_mb)
+            self._arrivals = [0] * len(self.parameters)
+            for number, parameter in enumerate(self.parameters):
+                parameter._register_backward_hook(partial(self._arrive, number))
+
+    def forward(self, batch: Any) -> Any:
+        """`layer(batch)`; if gradients are sent during a backward pass at all, it is the one that follows."""
+        if self._reducer is None:
+            return self.layer(batch)
+        self._arrivals = [0] * len(self.parameters)
+        return self._reducer(batch)
+
+    def finish(self) -> None:
+        """Returns when every gradient is the mean over the processes.
+
+        Raises:
+            ValueError: If the reducer has missed gradients.
+        """
+        if self._reducer is None:
+            sync_gradients(self.parameters)
+        elif any(count != 1 for count in self._arrivals):
+            raise ValueError(self._missed())
+
+    def _arrive(self, number: int, *_: Any) -> None:
+        self._arrivals[number] += 1
+
+    def _missed(self) -> str:
+        names = {id(parameter): name for name, parameter in self.layer.named_parameters()}
+        odd = [names[id(p)] for p, count in zip(self.parameters, self._arrivals) if count != 1]
+        more = f" and {len(odd) - 5} more" if len(odd) > 5 else ""
+        return (
+            "DistributedStrategy.overlap: true needs a gradient of every trained parameter, once in each backward "
+            f"pass; not so {', '.join(odd[:5])}{more}; set overlap to false"
+        )
+
+
 class _Sum(paddle.autograd.PyLayer):
     """A sum over processes that gradients pass through: each gets the sum of all gradients."""
 
@@ -262,7 +321,7 @@ class ShardedOptimizer:
     """Divides a Paddle optimizer's state among the processes of a sharding group: ZeRO stage 1 (arXiv 1910.02054).
 
     Each process updates its share of the parameters and then sends it to the others. Gradients are averaged before,
-    by `sync_gradients`. Fleet's DygraphShardingOptimizer does the work.
+    by `GradientExchange`. Fleet's DygraphShardingOptimizer does the work.
 
     Args:
         inner: Over a plain list of parameters, not groups.

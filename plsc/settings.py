@@ -106,6 +106,7 @@ class DistributedStrategy:
     recompute: List[str] = field(default_factory=list)  # patterns of layers, such as "encoder.blocks.*"
     sync_batch_norm: bool = True  # statistics of batch normalisation over all processes
     bucket_mb: int = at_least(1, 128)  # gradients in one message
+    overlap: bool = False  # gradients are sent while the backward pass goes on; not with recompute
     timeout: int = at_least(1, 60)  # seconds until processes that do not find each other give up
 
 

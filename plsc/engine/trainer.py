@@ -120,6 +120,7 @@ class Trainer:
         self.stop_request = StopRequest()
         self.rank = distributed.rank()
         self.parameters = [p for p in task.parameters() if not p.stop_gradient]
+        self.exchange = distributed.GradientExchange(task, self.parameters)
 
     @property
     def epoch(self) -> float:
@@ -193,8 +194,8 @@ class Trainer:
         """
         self.optimizer.set_lr(self.schedule(self.step))
         self.optimizer.set_progress(self.step / self.plan.total_steps)
-        metrics = self.accumulate_gradients(micro_batches)
-        distributed.sync_gradients(self.parameters)
+        metrics = self.accumulate_gradients(micro_batches, self.exchange.forward)
+        self.exchange.finish()
         self.precision.unscale(self.parameters)
         metrics["grad_norm"] = self.optimizer.clip_gradients()
         self.skipped = not self._may_update(metrics["grad_norm"], micro_batches)
@@ -206,8 +207,15 @@ class Trainer:
         self.task.on_step_end(self.step / self.plan.total_steps)
         return metrics
 
-    def accumulate_gradients(self, micro_batches: Sequence[Batch]) -> Dict[str, paddle.Tensor]:
+    def accumulate_gradients(
+        self, micro_batches: Sequence[Batch], last_forward: Optional[Callable[[Batch], Dict[str, paddle.Tensor]]] = None
+    ) -> Dict[str, paddle.Tensor]:
         """Adds up this process's gradients of the current step; the same every time it is called for a step.
+
+        Args:
+            micro_batches: `plan.accumulate` batches of equal size.
+            last_forward: Takes the last of them instead of the task, so that its backward pass may average gradients
+                over the processes.
 
         Returns:
             The task's scalars averaged over the micro-batches.
@@ -215,10 +223,11 @@ class Trainer:
         paddle.seed(self._step_seed())
         rng = np.random.default_rng([self.seed, self.step, self.rank, BATCH_SALT])
         metrics: Dict[str, paddle.Tensor] = {}
-        for batch in micro_batches:
+        for number, batch in enumerate(micro_batches, start=1):
+            forward = last_forward if last_forward and number == len(micro_batches) else self.task
             batch = self.prepare(batch, rng)
             with self.precision.autocast():
-                outputs = self.task(batch)
+                outputs = forward(batch)
             self.precision.backward(outputs["loss"] / len(micro_batches))
             for name, value in outputs.items():
                 share = value.detach() / len(micro_batches)

@@ -84,3 +84,21 @@ def test_a_probe_with_batch_normalisation(images, tmp_path):
     assert_close(tmp_path / "one", tmp_path / "two")
     (one,), (two,) = (metrics(tmp_path / run, "eval") for run in ("one", "two"))
     assert one["top1"] == two["top1"]
+
+
+@pytest.mark.parametrize(
+    ("batch", "more"),
+    [(2, "Global.global_batch_size=8"), (4, "DistributedStrategy.sharding_degree=2")],
+    ids=["accumulated", "sharded"],
+)
+def test_gradients_sent_during_the_backward_pass(images, alone, tmp_path, batch, more):
+    overlap = ["DistributedStrategy.overlap=true", "DistributedStrategy.bucket_mb=1"]
+    launch(2, options(images, "run", batch, "Global.check_sync_every=1", more, *overlap), tmp_path)
+    assert_close(tmp_path / "run", alone)
+
+
+def test_overlap_is_refused_with_recompute(images, tmp_path):
+    more = ["DistributedStrategy.overlap=true", "DistributedStrategy.recompute=[encoder.blocks.*]"]
+    text = launch(2, options(images, "run", 4, *more), tmp_path, expect=2)
+    assert "overlap: true does not go with recompute" in text and "Traceback" not in text
+    assert not (tmp_path / "run").exists()

@@ -192,6 +192,21 @@ def test_a_steps_time_is_that_of_its_parts(recipe):
     assert seconds.total == pytest.approx(seconds.compute + seconds.targets + seconds.update + seconds.reduce)
 
 
+def test_gradients_sent_during_the_backward_pass_take_its_time_and_more_memory(recipe):
+    cluster, o1 = Cluster(find("a100-40g"), 8, 4), Variant("O1", (), 1, True)
+    overlapped = work_of(read(RECIPE, ["DistributedStrategy.overlap=true"]), 32)
+    before, after = step(recipe, o1, cluster), step(overlapped, o1, cluster)
+    assert after.reduce == before.reduce > after.hidden == pytest.approx(2 / 3 * before.compute)
+    assert after.total == pytest.approx(before.total - after.hidden)
+    fast = step(overlapped, o1, Cluster(find("a100-40g"), 8, 4, bandwidth=1000))
+    assert fast.hidden == fast.reduce
+    parts = [sizes.memory(work, o1, 64, 32) for work in (recipe, overlapped)]
+    assert [rows["all-reduce"] for rows in parts] == [128 * 2**20, 4 * recipe.trained]
+    again = Variant("O1", recipe.recomputable, 1, True)  # does not go with it
+    assert step(overlapped, again, cluster).hidden == 0
+    assert sizes.memory(overlapped, again, 64, 32)["all-reduce"] == 128 * 2**20
+
+
 def test_recompute_costs_a_forward_pass_of_its_parts(recipe):
     cluster = Cluster(find("a100-40g"))
     plain = step(recipe, Variant("O1", (), 1, True), cluster)
@@ -221,8 +236,13 @@ def test_advice_names_the_keys(gpu, overrides, wanted):
     assert any(wanted in sentence for sentence in report.plan(work, Cluster(find(gpu), 4))["advice"])
 
 
+def test_advice_on_slow_links(recipe):
+    (advice,) = report.plan(recipe, Cluster(find("a100-40g"), 8, 4))["advice"]
+    assert advice == "DistributedStrategy.overlap=true could hide 37.6 ms of the all-reduce"
+
+
 def test_a_config_that_fits_needs_no_advice(recipe):
-    assert report.plan(recipe, Cluster(find("a100-40g"), 8, 4))["advice"] == []
+    assert report.plan(recipe, Cluster(find("a100-40g"), 8))["advice"] == []
 
 
 def test_a_cpu_is_planned_in_float32_only(recipe):

@@ -62,6 +62,11 @@ def working_bytes(work: Work, variant: Variant) -> int:
     return max(widest + again, passing, 4 * work.target_numbers - activation_bytes(work, variant))
 
 
+def overlaps(work: Work, variant: Variant) -> bool:
+    """Whether gradients are sent during the backward pass, by Paddle's reducer, which keeps all its messages."""
+    return work.overlap and not variant.recomputed
+
+
 def memory(work: Work, variant: Variant, batch: int, processes: int) -> Dict[str, int]:
     """Bytes on each device by purpose; `total` last.
 
@@ -73,16 +78,17 @@ def memory(work: Work, variant: Variant, batch: int, processes: int) -> Dict[str
     """
     two = variant.level == "O2"
     masters = 4 * work.trained if two else 0
+    gradients = (2 if two else 4) * work.trained
     rows = {
         "parameters": (2 if two else 4) * work.trained,
-        "gradients": (2 if two else 4) * work.trained,
+        "gradients": gradients,
         "optimizer": (4 * work.optimizer + masters) // variant.sharding,
         "teacher, buffers, average": 4 * (work.frozen + work.averaged),
         "tokenizer": 4 * work.tokenizer,
         "batch": batch * work.inputs * 5,  # bytes as loaded, and normalised
         "activations": batch * activation_bytes(work, variant),
         "working memory": batch * working_bytes(work, variant),
-        "all-reduce": min(work.bucket, 4 * work.trained) if processes > 1 else 0,
+        "all-reduce": 0 if processes == 1 else gradients if overlaps(work, variant) else min(work.bucket, gradients),
         "context": int(CONTEXT),
     }
     return {**rows, "total": sum(rows.values())}

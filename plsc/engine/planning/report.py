@@ -74,6 +74,7 @@ def _variant(work: Work, variant: Variant, cluster: Cluster, measured: Measured)
             "forward and backward": seconds.compute,
             "update": seconds.update,
             "all-reduce": seconds.reduce,
+            "hidden": seconds.hidden,
             "step": seconds.total,
         },
         "images_per_second": work.plan.global_batch_size / seconds.total,
@@ -99,6 +100,9 @@ def _advice(work: Work, rows: Sequence[Mapping[str, Any]], cluster: Cluster) -> 
     if own["level"] == "O0" and cluster.device.half > 1.2 * cluster.device.single:
         faster = own["hours"] / next(row["hours"] for row in rows if row["level"] == "O1")
         advice.append(f"AMP.level=O1 would be about {faster:.1f} times as fast")
+    saved = durations.hideable(work, own["seconds"]["all-reduce"], own["seconds"]["forward and backward"])
+    if not own["recompute"] and not work.overlap and saved > 0.05 * own["seconds"]["step"]:
+        advice.append(f"DistributedStrategy.overlap=true could hide {1e3 * saved:,.1f} ms of the all-reduce")
     if own["fits"] and own["recompute"] and any(_without_recompute(row, own) for row in rows):
         advice.append("fits without recompute: DistributedStrategy.recompute=[] saves a forward pass a step")
     return advice
@@ -186,8 +190,10 @@ def _time_lines(rows: Sequence[Mapping[str, Any]]) -> List[Tuple[str, List[str]]
 def _communication(own: Mapping[str, Any], cluster: Cluster) -> str:
     if cluster.processes == 1:
         return "one device: nothing is sent"
-    share = own["seconds"]["all-reduce"] / own["seconds"]["step"]
+    seconds = own["seconds"]
+    shown = seconds["all-reduce"] - seconds["hidden"]
+    hidden = f", of which the backward pass hides {1e3 * seconds['hidden']:,.1f} ms" if seconds["hidden"] else ""
     return (
-        f"all-reduce: {own['all_reduce_bytes'] / 1e6:,.0f} MB a step and device, "
-        f"{1e3 * own['seconds']['all-reduce']:,.1f} ms at {cluster.slowest_link:g} GB/s, {share:.0%} of the step"
+        f"all-reduce: {own['all_reduce_bytes'] / 1e6:,.0f} MB a step and device, {1e3 * seconds['all-reduce']:,.1f} ms "
+        f"at {cluster.slowest_link:g} GB/s{hidden}; {shown / seconds['step']:.0%} of the step"
     )

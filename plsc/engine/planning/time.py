@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from typing import Any, Mapping, Optional
 
 from plsc.engine.planning.devices import Device
-from plsc.engine.planning.memory import Variant
+from plsc.engine.planning.memory import Variant, overlaps
 from plsc.engine.planning.work import Work
 
 BETWEEN_NODES = 12.5  # GB/s: a network of 100 Gbit/s
 EFFICIENCY = 0.4  # of the peak in products: usual for a vision transformer in 16 bits
 UPDATE_BYTES = 32  # that AdamW reads and writes for a parameter: itself, gradient, moments; norm of the gradient
+BACKWARD = 2 / 3  # of a step's arithmetic
 TERA, GIGA = 1e12, 1e9
 
 
@@ -54,11 +55,12 @@ class Step:
     compute: float
     update: float
     reduce: float
+    hidden: float
 
     @property
     def total(self) -> float:
-        """Seconds, with nothing at the same time as anything else."""
-        return self.targets + self.compute + self.update + self.reduce
+        """Seconds, with nothing at the same time as anything else but what of the all-reduce is hidden."""
+        return self.targets + self.compute + self.update + self.reduce - self.hidden
 
 
 def all_reduce_bytes(gradient_bytes: int, processes: int) -> float:
@@ -82,6 +84,7 @@ def step(work: Work, variant: Variant, cluster: Cluster, measured: Optional[Mapp
     speed = TERA * cluster.efficiency
     single, fast = cluster.device.single * speed, cluster.device.half * speed
     sent = all_reduce_bytes((2 if variant.level == "O2" else 4) * work.trained, cluster.processes)
+    reduce = sent / (cluster.slowest_link * GIGA)
     if measured:
         kept = 4 * sum(a.saved.count for a in work.activations.values())
         cost = each * measured.get("seconds_per_flops", 0) + kept * measured.get("seconds_per_activation_bytes", 0)
@@ -96,5 +99,11 @@ def step(work: Work, variant: Variant, cluster: Cluster, measured: Optional[Mapp
         targets=targets,
         compute=compute,
         update=0.0 if measured else UPDATE_BYTES * work.trained / variant.sharding / (cluster.device.bandwidth * GIGA),
-        reduce=sent / (cluster.slowest_link * GIGA),
+        reduce=reduce,
+        hidden=hideable(work, reduce, compute) if overlaps(work, variant) else 0.0,
     )
+
+
+def hideable(work: Work, reduce: float, compute: float) -> float:
+    """Seconds of an all-reduce that fit behind the backward pass of the last micro-batch."""
+    return min(reduce, BACKWARD * compute / work.plan.accumulate)

@@ -39,6 +39,7 @@ class Work:
         level: AMP level of the config.
         sharding: Its sharding degree.
         bucket: Bytes of gradients sent at once.
+        overlap: Whether they are sent while the backward pass goes on.
         plan: Steps.
         notes: What was assumed.
     """
@@ -60,6 +61,7 @@ class Work:
     level: str
     sharding: int
     bucket: int
+    overlap: bool
     plan: Plan
     notes: Tuple[str, ...]
 
@@ -113,6 +115,7 @@ def work_of(config: Config, processes: int, images: Optional[int] = None) -> Wor
         level=read_settings(config, "AMP").level,
         sharding=strategy.sharding_degree,
         bucket=strategy.bucket_mb * 2**20,
+        overlap=strategy.overlap,
         plan=plan,
         notes=tuple(notes),
     )

@@ -1,0 +1,77 @@
+"""Run by each process of a job of two: whether the reducer's gradients are the mean, and what it is told to refuse."""
+
+import sys
+
+import numpy as np
+import paddle
+
+from plsc import distributed
+from plsc.settings import DistributedStrategy
+from tests.optim.toys import images, toy_task
+
+FIRST, LAST = 0, 1  # micro-batches of a step
+
+
+def loss(outputs):
+    return (outputs**2).mean()
+
+
+def own_images(step, part):
+    return images(100 * step + 10 * part + distributed.rank())
+
+
+def averaged(exchange, step):
+    """Gradients of a step of two micro-batches, by the exchange."""
+    loss(exchange.layer(own_images(step, FIRST), True)).backward()
+    loss(exchange.forward(own_images(step, LAST))).backward()
+    exchange.finish()
+    return gradients(exchange)
+
+
+def expected(exchange, step):
+    """The same, of all processes' images by this one."""
+    for rank in range(distributed.world_size()):
+        for part in (FIRST, LAST):
+            whole = loss(exchange.layer(images(100 * step + 10 * part + rank), True))
+            (whole / distributed.world_size()).backward()
+    return gradients(exchange)
+
+
+def gradients(exchange):
+    found = [parameter.grad.numpy().copy() for parameter in exchange.parameters]
+    for parameter in exchange.parameters:
+        parameter.clear_gradient(False)
+    return found
+
+
+class Always(paddle.nn.Layer):
+    """The toy network, with its branch unless told otherwise."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = toy_task().model
+        self.use_branch = True
+
+    def forward(self, image, use_branch=None):
+        return self.model(image, self.use_branch if use_branch is None else use_branch)
+
+
+def main():
+    distributed.setup(DistributedStrategy(overlap=True, bucket_mb=1))
+    layer = Always()
+    exchange = distributed.GradientExchange(layer, layer.parameters())
+    for step in range(3):
+        for ours, wanted in zip(averaged(exchange, step), expected(exchange, step)):
+            np.testing.assert_allclose(ours, wanted, rtol=0, atol=1e-6)
+    layer.use_branch = False
+    loss(exchange.forward(own_images(9, LAST))).backward()
+    try:
+        exchange.finish()
+    except ValueError as error:
+        print(f"refused: {error}")
+    print("done")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

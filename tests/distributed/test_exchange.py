@@ -1,0 +1,23 @@
+"""Gradients averaged by Paddle's reducer while the backward pass goes on."""
+
+import subprocess
+import sys
+
+from tests.distributed.jobs import job_environment, logs
+from tests.integration.runs import ROOT
+
+
+def test_the_mean_of_all_processes_and_what_is_refused(tmp_path):
+    launch = ["-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir", str(tmp_path / "logs")]
+    done = subprocess.run(
+        [sys.executable, *launch, str(ROOT / "tests/distributed/exchange_job.py")],
+        cwd=tmp_path, env={**job_environment(), "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300,
+        check=False,
+    )  # fmt: skip
+    text = done.stdout + done.stderr + logs(tmp_path)
+    assert done.returncode == 0, text
+    assert text.count("done") >= 2, text
+    assert (
+        "overlap: true needs a gradient of every trained parameter, once in each backward pass; "
+        "not so model.branch.weight, model.branch.bias; set overlap to false" in text
+    ), text
