@@ -73,8 +73,8 @@ def check_strategy(strategy: DistributedStrategy, processes: int) -> None:
         )
     if strategy.overlap and strategy.recompute:
         raise ValueError(
-            "DistributedStrategy.overlap: true does not go with recompute, of whose gradients Paddle's reducer makes wrong "
-            "averages; set overlap to false, or recompute to []"
+            "DistributedStrategy.overlap: true does not go with recompute, of whose gradients Paddle's reducer makes "
+            "wrong averages; set overlap to false, or recompute to []"
         )
     if 1 < degree < processes and not _on_gpu():
         raise ValueError(
