@@ -167,6 +167,7 @@ class DataLoader:
             num_workers=self.num_workers,
             prefetch_factor=self.prefetch,
             use_shared_memory=self.use_shared_memory,
+            use_buffer_reader=True,  # for a GPU, batches are pinned and copied there while the step before computes
             worker_init_fn=_quiet_worker,
         )
 
