@@ -71,11 +71,7 @@ def check_strategy(strategy: DistributedStrategy, processes: int) -> None:
         raise ValueError(
             f"DistributedStrategy.sharding_degree: {degree} does not divide the {processes} processes of this job"
         )
-    if strategy.overlap and strategy.recompute:
-        raise ValueError(
-            "DistributedStrategy.overlap: true does not go with recompute, of whose gradients Paddle's reducer makes "
-            "wrong averages; set overlap to false, or recompute to []"
-        )
+    check_overlap(strategy)
     if 1 < degree < processes and not _on_gpu():
         raise ValueError(
             f"DistributedStrategy.sharding_degree: {degree} of {processes} processes needs GPUs; on CPUs all "
@@ -85,6 +81,15 @@ def check_strategy(strategy: DistributedStrategy, processes: int) -> None:
         raise ValueError(
             f"DistributedStrategy.data_parallel: false, but {processes} processes with sharding_degree {degree} are "
             f"{processes // degree} copies of the model; set it to true, or sharding_degree to {processes}"
+        )
+
+
+def check_overlap(strategy: DistributedStrategy) -> None:
+    """Raises ValueError if gradients cannot be sent during the backward pass."""
+    if strategy.overlap and strategy.recompute:
+        raise ValueError(
+            "DistributedStrategy.overlap: true does not go with recompute, of whose gradients Paddle's reducer makes "
+            "wrong averages; set overlap to false, or recompute to []"
         )
 
 

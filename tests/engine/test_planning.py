@@ -255,6 +255,13 @@ def test_sharding_must_divide_the_devices():
         work_of(read(RECIPE, ["DistributedStrategy.sharding_degree=3"]), 4)
 
 
+def test_overlap_does_not_go_with_recompute():
+    both = read(RECIPE, ["DistributedStrategy.overlap=true", "DistributedStrategy.recompute=[encoder.blocks.*]"])
+    assert work_of(both, 1).overlap  # a single device ignores it
+    with pytest.raises(ValueError, match="overlap: true does not go with recompute"):
+        work_of(both, 2)
+
+
 def test_a_model_without_costs_is_named():
     with pytest.raises(ValueError, match=r"DiscreteVAE does not tell its costs.*flops\(num_masked\)"):
         work_of(read(CONFIGS / "quickstart" / "tokenizer.yaml"), 1, images=100)

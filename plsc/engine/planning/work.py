@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 import numpy as np
 import paddle
 
-from plsc import registry, settings
+from plsc import distributed, registry, settings
 from plsc.engine.dry_run import lazy_task, masked_patches, plan_of
 from plsc.engine.recompute import apply_recompute
 from plsc.engine.trainer import Plan
@@ -85,6 +85,8 @@ def work_of(config: Config, processes: int, images: Optional[int] = None) -> Wor
         raise ValueError(
             f"DistributedStrategy.sharding_degree: {strategy.sharding_degree} does not divide the {processes} devices"
         )
+    if processes > 1:
+        distributed.check_overlap(strategy)
     notes: List[str] = []
     task = lazy_task(config, run.seed, notes)
     plan = plan_of(config, run, processes, notes, images)
