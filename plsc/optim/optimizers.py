@@ -20,6 +20,9 @@ from plsc.optim.param_groups import ParameterGroup, group_parameters
 from plsc.optim.schedules import cosine
 from plsc.registry import OPTIMIZERS
 
+_HALF = (paddle.float16, paddle.bfloat16)
+_MASTER = "master_weight"  # float32 copies of parameters of 16 bits
+
 
 class Optimizer:
     """What the optimizers share. Subclasses build `inner`, the Paddle optimizer.
@@ -130,7 +133,12 @@ class Optimizer:
     def state_dict(self) -> Dict[str, paddle.Tensor]:
         """The optimizer's tensors by structured name and kind, `model.head.weight/moment1`, for every parameter."""
         tensors = _state_of(self.inner, self.parameters)
-        return {f"{name}/{kind}": tensors[kind][p.name] for kind in tensors for name, p in self.named.items()}
+        return {
+            f"{name}/{kind}": tensors[kind][p.name]
+            for kind in tensors
+            for name, p in self.named.items()
+            if kind != _MASTER or p.name in tensors[kind]
+        }
 
     def set_state_dict(self, state: Dict[str, Any]) -> None:
         """Restores `state_dict()`, given as tensors or arrays.
@@ -229,8 +237,12 @@ class AdamW(Optimizer):
         mine = {name: p for name, p in self.named.items() if self._sharded.is_mine(p)}
         tensors = _state_of(self.inner, list(mine.values()))
         state = {}
-        for kind in sorted(tensors):
+        half = {name for name, p in self.named.items() if p.dtype in _HALF}
+        masters = half if self.inner._multi_precision else set()
+        for kind in sorted({*tensors, *([_MASTER] if masters else [])}):
             for name, parameter in self.named.items():
+                if kind == _MASTER and name not in masters:
+                    continue
                 own = tensors[kind][parameter.name] if name in mine else None
                 state[f"{name}/{kind}"] = self._sharded.gather(parameter, partial(_like, own, parameter, kind))
         return state
@@ -244,7 +256,8 @@ class AdamW(Optimizer):
         mine = {name: p for name, p in self.named.items() if self._sharded.is_mine(p)}
         for kind, tensors in _state_of(self.inner, list(mine.values())).items():
             for name, parameter in mine.items():
-                tensors[parameter.name].set_value(state[f"{name}/{kind}"])
+                if parameter.name in tensors:  # only parameters of 16 bits have a master
+                    tensors[parameter.name].set_value(state[f"{name}/{kind}"])
 
 
 @OPTIMIZERS.register()
@@ -299,8 +312,7 @@ class LARS(Optimizer):
 
 def _global_norm(gradients: Sequence[paddle.Tensor]) -> paddle.Tensor:
     """The Euclidean norm of all gradients together, at least in float32."""
-    half = (paddle.float16, paddle.bfloat16)
-    wide = [g.astype("float32") if g.dtype in half else g for g in gradients]
+    wide = [g.astype("float32") if g.dtype in _HALF else g for g in gradients]
     return paddle.add_n([squared_l2_norm(g) for g in wide]).sqrt().reshape([])
 
 
@@ -319,7 +331,7 @@ def _multiply(gradients: Sequence[paddle.Tensor], factor: paddle.Tensor) -> None
 
 
 def _state_of(inner: Any, parameters: Sequence[paddle.Tensor]) -> Dict[str, Dict[str, paddle.Tensor]]:
-    """A Paddle optimizer's tensors by kind and tensor name; created as they start where there are none yet.
+    """A Paddle optimizer's tensors by kind and parameter name; created as they start where there are none yet.
 
     Paddle itself creates them at a parameter's first update, so one that had no gradient so far would be missing in
     a checkpoint, and its own `state_dict` is keyed by names that another process does not reproduce.
@@ -327,15 +339,20 @@ def _state_of(inner: Any, parameters: Sequence[paddle.Tensor]) -> Dict[str, Dict
     if inner.helper is None:
         inner.helper = LayerHelper(type(inner).__name__)
     inner._create_accumulators(paddle.static.default_main_program().global_block(), list(parameters))
-    masters = {"master_weight": inner._master_weights} if getattr(inner, "_master_weights", None) else {}
-    return {**inner._accumulators, **masters}
+    masters = getattr(inner, "_master_weights", None) or {}
+    keys = {p.name: masters[p.name].name if p.name in masters else p.name for p in parameters}  # Paddle's
+    kinds = {
+        kind: {name: tensors[key] for name, key in keys.items() if key in tensors}
+        for kind, tensors in inner._accumulators.items()
+    }
+    return {**kinds, **({_MASTER: {name: masters[name] for name in keys if name in masters}} if masters else {})}
 
 
 def _like(own: Optional[paddle.Tensor], parameter: paddle.Tensor, kind: str) -> paddle.Tensor:
     """`own`, or room for what another process keeps of that kind for a parameter."""
     if own is not None:
         return own
-    half = parameter.dtype in (paddle.float16, paddle.bfloat16)
+    half = parameter.dtype in _HALF
     shape = [1] if kind.endswith("_pow_acc") else parameter.shape
     return paddle.zeros(shape, "float32" if half else parameter.dtype)
 

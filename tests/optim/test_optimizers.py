@@ -293,3 +293,30 @@ def test_layer_decay_needs_depths():
         AdamW(nn.Linear(2, 2), layer_decay=0.5)
 
 
+
+
+@pytest.mark.parametrize("make", [AdamW, SGD])
+def test_state_of_parameters_of_16_bits_with_masters(make):
+    """As under AMP O2; Paddle keys their state by the names of the masters."""
+
+    def halved():
+        task = toy_task()
+        for layer in task.sublayers():
+            if isinstance(layer, nn.Linear):
+                layer.to(dtype="float16")
+        optimizer = make(task)
+        optimizer.inner._multi_precision = True
+        return task, optimizer
+
+    task, optimizer = halved()
+    state = optimizer.state_dict()
+    masters = {name for name in state if name.endswith("/master_weight")}
+    assert masters == {f"{name}/master_weight" for name, p in optimizer.named.items() if p.dtype == paddle.float16}
+    assert 0 < len(masters) < len(optimizer.named)
+    for name in optimizer.named:
+        assert any(key.startswith(f"{name}/") and key not in masters for key in state), name
+    changed = {name: tensor.numpy() + 1 for name, tensor in state.items()}
+    _, other = halved()
+    other.set_state_dict(changed)
+    for name, tensor in other.state_dict().items():
+        np.testing.assert_array_equal(tensor.numpy(), changed[name])
