@@ -89,7 +89,7 @@ def check_overlap(strategy: DistributedStrategy) -> None:
     if strategy.overlap and strategy.recompute:
         raise ValueError(
             "DistributedStrategy.overlap: true does not go with recompute, of whose gradients Paddle's reducer makes "
-            "wrong averages; set overlap to false, or recompute to []"
+            "wrong averages, or none; set overlap to false, or recompute to []"
         )
 
 
@@ -203,13 +203,15 @@ class GradientExchange:
 
     Args:
         layer: What is trained.
-        parameters: Those of its parameters that are; each must get its gradient in one piece of each backward pass.
+        parameters: Those of its parameters that are, in its order; with the reducer, each must get its gradient in one
+            piece of the last backward pass of a step.
     """
 
     def __init__(self, layer: paddle.nn.Layer, parameters: Sequence[paddle.Tensor]) -> None:
         self.layer = layer
         self.parameters = list(parameters)
         self._reducer: Optional[paddle.DataParallel] = None
+        self._checked = False
         if _ready and _strategy.overlap:
             self._reducer = paddle.DataParallel(layer, comm_buffer_size=_strategy.bucket_mb)
             self._arrivals = [0] * len(self.parameters)
@@ -227,24 +229,33 @@ class GradientExchange:
         """Returns when every gradient is the mean over the processes.
 
         Raises:
-            ValueError: If the reducer has missed gradients.
+            ValueError: If the reducer has missed gradients, or, the first time, if they differ between processes.
         """
         if self._reducer is None:
             sync_gradients(self.parameters)
-        elif any(count != 1 for count in self._arrivals):
-            raise ValueError(self._missed())
+            return
+        names = [name for name, parameter in self.layer.named_parameters() if not parameter.stop_gradient]
+        odd = [name for name, count in zip(names, self._arrivals) if count != 1]
+        if odd:
+            raise ValueError(
+                "DistributedStrategy.overlap: true needs a gradient of every trained parameter, once in each backward "
+                f"pass; not so {_some(odd)}; set overlap to false"
+            )
+        if not self._checked:  # a layer that recomputes by itself makes the reducer finish too early
+            self._checked = True
+            odd = list(differing_tensors(dict(zip(names, (parameter.grad for parameter in self.parameters)))))
+            if odd:
+                raise ValueError(
+                    "DistributedStrategy.overlap: true does not go with what this model does, such as recomputing by "
+                    f"itself: after the reducer, gradients differ between processes: {_some(odd)}; set overlap to false"
+                )
 
     def _arrive(self, number: int, *_: Any) -> None:
         self._arrivals[number] += 1
 
-    def _missed(self) -> str:
-        names = {id(parameter): name for name, parameter in self.layer.named_parameters()}
-        odd = [names[id(p)] for p, count in zip(self.parameters, self._arrivals) if count != 1]
-        more = f" and {len(odd) - 5} more" if len(odd) > 5 else ""
-        return (
-            "DistributedStrategy.overlap: true needs a gradient of every trained parameter, once in each backward "
-            f"pass; not so {', '.join(odd[:5])}{more}; set overlap to false"
-        )
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 class _Sum(paddle.autograd.PyLayer):

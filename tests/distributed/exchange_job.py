@@ -56,6 +56,26 @@ class Always(paddle.nn.Layer):
         return self.model(image, self.use_branch if use_branch is None else use_branch)
 
 
+class Recomputing(paddle.nn.Layer):
+    """A stem that computes itself again in the backward pass, without the config knowing."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = paddle.nn.Linear(3, 4)
+        self.head = paddle.nn.Linear(4, 5)
+
+    def forward(self, image):
+        image.stop_gradient = False
+        return self.head(distributed.recompute(self.stem, image))
+
+
+def refusal(exchange):
+    try:
+        exchange.finish()
+    except ValueError as error:
+        print(f"refused: {error}")
+
+
 def main():
     distributed.setup(DistributedStrategy(overlap=True, bucket_mb=1))
     layer = Always()
@@ -65,10 +85,11 @@ def main():
             np.testing.assert_allclose(ours, wanted, rtol=0, atol=1e-6)
     layer.use_branch = False
     loss(exchange.forward(own_images(9, LAST))).backward()
-    try:
-        exchange.finish()
-    except ValueError as error:
-        print(f"refused: {error}")
+    refusal(exchange)
+    layer = Recomputing()
+    exchange = distributed.GradientExchange(layer, layer.parameters())
+    loss(exchange.forward(own_images(9, LAST))).backward()
+    refusal(exchange)
     print("done")
     sys.stdout.flush()
 

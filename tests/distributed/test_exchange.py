@@ -21,3 +21,4 @@ def test_the_mean_of_all_processes_and_what_is_refused(tmp_path):
         "overlap: true needs a gradient of every trained parameter, once in each backward pass; "
         "not so model.branch.weight, model.branch.bias; set overlap to false" in text
     ), text
+    assert "gradients differ between processes: stem.weight, stem.bias; set overlap to false" in text, text

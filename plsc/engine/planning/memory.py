@@ -63,7 +63,7 @@ def working_bytes(work: Work, variant: Variant) -> int:
 
 
 def overlaps(work: Work, variant: Variant) -> bool:
-    """Whether gradients are sent during the backward pass, by Paddle's reducer, which keeps all its messages."""
+    """Whether gradients are sent during the backward pass, by Paddle's reducer."""
     return work.overlap and not variant.recomputed
 
 
@@ -79,6 +79,7 @@ def memory(work: Work, variant: Variant, batch: int, processes: int) -> Dict[str
     two = variant.level == "O2"
     masters = 4 * work.trained if two else 0
     gradients = (2 if two else 4) * work.trained
+    message = min(work.bucket, gradients) if overlaps(work, variant) else 0  # made before the one of the last step goes
     rows = {
         "parameters": (2 if two else 4) * work.trained,
         "gradients": gradients,
@@ -88,7 +89,7 @@ def memory(work: Work, variant: Variant, batch: int, processes: int) -> Dict[str
         "batch": batch * work.inputs * 5,  # bytes as loaded, and normalised
         "activations": batch * activation_bytes(work, variant),
         "working memory": batch * working_bytes(work, variant),
-        "all-reduce": 0 if processes == 1 else gradients if overlaps(work, variant) else min(work.bucket, gradients),
+        "all-reduce": 0 if processes == 1 else gradients + message,  # Paddle copies all of them into messages
         "context": int(CONTEXT),
     }
     return {**rows, "total": sum(rows.values())}

@@ -1,5 +1,6 @@
 """A plan as text and as plain data."""
 
+from dataclasses import replace
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from plsc.engine.planning import memory as sizes
@@ -9,6 +10,7 @@ from plsc.engine.planning.memory import Variant
 from plsc.engine.planning.time import Cluster
 from plsc.engine.planning.work import Work
 
+SMALL_BUCKET = 25  # MiB: what is advised for messages that leave early
 Measured = Optional[Mapping[str, Any]]
 
 
@@ -94,18 +96,33 @@ def _advice(work: Work, rows: Sequence[Mapping[str, Any]], cluster: Cluster) -> 
                 f"with Global.global_batch_size={work.plan.global_batch_size} for the same training"
             )
         if fitting:
-            advice.append(f"{'or' if advice else 'does not fit:'} {_settings(fitting[0], own)}")
+            advice.append(f"{'or' if advice else 'does not fit:'} {_settings(work, fitting[0], own)}")
         if not advice:
             advice.append("does not fit, whatever is set: take devices with more memory, or a smaller model")
     if own["level"] == "O0" and cluster.device.half > 1.2 * cluster.device.single:
         faster = own["hours"] / next(row["hours"] for row in rows if row["level"] == "O1")
         advice.append(f"AMP.level=O1 would be about {faster:.1f} times as fast")
-    saved = durations.hideable(work, own["seconds"]["all-reduce"], own["seconds"]["forward and backward"])
-    if not own["recompute"] and not work.overlap and saved > 0.05 * own["seconds"]["step"]:
-        advice.append(f"DistributedStrategy.overlap=true could hide {1e3 * saved:,.1f} ms of the all-reduce")
+    advice += _overlap(work, own, cluster)
     if own["fits"] and own["recompute"] and any(_without_recompute(row, own) for row in rows):
         advice.append("fits without recompute: DistributedStrategy.recompute=[] saves a forward pass a step")
     return advice
+
+
+def _overlap(work: Work, own: Mapping[str, Any], cluster: Cluster) -> List[str]:
+    if work.overlap or own["recompute"] or not own["fits"] or not cluster.device.half:
+        return []
+    small = replace(work, overlap=True, bucket=SMALL_BUCKET * 2**20)
+    variant = Variant(own["level"], (), own["sharding_degree"], cluster.device.flash)
+    if sizes.largest_batch(small, variant, cluster.device, cluster.processes) < work.batch:
+        return []
+    seconds = own["seconds"]
+    saved = durations.hideable(small, seconds["all-reduce"], seconds["forward and backward"])
+    if saved < 0.05 * seconds["step"]:
+        return []
+    return [
+        f"DistributedStrategy.overlap=true with bucket_mb={SMALL_BUCKET} could hide {1e3 * saved:,.1f} ms of the "
+        "all-reduce"
+    ]
 
 
 def _divisor(work: Work, largest: int, cluster: Cluster) -> int:
@@ -114,13 +131,15 @@ def _divisor(work: Work, largest: int, cluster: Cluster) -> int:
     return next(batch for batch in range(min(largest, share), 0, -1) if share % batch == 0)
 
 
-def _settings(row: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+def _settings(work: Work, row: Mapping[str, Any], own: Mapping[str, Any]) -> str:
     """What to set so that the config becomes that variant."""
     wanted = []
     if row["level"] != own["level"]:
         wanted.append(f"AMP.level={row['level']}")
     if row["recompute"] and not own["recompute"]:
         wanted.append("DistributedStrategy.recompute of the layers below")
+        if work.overlap:
+            wanted.append("DistributedStrategy.overlap=false")
     if row["sharding_degree"] != own["sharding_degree"]:
         wanted.append(f"DistributedStrategy.sharding_degree={row['sharding_degree']}")
     return f"{', '.join(wanted)} fits as well" if wanted else "without recompute it fits as well"
@@ -180,7 +199,10 @@ def _table(title: str, rows: Sequence[Mapping[str, Any]], own: Mapping[str, Any]
 
 def _time_lines(rows: Sequence[Mapping[str, Any]]) -> List[Tuple[str, List[str]]]:
     lines = [("TFLOPs a step", [f"{row['flops_per_step'] / 1e12:,.4g}" for row in rows])]
-    for purpose in ("tokenizer", "forward and backward", "update", "all-reduce", "step"):
+    purposes = ["tokenizer", "forward and backward", "update", "all-reduce", "hidden", "step"]
+    if not any(row["seconds"]["hidden"] for row in rows):
+        purposes.remove("hidden")
+    for purpose in purposes:
         lines.append((f"ms: {purpose}", [f"{1e3 * row['seconds'][purpose]:,.1f}" for row in rows]))
     lines.append(("images/s", [f"{row['images_per_second']:,.4g}" for row in rows]))
     lines.append(("hours", [f"{row['hours']:,.4g}" for row in rows]))

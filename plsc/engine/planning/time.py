@@ -10,7 +10,6 @@ from plsc.engine.planning.work import Work
 BETWEEN_NODES = 12.5  # GB/s: a network of 100 Gbit/s
 EFFICIENCY = 0.4  # of the peak in products: usual for a vision transformer in 16 bits
 UPDATE_BYTES = 32  # that AdamW reads and writes for a parameter: itself, gradient, moments; norm of the gradient
-BACKWARD = 2 / 3  # of a step's arithmetic
 TERA, GIGA = 1e12, 1e9
 
 
@@ -100,10 +99,18 @@ def step(work: Work, variant: Variant, cluster: Cluster, measured: Optional[Mapp
         compute=compute,
         update=0.0 if measured else UPDATE_BYTES * work.trained / variant.sharding / (cluster.device.bandwidth * GIGA),
         reduce=reduce,
-        hidden=hideable(work, reduce, compute) if overlaps(work, variant) else 0.0,
+        hidden=hideable(work, reduce, compute) if overlaps(work, variant) and cluster.device.half else 0.0,
     )
 
 
 def hideable(work: Work, reduce: float, compute: float) -> float:
-    """Seconds of an all-reduce that fit behind the backward pass of the last micro-batch."""
-    return min(reduce, BACKWARD * compute / work.plan.accumulate)
+    """Seconds of an all-reduce, without its last whole message, that fit behind the last micro-batch's backward pass.
+
+    Args:
+        work: What the run asks for.
+        reduce: Seconds of the all-reduce.
+        compute: Seconds of forward and backward passes, without recomputation.
+    """
+    backward = (work.training - sum(work.forward.values())) / work.training
+    last = min(1.0, work.bucket / (4 * work.trained))
+    return min((1 - last) * reduce, backward * compute / work.plan.accumulate)
