@@ -1,4 +1,4 @@
-"""AdamW that updates many parameters by one kernel."""
+"""AdamW that updates many parameters by one call."""
 
 from typing import Any, Dict, Hashable, List, Optional, Sequence, Tuple
 
@@ -25,6 +25,7 @@ class MultiTensorAdamW(paddle.optimizer.AdamW):
     """
 
     def __init__(self, **arguments: Any) -> None:
+        assert not arguments.keys() & {"grad_clip", "lr_ratio", "amsgrad"}
         super().__init__(**arguments)
         self._updates: Dict[str, Tuple[float, int]] = {}  # power of beta1 when it was read, and updates since
 
@@ -37,7 +38,7 @@ class MultiTensorAdamW(paddle.optimizer.AdamW):
     ) -> None:
         """Updates the parameters that have a gradient; called by Paddle's `step` and by fleet's sharding."""
         pairs = [(parameter, gradient) for parameter, gradient in params_grads if gradient is not None]
-        if self.helper is None:
+        if self.helper is None:  # Paddle 2 wants one
             self.helper = LayerHelper(type(self).__name__)
         self._create_global_learning_rate()
         self._create_accumulators(

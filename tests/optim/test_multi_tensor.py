@@ -106,6 +106,14 @@ def test_the_state_of_another_run_is_regrouped(calls):
     assert len(calls) > 2 * 2
 
 
+def test_types_go_apart():
+    task, optimizer = make()
+    task.model.head.to(dtype="float64")
+    optimizer.state_dict()  # there are moments from now on
+    matrices = [parameter for parameter in optimizer.parameters if parameter.ndim == 2]
+    assert len({optimizer.inner._treatment(parameter) for parameter in matrices}) == 2
+
+
 def test_nothing_to_update():
     task, optimizer = make()
     before = values(task)
