@@ -56,12 +56,14 @@ class MultiTensorAdamW(paddle.optimizer.AdamW):
             power = self._get_accumulator_master(self._beta1_pow_acc_str, parameter)
             self._updates[parameter.name] = (float(power.item()), 0)
         start, updates = self._updates[parameter.name]
-        self._updates[parameter.name] = (start, updates + 1)
         factor = parameter.optimize_attr["learning_rate"]
         return factor, self._apply_decay_param_fun(parameter.name), parameter.dtype, start, updates
 
     def _update(self, group: Sequence[Pair]) -> None:
         parameters = [parameter for parameter, _ in group]
+        for parameter in parameters:
+            start, updates = self._updates[parameter.name]
+            self._updates[parameter.name] = (start, updates + 1)
         first = parameters[0]
         has_master = self._multi_precision and first.dtype in (paddle.float16, paddle.bfloat16)
         moment1, moment2, power1, power2 = (

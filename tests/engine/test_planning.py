@@ -202,6 +202,8 @@ def test_gradients_sent_during_the_backward_pass_take_its_time_and_more_memory(r
     assert after.total == pytest.approx(before.total - after.hidden)
     fast = step(overlapped, o1, Cluster(find("a100-40g"), 8, 4, bandwidth=1000))
     assert fast.hidden == pytest.approx(fast.reduce * (1 - 128 * 2**20 / (4 * recipe.trained)))  # not the last message
+    halved = step(overlapped, Variant("O2", (), 1, True), Cluster(find("a100-40g"), 8, 4, bandwidth=1000))
+    assert halved.hidden == pytest.approx(halved.reduce * (1 - 128 * 2**20 / (2 * recipe.trained)))
     again = Variant("O1", recipe.recomputable, 1, True)  # does not go with it
     assert step(overlapped, again, cluster).hidden == 0
     assert step(overlapped, Variant("O0", (), 1, False), Cluster(find("cpu"), 32)).hidden == 0

@@ -116,7 +116,8 @@ def _overlap(work: Work, own: Mapping[str, Any], cluster: Cluster) -> List[str]:
     if sizes.largest_batch(small, variant, cluster.device, cluster.processes) < work.batch:
         return []
     seconds = own["seconds"]
-    saved = durations.hideable(small, seconds["all-reduce"], seconds["forward and backward"])
+    gradients = own["memory"]["gradients"]
+    saved = durations.hideable(small, seconds["all-reduce"], seconds["forward and backward"], gradients)
     if saved < 0.05 * seconds["step"]:
         return []
     return [

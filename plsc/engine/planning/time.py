@@ -82,7 +82,8 @@ def step(work: Work, variant: Variant, cluster: Cluster, measured: Optional[Mapp
     each = work.training + again
     speed = TERA * cluster.efficiency
     single, fast = cluster.device.single * speed, cluster.device.half * speed
-    sent = all_reduce_bytes((2 if variant.level == "O2" else 4) * work.trained, cluster.processes)
+    gradients = (2 if variant.level == "O2" else 4) * work.trained
+    sent = all_reduce_bytes(gradients, cluster.processes)
     reduce = sent / (cluster.slowest_link * GIGA)
     if measured:
         kept = 4 * sum(a.saved.count for a in work.activations.values())
@@ -99,18 +100,19 @@ def step(work: Work, variant: Variant, cluster: Cluster, measured: Optional[Mapp
         compute=compute,
         update=0.0 if measured else UPDATE_BYTES * work.trained / variant.sharding / (cluster.device.bandwidth * GIGA),
         reduce=reduce,
-        hidden=hideable(work, reduce, compute) if overlaps(work, variant) and cluster.device.half else 0.0,
+        hidden=hideable(work, reduce, compute, gradients) if overlaps(work, variant) and cluster.device.half else 0.0,
     )
 
 
-def hideable(work: Work, reduce: float, compute: float) -> float:
+def hideable(work: Work, reduce: float, compute: float, gradients: int) -> float:
     """Seconds of an all-reduce, without its last whole message, that fit behind the last micro-batch's backward pass.
 
     Args:
         work: What the run asks for.
         reduce: Seconds of the all-reduce.
         compute: Seconds of forward and backward passes, without recomputation.
+        gradients: Bytes of them.
     """
     backward = (work.training - sum(work.forward.values())) / work.training
-    last = min(1.0, work.bucket / (4 * work.trained))
+    last = min(1.0, work.bucket / gradients)
     return min((1 - last) * reduce, backward * compute / work.plan.accumulate)

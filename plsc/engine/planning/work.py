@@ -75,8 +75,8 @@ def work_of(config: Config, processes: int, images: Optional[int] = None) -> Wor
         images: Of the training set; counted if not given.
 
     Raises:
-        ValueError: If a component refuses its arguments, the model does not tell its costs, or the batch does not
-            divide.
+        ValueError: If a component refuses its arguments, the model does not tell its costs, the batch does not divide,
+            or DistributedStrategy does not fit.
     """
     run: settings.Global = read_settings(config, "Global")
     strategy: settings.DistributedStrategy = read_settings(config, "DistributedStrategy")
