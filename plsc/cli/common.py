@@ -11,6 +11,7 @@ from typing import Callable, Dict, List
 
 from plsc import config as config_files
 from plsc import plugins, runtime, schema
+from plsc.output import warnings_to
 from plsc.yaml_tree import ConfigError, ConfigMap
 
 USER_ERROR = 2
@@ -86,7 +87,8 @@ def guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Namesp
         What `run` returns; 2 for a mistake in the config or its files; 128 + signal if asked to stop.
     """
     try:
-        code = run(arguments)
+        with warnings_to(lambda text: print(f"warning: {text}", file=sys.stderr)):
+            code = run(arguments)
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # the reader has seen enough, as in `--list all | head`
