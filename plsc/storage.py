@@ -197,6 +197,13 @@ def check_newest(directory: Path) -> None:
         check_content(path, read_state(path))
 
 
+def check_pointers(directory: Path) -> None:
+    """Raises CheckpointError if `latest` or `best` names no checkpoint."""
+    for pointer in (directory / name for name in POINTERS):
+        if os.path.lexists(pointer) and _pointed(pointer) is None:
+            raise CheckpointError(_dangling(pointer))
+
+
 def find_latest_whole(directory: Path) -> Optional[Path]:
     """The checkpoint written last, or if it is damaged the newest one that is whole; None if there is none.
 
@@ -206,7 +213,7 @@ def find_latest_whole(directory: Path) -> Optional[Path]:
     directory = Path(directory)
     latest, passed = _pointed(directory / "latest"), []
     if latest is None and os.path.lexists(directory / "latest"):
-        passed.append(f"{directory / 'latest'} names {_shown_name(directory / 'latest')}, which is not a checkpoint")
+        passed.append(_dangling(directory / "latest"))
     replaced = sorted(directory.glob(f"{REPLACED}*"))
     listed = ([latest] if latest is not None else []) + checkpoints(directory)[::-1] + replaced
     for path in dict.fromkeys(listed):
@@ -248,8 +255,7 @@ def _damage(path: Path) -> Optional[str]:
 def _warn_about_best(directory: Path) -> None:
     pointer = directory / "best"
     if os.path.lexists(pointer) and _pointed(pointer) is None:
-        text = f"{pointer} names {_shown_name(pointer)}, which is not a checkpoint, so the best one is not known"
-        warnings.warn(text, CheckpointWarning, stacklevel=3)
+        warnings.warn(f"{_dangling(pointer)}: the best one is not known", CheckpointWarning, stacklevel=3)
 
 
 def read_state(path: Path) -> Dict[str, Any]:
@@ -316,6 +322,10 @@ def _pointed_name(pointer: Path) -> str:
 def _shown_name(pointer: Path) -> str:
     """`_pointed_name` for messages."""
     return ascii(_pointed_name(pointer))[1:-1] or "nothing"
+
+
+def _dangling(pointer: Path) -> str:
+    return f"{pointer} names {_shown_name(pointer)}, which is not a checkpoint in this folder"
 
 
 def _listed(directory: Path) -> str:

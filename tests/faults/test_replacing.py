@@ -341,7 +341,7 @@ IN_THE_WAY = {  # what is in the output directory, and what is said of it
     "checkpoints a dead link": (lambda run: (run / "checkpoints").symlink_to("gone"), "checkpoints is a link to no"),
     "a lock of another program": (lambda run: (run / ".lock").write_text("uv"), "no run of plsc has written"),
     "lock a link": (lambda run: (run / ".lock").symlink_to(run.parent / "thesis"), "thesis, which would be over"),
-    "config.yaml a link": (lambda run: (run / "config.yaml").symlink_to(run.parent / "thesis"), "config.yaml is a link"),
+    "config.yaml a link": (lambda run: (run / "config.yaml").symlink_to(run.parent / "thesis"), "yaml is a link"),
     "config.yaml of the user": (lambda run: (run / "config.yaml").write_text("# mine"), "no run of plsc has written"),
     "metrics of another program": (lambda run: (run / "metrics.jsonl").write_text("{}"), "no run of plsc has written"),
     "a page of the user": (lambda run: (run / "report.html").write_text("mine"), "report.html exists and is not"),
