@@ -122,7 +122,7 @@ def replacing_file(path: Path, ours: Callable[[Path], bool], what: str) -> Itera
     if _is_stream(path):
         yield path
         return
-    real = _real(path)
+    real = _real(path) if path.is_symlink() else path
     with staging(real.parent) as folder:
         yield folder / real.name
         if real.exists():
@@ -211,7 +211,7 @@ def replacing_files(folder: Path) -> Iterator[Path]:
     Raises:
         FileExistsError: If the folder holds anything but an earlier such set of files, none of them new in this one.
     """
-    folder = _real(folder)
+    folder = _real(folder) if folder.is_symlink() else folder
     check_folder(folder)
     with staging(folder if folder.is_dir() else folder.parent) as temporary:
         new, old = temporary / "new", temporary / "old"

@@ -55,6 +55,13 @@ def at_least(least: int, **options: int) -> None:
             raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
 
 
+def at_most(most: int, **options: int) -> None:
+    """Raises ValueError, with the option's name, if a value is larger than `most`."""
+    for name, value in options.items():
+        if value > most:
+            raise ValueError(f"--{name.replace('_', '-')} must be at most {most}, got {value}")
+
+
 def overrides(arguments: argparse.Namespace) -> List[str]:
     """All `-o` values in order."""
     return [text for group in arguments.override for text in group]
@@ -73,7 +80,7 @@ def prepare(config: ConfigMap) -> Dict[str, str]:
     """
     run = config.get("Global")
     threads = run.get("num_threads") if isinstance(run, ConfigMap) else None
-    chosen = runtime.setup(threads if isinstance(threads, int) and threads > 0 else None)
+    chosen = runtime.setup(threads if isinstance(threads, int) and 0 < threads <= runtime.MOST_THREADS else None)
     runtime.import_paddle()
     plugins.load(config)
     schema.check(config)

@@ -27,6 +27,7 @@ def main(argv: Optional[List[str]] = None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     common.at_least(1, batch_size=arguments.batch_size)
     common.at_least(0, num_workers=arguments.num_workers)
+    common.at_most(1024, num_workers=arguments.num_workers)
     if arguments.images and arguments.split:
         raise ValueError("give either images or --split, not both")
     path = Path(arguments.out)

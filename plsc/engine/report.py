@@ -41,6 +41,8 @@ def check(path: Path) -> None:
         ValueError: If the path is that of a folder.
         FileExistsError: If it is that of a file that is not a report.
     """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; name the file to write, such as {path / FILE}")
     replace.check_file(path, _is_report, _WHAT)
 
 

@@ -33,10 +33,10 @@ def page(
     names = "" if len(runs) == 1 and title is None else ", ".join(run.name for run in runs)
     results, seen = sections.results(runs), ""
     for group in comparable(runs):
-        for run in ranked(group):
+        for number, run in enumerate(ranked(group)):
             seen += sections.pictures(run)
             if run.name in examined:
-                seen += sections.examination(run, examined[run.name], unfolded=run is ranked(group)[0])
+                seen += sections.examination(run, examined[run.name], unfolded=number == 0)
     body = [
         f"<h1>{escape(shown)}</h1><p class=soft>{escape(names)}</p>",
         _navigation(bool(results), bool(seen)),
