@@ -17,6 +17,7 @@ from plsc import storage
 
 STAGING = ".plsc-"  # how the names of temporary folders begin
 MANIFEST = "export.json"
+PNG_START = b"\x89PNG\r\n"
 
 
 @contextmanager

@@ -276,6 +276,17 @@ def test_a_file_of_the_same_kind_is_replaced_also_behind_a_link(cli, toy_runs, t
     assert names(tmp_path) == ["deep", "empty.npz", "link.npz"] and names(tmp_path / "deep") == ["out.npz"]
 
 
+def test_pictures_replace_pictures_only(cli, toy_runs, tmp_path):
+    options = ["--parts", "augmentation", "--count", "1", "--out", "."]
+    command = ["visualize", "--checkpoint", toy_runs.classifier, *options]
+    (tmp_path / "augmentation_0.png").write_text(THESIS, encoding="utf-8")
+    code, _, error = cli(*command)
+    assert code == 2 and "augmentation_0.png exists and is not a PNG image; remove it" in error
+    assert (tmp_path / "augmentation_0.png").read_text(encoding="utf-8") == THESIS
+    (tmp_path / "augmentation_0.png").unlink()
+    assert cli(*command)[0] == 0 and cli(*command)[0] == 0
+
+
 def test_devices_and_pipes_are_written_to(tmp_path):
     read, write = os.pipe()
     replace.write_json(Path(f"/dev/fd/{write}"), {"metrics": 1})
