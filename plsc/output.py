@@ -7,10 +7,14 @@ import json
 import os
 import shutil
 import socket
+import warnings
 from pathlib import Path
-from typing import IO, Iterator, List, Optional, Set
+from typing import IO, Any, Callable, Iterator, List, Optional, Set
 
 LOCK = ".lock"
+OVERWRITTEN = (LOCK, "config.yaml", "env.json")  # by every start of a run
+FILES = (*OVERWRITTEN, "metrics.jsonl", "train.log", "report.html")
+FOLDERS = ("checkpoints", "vdl", "pictures", "nonfinite", "profile")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _HELD = (errno.EAGAIN, errno.EACCES)
 _ELSEWHERE = "set Global.output_dir to another place"
@@ -19,6 +23,27 @@ _locked_here: Set[Path] = set()  # the kernel keeps other processes out, not thi
 
 class OutputError(OSError):
     """Something of a run could not be written; the message says what, why, and what to do."""
+
+
+class CheckpointWarning(UserWarning):
+    """A checkpoint that is damaged or missing, and what is used instead."""
+
+
+@contextlib.contextmanager
+def warnings_to(say: Callable[[str], None]) -> Iterator[None]:
+    """Inside, the text of every CheckpointWarning goes to `say`; other warnings go where they went before."""
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def forward(message: Any, category: Any, *more: Any, **options: Any) -> None:
+            if issubclass(category, CheckpointWarning):
+                say(str(message))
+            else:
+                show(message, category, *more, **options)
+
+        warnings.simplefilter("always", CheckpointWarning)
+        warnings.showwarning = forward
+        yield
 
 
 @contextlib.contextmanager
@@ -65,6 +90,57 @@ def check_writable(directory: Path) -> None:
         read_only = os.statvfs(place).f_flag & os.ST_RDONLY
         why = "its file system is read-only" if read_only else "this user may not write there"
         raise OutputError(f"{place} cannot be written to: {why}; make it writable, or {_ELSEWHERE}")
+
+
+def check_contents(directory: Path) -> None:
+    """Makes sure that a run can write into a directory that exists, over nothing but what a run has written.
+
+    Raises:
+        OutputError: With everything that is in the way: a file where the run needs a folder or a folder where it needs
+            a file, links whose targets would be overwritten, and a config.yaml that no run has written.
+    """
+    problems = [text for name in (*FILES, *FOLDERS) for text in _obstacles(directory / name)]
+    pointers = [directory / "checkpoints" / name for name in ("latest", "best")]
+    problems += [f"{path} is a folder" for path in pointers if path.is_dir() and not path.is_symlink()]
+    problems += [f"no run of plsc has written {path}, which would be overwritten" for path in _foreign(directory)]
+    if problems:
+        raise OutputError(f"{'; '.join(problems)}: remove or rename it, or {_ELSEWHERE}")
+
+
+def _foreign(directory: Path) -> List[Path]:
+    """Files of a directory that the start of a run would change and that no run has written."""
+    lock, config, metrics = (directory / name for name in (LOCK, "config.yaml", "metrics.jsonl"))
+    signed = _is_signed(lock)
+    if lock.is_file() and not signed:
+        return [lock]
+    if signed or (config.is_file() and metrics.is_file()):
+        return []
+    return [path for path in (config, directory / "env.json", metrics) if path.is_file()]
+
+
+def _is_signed(lock: Path) -> bool:
+    """Whether a run has signed a lock's file, or was killed before it could."""
+    try:
+        text = lock.read_text(encoding="utf-8")
+        return not text or "pid" in json.loads(text)
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
+
+
+def _obstacles(path: Path) -> Iterator[str]:
+    """Reasons for which a run could not write a file or folder of its output directory."""
+    if not os.path.lexists(path):
+        return
+    if not path.exists():
+        yield f"{path} is a link to nothing"
+    elif path.name in FOLDERS and not path.is_dir():
+        yield f"{path} is a file, but the run needs a folder of this name"
+    elif path.name in FILES and path.is_dir():
+        yield f"{path} is a folder, but the run needs a file of this name"
+    elif path.name in OVERWRITTEN and path.is_symlink():
+        yield f"{path} is a link to {os.path.realpath(path)}, which would be overwritten"
+    elif not os.access(path, os.W_OK):
+        yield f"{path} cannot be written to by this user"
 
 
 def check_room(directory: Path, size: int, count: int) -> Optional[str]:
@@ -124,7 +200,7 @@ class RunLock:
         self._made = [path for path in self.path.parents if not path.exists()]
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            file = open(self.path, "a+", encoding="utf-8")  # noqa: SIM115 - stays open: it is the lock
+            file = open(self.path, "a+", encoding="utf-8", opener=_open_no_link)  # noqa: SIM115 - it is the lock
             try:
                 if not _locked(file):
                     raise OutputError(self._in_use(_owner(file)))
@@ -142,11 +218,15 @@ class RunLock:
         )
 
     def discard(self) -> None:
-        """Removes the directory with all that is in it, if `acquire` has made it: for a run that took no step."""
+        """Removes what a run writes and the directory, if `acquire` has made it: for a run that took no step."""
         for path in self._made[:1]:
-            shutil.rmtree(path, ignore_errors=True)
-        for path in self._made[1:]:
-            with contextlib.suppress(OSError):  # another run has begun in it
+            for name in FOLDERS:
+                shutil.rmtree(path / name, ignore_errors=True)
+            for name in FILES:
+                with contextlib.suppress(OSError):
+                    (path / name).unlink()
+        for path in self._made:
+            with contextlib.suppress(OSError):  # it holds what is not of this run
                 path.rmdir()
 
     def release(self) -> None:
@@ -155,6 +235,11 @@ class RunLock:
             _locked_here.discard(self.path.resolve())
             self._file.close()
             self._file = None
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    """Opens a file, not one that a link of this name leads to."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def _locked(file: IO[str]) -> bool:

@@ -22,6 +22,7 @@ _PR_SET_PDEATHSIG = 1
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_MAX = -4
 _BIGGEST = 2**31 - 1
+MOST_THREADS = 1024  # a process that asks for many more is aborted by OpenMP where threads are limited
 
 
 def setup(num_threads: Optional[int] = None) -> Dict[str, str]:
@@ -30,6 +31,9 @@ def setup(num_threads: Optional[int] = None) -> Dict[str, str]:
     Args:
         num_threads: CPU threads of Paddle's products and loops. None: OMP_NUM_THREADS of the environment, or one per
             core this process may use, divided by the processes that share the machine under a launcher.
+
+    Raises:
+        ValueError: If OMP_NUM_THREADS of the environment asks for more than MOST_THREADS.
     """
     if "paddle" in sys.modules:
         return {"note": "paddle was imported before; threads, BLAS and allocator stay as they are"}
@@ -38,6 +42,9 @@ def setup(num_threads: Optional[int] = None) -> Dict[str, str]:
     given = os.environ.get("OMP_NUM_THREADS", "")
     if num_threads or not given or (local and given == "1"):
         os.environ["OMP_NUM_THREADS"] = str(num_threads or max(1, available_cores() // int(local or 1)))
+    asked = os.environ["OMP_NUM_THREADS"]
+    if asked.strip().isdecimal() and int(asked) > MOST_THREADS:
+        raise ValueError(f"OMP_NUM_THREADS must be at most {MOST_THREADS}, got {asked}; set Global.num_threads instead")
     os.environ.setdefault("MKL_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
     os.environ.setdefault("KMP_BLOCKTIME", _SPIN_MS)
     if _is_amd():

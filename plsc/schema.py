@@ -226,9 +226,11 @@ class _Check:
 
 def _out_of_range(node: ConfigMap, schema: Any, path: str) -> Iterator[str]:
     for field in dataclasses.fields(schema):
-        value, least = node.get(field.name), field.metadata.get("at_least")
+        value, least, most = (node.get(field.name), *map(field.metadata.get, ("at_least", "at_most")))
         if value is not None and least is not None and value < least:
             yield f"{node.origins[field.name]}: {path}.{field.name}: must be at least {least}, got {value}"
+        if value is not None and most is not None and value > most:
+            yield f"{node.origins[field.name]}: {path}.{field.name}: must be at most {most}, got {value}"
 
 
 def _left_over(node: ConfigMap, keys: List[str], path: str) -> str:

@@ -8,10 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Literal, Optional
 
+from plsc.runtime import MOST_THREADS
+
 
 def at_least(least: float, default: Any) -> Any:
     """A field whose value plsc.schema refuses if it is smaller than `least`; null is left to the type."""
     return field(default=default, metadata={"at_least": least})
+
+
+def between(least: float, most: float, default: Any) -> Any:
+    """A field whose value plsc.schema refuses if it is smaller than `least` or larger than `most`."""
+    return field(default=default, metadata={"at_least": least, "at_most": most})
 
 
 @dataclass
@@ -38,7 +45,7 @@ class Global:
     nonfinite_limit: int = at_least(1, 10)  # steps that skip or rewind may leave out before the run stops
     check_sync_every: Optional[int] = at_least(1, None)  # steps between comparisons of all processes' parameters
     deterministic: bool = False  # on a GPU: the same numbers every time, slower; docs/configuration.md
-    num_threads: Optional[int] = at_least(1, None)  # CPU threads; null: one per core
+    num_threads: Optional[int] = between(1, MOST_THREADS, None)  # CPU threads; null: one per core
     progress: Literal["auto", "bar", "lines", "none"] = "auto"  # auto: a bar on a terminal, lines elsewhere
     report: bool = False  # write report.html into output_dir at the end; docs/reports.md
     profile: Optional[Dict[str, int]] = None  # {start: 10, stop: 20}: trace these steps into output_dir/profile
@@ -115,10 +122,10 @@ class Loader:
     """How a dataset becomes batches."""
 
     batch_size: int = field(metadata={"at_least": 1})  # images per micro-batch and device
-    num_workers: int = at_least(0, 0)  # processes that read and transform images; 0: the training process itself
+    num_workers: int = between(0, 1024, 0)  # processes that read and transform images; 0: the training process itself
     shuffle: bool = True  # a new order in every epoch; never in evaluation
     drop_last: bool = True  # leave out what fills no global batch; never in evaluation
-    prefetch: int = at_least(1, 2)  # batches each worker prepares ahead
+    prefetch: int = between(1, 1024, 2)  # batches each worker prepares ahead
     timeout: int = at_least(1, 120)  # seconds a worker may spend on one image before the run stops
     on_bad_image: Literal["stop", "skip"] = "stop"  # an image that cannot be read; docs/data.md
     max_bad_images: int = at_least(1, 100)  # different images that may be skipped before the run stops

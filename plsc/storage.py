@@ -11,19 +11,25 @@ import json
 import os
 import re
 import shutil
+import warnings
 import zlib
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Union
 
 import numpy as np
 
+from plsc.output import CheckpointWarning
+
 FORMAT = 1
 STATE = "state.json"
 CONFIG = "config.yaml"
 TEMPORARY = ".tmp-"
 REPLACED, DISCARDED = f"{TEMPORARY}old-", f"{TEMPORARY}gone-"
+KEPT = "kept-"  # how the names of what was in the way of a checkpoint begin
 POINTERS = ("latest", "best")
+_OLDER = "; use an older checkpoint"
 _STEP = re.compile(r"step_[0-9]{1,20}")
+_LEFTOVER = re.compile(rf"{re.escape(TEMPORARY)}((old-|gone-)?{_STEP.pattern}|({'|'.join(POINTERS)})\.txt)")
 
 
 class CheckpointError(ValueError):
@@ -74,8 +80,10 @@ def write(
 def _clear_up(directory: Path) -> None:
     """Removes what a write that was killed or failed has left; a checkpoint that it had put aside comes back."""
     for leftover in directory.glob(f"{TEMPORARY}*"):
+        if not _LEFTOVER.fullmatch(leftover.name):
+            continue
         target = directory / leftover.name[len(REPLACED) :]
-        if leftover.name.startswith(REPLACED) and not target.exists():
+        if leftover.name.startswith(REPLACED) and not os.path.lexists(target):
             os.replace(leftover, target)
         else:
             _delete(leftover)
@@ -86,7 +94,7 @@ def _fill(folder: Path, arrays: Mapping[str, Mapping[str, np.ndarray]], state: M
     for part, tensors in arrays.items():
         write_arrays(folder / f"{part}.safetensors", tensors)
     (folder / CONFIG).write_text(config, encoding="utf-8")
-    files = {path.name: _fingerprint(path) for path in sorted(folder.iterdir())}
+    files = {path.name: fingerprint(path) for path in sorted(folder.iterdir())}
     (folder / STATE).write_text(json.dumps({**state, "files": files}, indent=2) + "\n", encoding="utf-8")
     for path in (*folder.iterdir(), folder):
         _flush(path)
@@ -118,10 +126,14 @@ def point(directory: Path, pointer: str, target: Path) -> None:
 
 
 def keep_last(directory: Path, count: int) -> None:
-    """Deletes all but the newest `count` checkpoints; never those that `latest` and `best` name."""
+    """Deletes all but the newest `count` checkpoints; never those that `latest` and `best` name.
+
+    Of a checkpoint that is a link, only the link is deleted. A directory that is not a checkpoint of plsc, or holds
+    anything besides one, stays.
+    """
     kept = {target.name for target in (_pointed(directory / name) for name in POINTERS) if target is not None}
     for path in checkpoints(directory)[: -count if count > 0 else None]:
-        if path.name not in kept:
+        if path.name not in kept and (path.is_symlink() or is_checkpoint(path)):
             _put_aside(path, DISCARDED)
     _clear_up(directory)
 
@@ -130,6 +142,19 @@ def checkpoints(directory: Path) -> List[Path]:
     """The checkpoint directories of a run, oldest first, whole or not."""
     found = [path for path in directory.glob("step_*") if path.is_dir() and _STEP.fullmatch(path.name)]
     return sorted(found, key=lambda path: int(path.name[5:]))
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a path is a directory that holds a checkpoint of plsc, whole or not, and nothing else."""
+    if path.is_symlink() or not (path / STATE).is_file():
+        return False
+    try:
+        state = json.loads((path / STATE).read_text(encoding="utf-8"))
+        names = {STATE, *state["files"]}
+        int(state["format"]), int(state["step"])
+    except (OSError, KeyError, ValueError, TypeError, OverflowError, RecursionError):
+        return False
+    return all(entry.name in names and not entry.is_dir() for entry in path.iterdir())
 
 
 def resolve(path: Union[str, Path]) -> Path:
@@ -145,7 +170,7 @@ def resolve(path: Union[str, Path]) -> Path:
         target = _pointed(path)
         if target is None:
             raise CheckpointError(
-                f"{path} names {_pointed_name(path)}, which is no checkpoint any more; "
+                f"{path} names {_shown_name(path)}, which is no checkpoint any more; "
                 f"there {_listed(path.parent)}"
             )
         return target
@@ -172,21 +197,65 @@ def check_newest(directory: Path) -> None:
         check_content(path, read_state(path))
 
 
+def check_pointers(directory: Path) -> None:
+    """Raises CheckpointError if `latest` or `best` names no checkpoint."""
+    for pointer in (directory / name for name in POINTERS):
+        if os.path.lexists(pointer) and _pointed(pointer) is None:
+            raise CheckpointError(_dangling(pointer))
+
+
 def find_latest_whole(directory: Path) -> Optional[Path]:
     """The checkpoint written last, or if it is damaged the newest one that is whole; None if there is none.
 
-    One that was to be replaced, by a write that was killed in between, counts too.
+    One that was to be replaced, by a write that was killed in between, counts too. A CheckpointWarning says which ones
+    are damaged, why, and which is used instead, and if `best` names no checkpoint.
     """
     directory = Path(directory)
-    latest = _pointed(directory / "latest")
+    latest, passed = _pointed(directory / "latest"), []
+    if latest is None and os.path.lexists(directory / "latest"):
+        passed.append(_dangling(directory / "latest"))
     replaced = sorted(directory.glob(f"{REPLACED}*"))
-    for path in ([latest] if latest is not None else []) + checkpoints(directory)[::-1] + replaced:
-        try:
-            check_content(path, read_state(path))
-        except CheckpointError:
-            continue
-        return path
+    listed = ([latest] if latest is not None else []) + checkpoints(directory)[::-1] + replaced
+    for path in dict.fromkeys(listed):
+        problem = _damage(path)
+        if problem is None:
+            if passed:
+                warnings.warn(f"{'; '.join(passed)}; {path} is used instead", CheckpointWarning, stacklevel=2)
+            _warn_about_best(directory)
+            return path
+        passed.append(problem)
     return None
+
+
+def best_or_latest(run: Path) -> Path:
+    """The best checkpoint of a run directory, or as `resolve` finds it, with a CheckpointWarning if `best` is damaged.
+
+    Raises:
+        CheckpointError: If no checkpoint is whole.
+    """
+    best = _pointed(run / "checkpoints" / "best")
+    problem = None if best is None else _damage(best)
+    if best is not None and problem is None:
+        return best
+    path = resolve(run)
+    if problem is not None:
+        warnings.warn(f"the best checkpoint: {problem}; {path} is used instead", CheckpointWarning, stacklevel=2)
+    return path
+
+
+def _damage(path: Path) -> Optional[str]:
+    """The reason for which a checkpoint cannot be read; None if it is whole."""
+    try:
+        check_content(path, read_state(path))
+    except CheckpointError as error:
+        return str(error).replace(_OLDER, "")
+    return None
+
+
+def _warn_about_best(directory: Path) -> None:
+    pointer = directory / "best"
+    if os.path.lexists(pointer) and _pointed(pointer) is None:
+        warnings.warn(f"{_dangling(pointer)}: the best one is not known", CheckpointWarning, stacklevel=3)
 
 
 def read_state(path: Path) -> Dict[str, Any]:
@@ -207,9 +276,9 @@ def read_state(path: Path) -> Dict[str, Any]:
         raise CheckpointError(f"{path} was written by a newer plsc (format {version}); update plsc to read it")
     for name, expected in files.items():
         if not (path / name).is_file():
-            raise CheckpointError(f"{path} is damaged: {name} is missing; use an older checkpoint")
+            raise CheckpointError(f"{path} is damaged: {name} is missing{_OLDER}")
         if (path / name).stat().st_size != expected["size"]:
-            raise CheckpointError(f"{path} is damaged: {name} has been cut off or changed; use an older checkpoint")
+            raise CheckpointError(f"{path} is damaged: {name} has been cut off or changed{_OLDER}")
     return state
 
 
@@ -227,23 +296,36 @@ def check_content(path: Path, state: Mapping[str, Any]) -> None:
         CheckpointError: If one differs.
     """
     for name, expected in state["files"].items():
-        if _fingerprint(path / name) != expected:
-            raise CheckpointError(f"{path} is damaged: the content of {name} has changed; use an older checkpoint")
+        if fingerprint(path / name) != expected:
+            raise CheckpointError(f"{path} is damaged: the content of {name} has changed{_OLDER}")
 
 
 def _pointed(pointer: Path) -> Optional[Path]:
-    """The checkpoint beside `pointer` that it names; None if it names none."""
+    """The checkpoint beside `pointer` that it names, or that it is a link to; None if it names none."""
     name = _pointed_name(pointer)
     target = pointer.parent / name
-    return target if _STEP.fullmatch(name) and (target / STATE).is_file() else None
+    if not _STEP.fullmatch(name) or not (target / STATE).is_file():
+        return None
+    return None if pointer.is_dir() and not os.path.samefile(pointer, target) else target
 
 
 def _pointed_name(pointer: Path) -> str:
     """What `latest` or `best` says, at most 200 letters of it; empty if there is no such file."""
+    if pointer.is_symlink() and pointer.is_dir():
+        return os.path.basename(os.path.realpath(pointer))
     if not pointer.is_file():
         return ""
     with open(pointer, "rb") as file:
         return file.read(200).decode("utf-8", "replace").strip()
+
+
+def _shown_name(pointer: Path) -> str:
+    """`_pointed_name` for messages."""
+    return ascii(_pointed_name(pointer))[1:-1] or "nothing"
+
+
+def _dangling(pointer: Path) -> str:
+    return f"{pointer} names {_shown_name(pointer)}, which is not a checkpoint in this folder"
 
 
 def _listed(directory: Path) -> str:
@@ -252,19 +334,26 @@ def _listed(directory: Path) -> str:
 
 
 def _put_aside(path: Path, prefix: str) -> None:
-    """Renames a checkpoint, if it exists, so that no reader meets a part of it while it is deleted."""
-    if path.exists():
+    """Renames a checkpoint, if it exists, so that no reader meets a part of it while it is deleted.
+
+    What is not a checkpoint, or holds more, is in the way: it is renamed to a free name and stays.
+    """
+    if path.is_symlink() or is_checkpoint(path):
         os.replace(path, path.with_name(prefix + path.name))
+    elif path.exists():
+        free = (path.with_name(f"{KEPT}{path.name}{number}") for number in ("", *(f"-{n}" for n in range(2, 1000))))
+        os.replace(path, next(name for name in free if not os.path.lexists(name)))
 
 
 def _delete(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
 
 
-def _fingerprint(path: Path) -> Dict[str, int]:
+def fingerprint(path: Path) -> Dict[str, int]:
+    """Size and CRC-32 of a file."""
     checksum = 0
     with open(path, "rb") as file:
         while block := file.read(1 << 20):

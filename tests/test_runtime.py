@@ -56,6 +56,14 @@ def test_who_decides_the_number_of_threads(fresh, environment, num_threads, thre
     assert runtime.setup(num_threads)["OMP_NUM_THREADS"] == threads
 
 
+@pytest.mark.parametrize("asked", ["1025", "100000"])
+def test_more_threads_than_a_process_can_have_are_refused(fresh, asked):
+    fresh.setenv("OMP_NUM_THREADS", asked)
+    with pytest.raises(ValueError, match=f"OMP_NUM_THREADS must be at most 1024, got {asked}; set Global.num_threads"):
+        runtime.setup()
+    assert runtime.setup(2)["OMP_NUM_THREADS"] == "2"
+
+
 def test_the_environment_wins_elsewhere(fresh):
     fresh.setenv("MKL_DEBUG_CPU_TYPE", "4")
     fresh.setenv("KMP_BLOCKTIME", "200")

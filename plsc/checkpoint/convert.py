@@ -2,13 +2,12 @@
 
 import os
 import pickle
-import shutil
 from pathlib import Path
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 import numpy as np
 
-from plsc import storage
+from plsc import replace, storage
 from plsc.checkpoint.formats import PREFIX, Arrays, Weights, mapping, model_section, read_weights
 from plsc.checkpoint.torch_file import write_torch_file
 from plsc.models.names import classifier_official_name, is_transposed, official_name, plsc_name
@@ -28,68 +27,72 @@ def convert(source: Path, target: Path, to: str, force: bool = False) -> str:
         target: A file, or for `own` a directory that `Init.checkpoint` takes.
         to: One of FORMATS: PLSC's `.pd`, the authors' `.pth`, a checkpoint of ours, our names as safetensors, or the
             encoder (and head) as timm's VisionTransformer names them (`.safetensors`, otherwise torch's format).
-        force: Replace `target` if it exists.
+        force: Replace `target` if it exists; see plsc.replace for what may be replaced.
 
     Returns:
         What was written, in a sentence.
 
     Raises:
         CheckpointError: If the source cannot be read, or the target format cannot hold it.
-        FileExistsError: If the target exists.
+        FileExistsError: If the target exists and may not be replaced.
     """
-    if target.exists() and not force:
-        raise FileExistsError(f"{target} exists; choose another name or give --force")
-    return write_weights(read_weights(source), target, to)
-
-
-def write_weights(weights: Weights, target: Path, to: str) -> str:
-    """`convert` for weights in memory; replaces `target` if it exists."""
-    temporary = target.with_name(f".{target.name}.tmp")
-    _remove(temporary)
-    try:
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        count = _WRITERS[to](weights, temporary, target)
-        _remove(target)
-        os.replace(temporary, target)
-    finally:
-        _remove(temporary)
+    _check(target, source, force)
+    weights = read_weights(source)
+    with replace.staging(target.parent) as folder:
+        count = write_weights(weights, folder / target.name, to)
+        _check(target, source, force)
+        replace.put(folder / target.name, target, folder / f"{target.name}.old"[-200:])
     return f"{target}: {count} tensors as {to}"
 
 
-def _write_own(weights: Weights, path: Path, target: Path) -> int:
+def _check(target: Path, source: Path, force: bool) -> None:
+    if target.name in ("", ".."):
+        raise FileExistsError(f"{target} is a folder that exists; name the file or folder to write")
+    if os.path.lexists(target):
+        if not force:
+            raise FileExistsError(f"{target} exists; choose another name or give --force")
+        replace.check_replaceable(target, source)
+
+
+def write_weights(weights: Weights, target: Path, to: str) -> int:
+    """`convert` for weights in memory and a target that does not exist; returns the number of tensors."""
+    return _WRITERS[to](weights, target)
+
+
+def _write_own(weights: Weights, path: Path) -> int:
     state = {"encoder": weights.encoder, "pooling": weights.pooling}
     parts = {"model": weights.arrays, **({"fixed": weights.fixed} if weights.fixed else {})}
     storage.write(path, 0, parts, state, weights.config or "{}\n")
     return len(weights.arrays)
 
 
-def _write_safetensors(weights: Weights, path: Path, target: Path) -> int:
+def _write_safetensors(weights: Weights, path: Path) -> int:
     fixed = {f"fixed.{name}": value for name, value in weights.fixed.items()}
     return _save_safetensors({**weights.arrays, **fixed}, path, {"pooling": weights.pooling or ""})
 
 
-def _write_plsc(weights: Weights, path: Path, target: Path) -> int:
+def _write_plsc(weights: Weights, path: Path) -> int:
     state = _foreign(weights, plsc_name, transposed=False)
     with open(path, "wb") as file:
         pickle.dump({"model": state}, file, protocol=4)
     return len(state)
 
 
-def _write_official(weights: Weights, path: Path, target: Path) -> int:
+def _write_official(weights: Weights, path: Path) -> int:
     state = _foreign(weights, official_name, transposed=True)
     write_torch_file(path, state)
     return len(state)
 
 
-def _write_timm(weights: Weights, path: Path, target: Path) -> int:
+def _write_timm(weights: Weights, path: Path) -> int:
     state = _timm(weights)
-    if target.suffix == ".safetensors":
+    if path.suffix == ".safetensors":
         return _save_safetensors(state, path, {})
     write_torch_file(path, state)
     return len(state)
 
 
-_WRITERS: Dict[str, Callable[[Weights, Path, Path], int]] = {
+_WRITERS: Dict[str, Callable[[Weights, Path], int]] = {
     "own": _write_own,
     "safetensors": _write_safetensors,
     "plsc": _write_plsc,
@@ -191,10 +194,3 @@ def _side_lengths(encoder: Mapping[str, Any], key: str, default: int) -> Tuple[i
 def _save_safetensors(arrays: Arrays, path: Path, metadata: Dict[str, str]) -> int:
     storage.write_arrays(path, arrays, metadata)
     return len(arrays)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    elif path.exists():
-        path.unlink()

@@ -11,6 +11,7 @@ from typing import Callable, Dict, List
 
 from plsc import config as config_files
 from plsc import plugins, runtime, schema
+from plsc.output import warnings_to
 from plsc.yaml_tree import ConfigError, ConfigMap
 
 USER_ERROR = 2
@@ -54,6 +55,13 @@ def at_least(least: int, **options: int) -> None:
             raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
 
 
+def at_most(most: int, **options: int) -> None:
+    """Raises ValueError, with the option's name, if a value is larger than `most`."""
+    for name, value in options.items():
+        if value > most:
+            raise ValueError(f"--{name.replace('_', '-')} must be at most {most}, got {value}")
+
+
 def overrides(arguments: argparse.Namespace) -> List[str]:
     """All `-o` values in order."""
     return [text for group in arguments.override for text in group]
@@ -72,7 +80,7 @@ def prepare(config: ConfigMap) -> Dict[str, str]:
     """
     run = config.get("Global")
     threads = run.get("num_threads") if isinstance(run, ConfigMap) else None
-    chosen = runtime.setup(threads if isinstance(threads, int) and threads > 0 else None)
+    chosen = runtime.setup(threads if isinstance(threads, int) and 0 < threads <= runtime.MOST_THREADS else None)
     runtime.import_paddle()
     plugins.load(config)
     schema.check(config)
@@ -86,7 +94,8 @@ def guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Namesp
         What `run` returns; 2 for a mistake in the config or its files; 128 + signal if asked to stop.
     """
     try:
-        code = run(arguments)
+        with warnings_to(lambda text: print(f"warning: {text}", file=sys.stderr)):
+            code = run(arguments)
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # the reader has seen enough, as in `--list all | head`

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import List, Optional
 
@@ -47,6 +46,10 @@ def _run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--epochs must be at least 1, got {arguments.epochs}")
     if not 0 < arguments.validation_share < 1:
         raise ValueError(f"--validation-share must be in (0, 1), got {arguments.validation_share:g}")
+    from plsc import replace
+
+    if arguments.json is not None:
+        replace.check_json(Path(arguments.json), *PROTOCOLS)
     checkpoint = _checkpoint(arguments)
     config = _config(arguments, checkpoint)
     common.prepare(config)
@@ -62,10 +65,8 @@ def _run(arguments: argparse.Namespace) -> int:
         results = frozen.evaluate_restored(restore_task(config, checkpoint, arguments.ema), *options)
     random = frozen.evaluate_random(config, *options) if arguments.random else None
     if arguments.json is not None:
-        path = Path(arguments.json)
-        path.parent.mkdir(parents=True, exist_ok=True)
         written = results if random is None else {**results, "random": random}
-        path.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
+        replace.write_json(Path(arguments.json), written, *PROTOCOLS)
     print(table(results, random))
     return 0
 

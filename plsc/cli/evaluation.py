@@ -25,8 +25,11 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from plsc import replace
     from plsc.storage import resolve
 
+    if arguments.json is not None:
+        replace.check_json(Path(arguments.json), "metrics")
     checkpoint = resolve(arguments.checkpoint)
     arguments.config = arguments.config or str(checkpoint / "config.yaml")
     config = config_files.load(arguments.config, common.overrides(arguments))
@@ -40,8 +43,6 @@ def _run(arguments: argparse.Namespace) -> int:
 
     found = evaluate_in_detail(config, checkpoint, arguments.ema)
     if arguments.json is not None:
-        path = Path(arguments.json)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        replace.write_json(Path(arguments.json), found, "metrics")
     print(table(found))
     return 0

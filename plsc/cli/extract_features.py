@@ -27,13 +27,16 @@ def main(argv: Optional[List[str]] = None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     common.at_least(1, batch_size=arguments.batch_size)
     common.at_least(0, num_workers=arguments.num_workers)
+    common.at_most(1024, num_workers=arguments.num_workers)
     if arguments.images and arguments.split:
         raise ValueError("give either images or --split, not both")
     path = Path(arguments.out)
     if path.suffix != ".npz":
         raise ValueError(f"--out must end in .npz, got {path}")
     from plsc.api import load
+    from plsc.replace import check_file, npz_with, replacing_file
 
+    check_file(path, npz_with(*POOLINGS), "a file of features")
     model = load(arguments.checkpoint, arguments.ema, common.overrides(arguments))
     import numpy as np
 
@@ -42,8 +45,8 @@ def _run(arguments: argparse.Namespace) -> int:
     arrays = extract_features(
         model, arguments.images, arguments.split, arguments.pooling, arguments.batch_size, arguments.num_workers
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, **arrays)
+    with replacing_file(path, npz_with(*POOLINGS), "a file of features") as file, open(file, "wb") as opened:
+        np.savez(opened, **arrays)
     shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in arrays.items())
     print(f"{path}: {shapes}")
     return 0

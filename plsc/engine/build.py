@@ -264,6 +264,7 @@ def _newest(directory: Path) -> Optional[Path]:
     if found is None:
         try:
             storage.check_newest(directory)
+            storage.check_pointers(directory)
         except storage.CheckpointError as error:
             raise ValueError(
                 f"no checkpoint in {directory} can be resumed: {error}; set output_dir to another folder, or resume "

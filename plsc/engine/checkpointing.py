@@ -14,7 +14,7 @@ from plsc import distributed, storage
 from plsc.checkpoint import store
 from plsc.checkpoint.transfer import encoder_prefix
 from plsc.engine.trainer import Callback, Trainer
-from plsc.output import writing
+from plsc.output import warnings_to, writing
 
 
 class Checkpoints(Callback):
@@ -154,7 +154,8 @@ class Checkpoints(Callback):
     def rewind(self, trainer: Trainer) -> bool:
         """Puts the newest checkpoint of this run into the trainer; false if there is none."""
         self.wait()
-        path = distributed.agree_on(store.find_latest_whole(self.directory))
+        with warnings_to(lambda text: trainer.log.say(f"warning: {text}")):
+            path = distributed.agree_on(store.find_latest_whole(self.directory))
         if path is None:
             return False
         left_out = trainer.nonfinite.state_dict()

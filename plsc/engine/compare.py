@@ -1,10 +1,14 @@
 """Reports of runs on disk, compared with each other."""
 
+import warnings
+from dataclasses import replace
 from pathlib import Path
-from typing import Callable, Dict, Optional, Sequence, Union
+from typing import Callable, Dict, List, Optional, Sequence, Union
 
-from plsc.engine.report import FILE, examine_or_say_why_not, write
+from plsc import storage
+from plsc.engine.report import FILE, check, examine_or_say_why_not, write
 from plsc.engine.restore import restore
+from plsc.output import CheckpointWarning, warnings_to
 from plsc.report.examination import Examination
 from plsc.report.page import page
 from plsc.report.runs import read_runs
@@ -36,20 +40,25 @@ def report(
         ValueError: If a directory is no run.
     """
     runs = read_runs(directories)
+    folder = runs[0].path if len(runs) == 1 else runs[0].path.parent
+    check(out or folder / FILE)
     found: Dict[str, Examination] = {}
     for run in runs if most_images else ():
         say(f"showing images to {run.name}")
         found[run.name] = _examine_saved(run.path, most_images, embedding)
-    folder = runs[0].path if len(runs) == 1 else runs[0].path.parent
     return write(out or folder / FILE, page(runs, found, title))
 
 
 def _examine_saved(directory: Path, most_images: int, embedding: str) -> Examination:
     """What the best checkpoint of a run, or its last, makes of images; the reason if that cannot be told."""
-    best = directory / "checkpoints" / "best"
+    passed: List[str] = []
     try:
-        saved = restore(best if best.is_file() else directory)
+        with warnings_to(passed.append):
+            saved = restore(storage.best_or_latest(directory))
     except (ValueError, OSError, ImportError) as error:
         reasons = error.problems if isinstance(error, ConfigError) else [str(error)]
         return Examination(notes=["Its network cannot be shown images: " + "; ".join(reasons)])
-    return examine_or_say_why_not(saved.config, saved.task, most_images, embedding)
+    found = examine_or_say_why_not(saved.config, saved.task, most_images, embedding)
+    for text in passed:
+        warnings.warn(text, CheckpointWarning, stacklevel=2)
+    return replace(found, notes=[*passed, *found.notes])

@@ -10,7 +10,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from plsc import storage
+from plsc import replace, storage
 from plsc.checkpoint import convert
 from plsc.checkpoint.formats import read_weights
 from plsc.checkpoint.store import snapshot
@@ -46,9 +46,11 @@ def export(
 ) -> List[Path]:
     """Writes a network, its preprocessing and a model card into a folder, and compares what is written with it.
 
+    The folder gets all of it or, if something fails, keeps what it had.
+
     Args:
         model: Loaded from a checkpoint.
-        out: Folder; made if it is not there.
+        out: Folder; made if it is not there. It may be empty or hold an earlier export of the same formats.
         formats: Some of FORMATS.
         part: `classifier` or `encoder`; by default the classifier, if it is one.
         pooling: Of an encoder's features, see plsc.evaluation.pooling.
@@ -59,6 +61,7 @@ def export(
 
     Raises:
         ValueError: If the network is not of that kind, or a format cannot hold it, or computes something else.
+        FileExistsError: If the folder holds anything but an earlier export.
         ImportError: If what ONNX needs is not installed.
     """
     network, part = _network(model, part, pooling)
@@ -67,31 +70,36 @@ def export(
         raise ValueError(f"the network of {type(model.task).__name__} does not say which image_size it takes")
     if "onnx" in formats:
         _onnx_tools()
-    out.mkdir(parents=True, exist_ok=True)
     image = paddle.to_tensor(np.random.default_rng(0).normal(size=(2, 3, *size)).astype(np.float32))
     with paddle.no_grad():
         expected = network(image).numpy()
     if part == "classifier":
         pooling = getattr(network, "pooling", "")
-    written: Dict[str, Path] = {}
-    if "paddle" in formats or "onnx" in formats:
-        written["paddle"] = _write_paddle(network, size, out / "model")
-        say(_compared(written["paddle"], paddle.jit.load(str(out / "model"))(image).numpy(), expected))
-    if "onnx" in formats:
-        written["onnx"] = out / "model.onnx"
-        _write_onnx(written["paddle"], written["onnx"])
-        say(_compared(written["onnx"], _run_onnx(written["onnx"], image.numpy()), expected))
-    if "safetensors" in formats:
-        written["safetensors"] = out / "model.safetensors"
-        say(_write_safetensors(network, written["safetensors"], pooling))
-    if "timm" in formats:
-        written["timm"] = out / "timm.safetensors"
-        say(_write_timm(model, written["timm"], part, pooling))
     facts = _facts(model, part, pooling, size, expected.shape[1:])
-    (out / "preprocessing.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    (out / "README.md").write_text(model_card(model, facts, {k: p.name for k, p in written.items()}), encoding="utf-8")
-    say(f"{out / 'preprocessing.json'}, {out / 'README.md'}")
-    return [*written.values(), out / "preprocessing.json", out / "README.md"]
+    lines: List[str] = []
+    files: Dict[str, str] = {}  # names by format
+    with replace.replacing_files(out) as folder:
+        if "paddle" in formats or "onnx" in formats:
+            files["paddle"] = _write_paddle(network, size, folder / "model").name
+            found = paddle.jit.load(str(folder / "model"))(image).numpy()
+            lines.append(_compared(out / files["paddle"], found, expected))
+        if "onnx" in formats:
+            files["onnx"] = "model.onnx"
+            _write_onnx(folder / files["paddle"], folder / files["onnx"])
+            lines.append(_compared(out / files["onnx"], _run_onnx(folder / files["onnx"], image.numpy()), expected))
+        if "safetensors" in formats:
+            files["safetensors"] = "model.safetensors"
+            count = _write_safetensors(network, folder / files["safetensors"], pooling)
+            lines.append(f"{out / files['safetensors']}: {count} tensors")
+        if "timm" in formats:
+            files["timm"] = "timm.safetensors"
+            count = _write_timm(model, folder / files["timm"], part, pooling)
+            lines.append(f"{out / files['timm']}: {count} tensors as {convert.TIMM}")
+        (folder / "preprocessing.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        (folder / "README.md").write_text(model_card(model, facts, files), encoding="utf-8")
+    for line in [*lines, f"{out / 'preprocessing.json'}, {out / 'README.md'}"]:
+        say(line)
+    return [out / name for name in (*files.values(), "preprocessing.json", "README.md")]
 
 
 def _network(model: Predictor, part: Optional[str], pooling: str) -> Tuple[nn.Layer, str]:
@@ -151,13 +159,13 @@ def _run_onnx(path: Path, image: np.ndarray) -> np.ndarray:
     return session.run(None, {session.get_inputs()[0].name: image})[0]
 
 
-def _write_safetensors(network: nn.Layer, path: Path, pooling: str) -> str:
+def _write_safetensors(network: nn.Layer, path: Path, pooling: str) -> int:
     arrays = {f"model.{name}": array for name, array in snapshot(network.state_dict()).items()}
     storage.write_arrays(path, arrays, {"pooling": pooling})
-    return f"{path}: {len(arrays)} tensors"
+    return len(arrays)
 
 
-def _write_timm(model: Predictor, path: Path, part: str, pooling: str) -> str:
+def _write_timm(model: Predictor, path: Path, part: str, pooling: str) -> int:
     weights = read_weights(model.path)
     if part == "encoder":
         weights.arrays = {name: a for name, a in weights.arrays.items() if name.startswith(f"{weights.encoder}.")}

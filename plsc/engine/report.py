@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any, Mapping
 
+from plsc import replace
 from plsc.engine.examine import examine
 from plsc.output import writing
 from plsc.report.examination import Examination
-from plsc.report.page import page
+from plsc.report.page import START, page
 from plsc.report.runs import read_runs
 from plsc.tasks.base import Task
 
@@ -30,16 +31,30 @@ def examine_or_say_why_not(
         return Examination(notes=[f"Its network cannot be shown images: {error}"])
 
 
-def write(path: Path, html: str) -> Path:
-    """Writes the page and the folders it needs; returns its path.
+_is_report, _WHAT = replace.begins_with(START.encode()), "a report of plsc"
+
+
+def check(path: Path) -> None:
+    """Makes sure that a report may be written as `path`.
 
     Raises:
         ValueError: If the path is that of a folder.
-        OutputError: If it cannot be written.
+        FileExistsError: If it is that of a file that is not a report.
     """
     if path.is_dir():
         raise ValueError(f"{path} is a folder; name the file to write, such as {path / FILE}")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(html, encoding="utf-8", errors="replace")  # names of files need not be text
+    replace.check_file(path, _is_report, _WHAT)
+
+
+def write(path: Path, html: str) -> Path:
+    """Writes the page and the folders it needs, in place of an earlier report; returns its path.
+
+    Raises:
+        ValueError: If the path is that of a folder.
+        FileExistsError: If it is that of a file that is not a report.
+        OutputError: If it cannot be written.
+    """
+    check(path)
+    with writing(path), replace.replacing_file(path, _is_report, _WHAT) as file:
+        file.write_text(html, encoding="utf-8", errors="replace")  # names of files need not be text
     return path

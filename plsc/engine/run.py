@@ -15,9 +15,11 @@ from plsc.engine.callbacks import Evaluation
 from plsc.engine.checkpointing import Checkpoints
 from plsc.engine.interrupt import Interrupted, StopRequest
 from plsc.engine.logging import RunLog, write_environment
+from plsc.engine.report import FILE as REPORT
+from plsc.engine.report import check as check_report
 from plsc.engine.report import report_own
 from plsc.engine.trainer import Trainer
-from plsc.output import OutputError, RunLock, check_room, check_writable, writing
+from plsc.output import OutputError, RunLock, check_contents, check_room, check_writable, warnings_to, writing
 from plsc.schema import read_settings
 from plsc.yaml_tree import ConfigError, blamed_on, describe
 
@@ -50,8 +52,9 @@ def _train(config: Config, runtime: Mapping[str, str], stop: StopRequest) -> int
     directory = Path(run.output_dir)
     lock, log = RunLock(directory), RunLog(distributed.is_main(), run.progress)
     try:
-        _first_process(partial(_claim, lock))
-        trainer = build_trainer(config, log)
+        _first_process(partial(_claim, lock, run.report))
+        with warnings_to(lambda text: log.say(f"warning: {text}")):
+            trainer = build_trainer(config, log)
         trainer.stop_request = stop
         rehearse(config, trainer)
         _first_process(partial(_open, trainer, lock, directory, config, runtime))
@@ -107,11 +110,17 @@ def _first_process(action: Callable[[], None]) -> None:
         raise OutputError(problem)
 
 
-def _claim(lock: RunLock) -> None:
+def _claim(lock: RunLock, with_report: bool) -> None:
     """Makes sure, before the run is built, that its directory can be written to; locks one that exists."""
     directory = lock.path.parent
     check_writable(directory)
     if directory.is_dir():
+        check_contents(directory)
+        try:
+            if with_report:
+                check_report(directory / REPORT)
+        except FileExistsError as error:
+            raise OutputError(str(error)) from None
         lock.acquire()
 
 

@@ -14,6 +14,7 @@ from plsc.engine.build import build_list
 from plsc.engine.preprocess import Preprocessing, find_images, open_image
 from plsc.engine.schedule_chart import draw_schedules
 from plsc.nn.attention import attention_maps
+from plsc.replace import PNG_START, begins_with, check_file
 from plsc.report.sheet import mark, overlay, sheet
 from plsc.schema import read_settings
 from plsc.tasks.base import Task
@@ -194,6 +195,7 @@ def visualize(pictures: Pictures, out: Path, parts: Sequence[str], say: Callable
 
     Raises:
         ConfigError: If no part applies.
+        FileExistsError: If a file of one of the names is not a PNG image.
     """
     available = pictures.parts()
     drawn: Dict[str, Image.Image] = {}
@@ -203,6 +205,8 @@ def visualize(pictures: Pictures, out: Path, parts: Sequence[str], say: Callable
     if not drawn and "schedules" not in parts:
         there = ", ".join([*available, "schedules"])
         raise ConfigError(f"--parts: {', '.join(parts)} cannot be drawn here; what can is {there}")
+    for name in (*drawn, *(["schedules"] if "schedules" in parts else [])):
+        check_file(out / f"{name}.png", begins_with(PNG_START), "a PNG image")
     out.mkdir(parents=True, exist_ok=True)
     written = []
     for name, picture in drawn.items():

@@ -46,7 +46,8 @@ def lower_is_better(metric: str) -> bool:
 def main_metric(run: Run) -> str:
     """The evaluation metric that decides, `top1` if the config names none; empty if nothing was evaluated."""
     wanted = section(run.config, "Global").get("monitor") or "top1"
-    names = [metric for split, metric in run.metrics() if split == deciding_split(run)]
+    deciding = deciding_split(run)
+    names = [metric for split, metric in run.metrics() if split == deciding]
     return (wanted if wanted in names else names[0]) if names else ""
 
 
@@ -58,7 +59,7 @@ def deciding_split(run: Run) -> str:
 def split_of(run: Run, metric: str) -> str:
     """The split of evaluations that a metric is of; the first there is if it is of none."""
     there = [split for split in _EVALUATIONS if run.rows.get(split)]
-    having = [split for split in there if (split, metric) in run.metrics()]
+    having = [split for split in there if (split, metric) in run.columns]
     return [*having, *there, _EVALUATIONS[0]][0]
 
 

@@ -12,6 +12,10 @@ from plsc.report.style import STYLE
 
 # Even if something escaped escaping: no script, no request.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+START = (  # of every report; by it a file is known as one
+    '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+    f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+)
 
 
 def page(
@@ -29,10 +33,10 @@ def page(
     names = "" if len(runs) == 1 and title is None else ", ".join(run.name for run in runs)
     results, seen = sections.results(runs), ""
     for group in comparable(runs):
-        for run in ranked(group):
+        for number, run in enumerate(ranked(group)):
             seen += sections.pictures(run)
             if run.name in examined:
-                seen += sections.examination(run, examined[run.name], unfolded=run is ranked(group)[0])
+                seen += sections.examination(run, examined[run.name], unfolded=number == 0)
     body = [
         f"<h1>{escape(shown)}</h1><p class=soft>{escape(names)}</p>",
         _navigation(bool(results), bool(seen)),
@@ -46,9 +50,7 @@ def page(
         "elsewhere.</footer>",
     ]
     return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'{START}<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(shown)}</title><style>{STYLE}</style></head>\n"
         f"<body><main>{''.join(body)}</main></body></html>\n"
     )

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
@@ -11,6 +12,8 @@ from PIL import Image
 from plsc.yaml_tree import ConfigMap, parse, type_name
 
 Row = Dict[str, Any]
+Series = Tuple[List[float], List[float]]
+_NO_METRICS = ("step", "epoch", "split", "time")
 _LARGEST = 1e300
 ROWS = "rows"  # the entry of a picture file that names its rows
 
@@ -57,18 +60,32 @@ class Run:
         """What runs must share to be compared: the name of the task."""
         return str(section(self.config, "Task").get("name", "other"))
 
-    def series(self, split: str, metric: str) -> Tuple[List[float], List[float]]:
+    @cached_property
+    def columns(self) -> Dict[Tuple[str, str], Series]:
+        """Epochs and values of every metric by split and name, in the order in which they appeared.
+
+        Made from `rows` in one pass, at the first use.
+        """
+        found: Dict[Tuple[str, str], Series] = {}
+        for split, rows in self.rows.items():
+            for row in rows:
+                for name, value in row.items():
+                    if name in _NO_METRICS:
+                        continue
+                    epochs, values = found.setdefault((split, name), ([], []))
+                    if isinstance(value, (int, float)):
+                        epochs.append(row["epoch"])
+                        values.append(value)
+        return found
+
+    def series(self, split: str, metric: str) -> Series:
         """Epochs and values of a metric."""
-        rows = [row for row in self.rows.get(split, []) if isinstance(row.get(metric), (int, float))]
-        return [row["epoch"] for row in rows], [row[metric] for row in rows]
+        epochs, values = self.columns.get((split, metric), ([], []))
+        return list(epochs), list(values)
 
     def metrics(self) -> List[Tuple[str, str]]:
         """Split and name of everything that was measured, in the order in which it appeared."""
-        found: Dict[Tuple[str, str], None] = {}
-        for split, rows in self.rows.items():
-            for row in rows:
-                found.update({(split, name): None for name in row if name not in ("step", "epoch", "split", "time")})
-        return list(found)
+        return list(self.columns)
 
 
 def section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -83,16 +83,18 @@ def results(runs: Sequence[Run]) -> str:
 
 def _result_table(runs: Sequence[Run]) -> str:
     metric = main_metric(runs[0])
-    names = dict.fromkeys(name for run in runs for split, name in run.metrics() if split == deciding_split(run))
+    deciding = {run.name: deciding_split(run) for run in runs}
+    names = dict.fromkeys(name for run in runs for split, name in run.metrics() if split == deciding[run.name])
     others = [name for name in names if name != metric and not is_detail(name, metric)]
     top = 100.0 if in_percent(metric) else max(abs(best(run, metric)[0]) for run in runs) or 1.0
     rows, compared = [], len(runs) > 1
+    colours = {run.name: svg.colour(number) for number, run in enumerate(runs)}
     for run in ranked(runs):
         value, epoch = best(run, metric)
         width = max(100 * abs(value) / top, 1)
         css = "n top" if not rows else "n"
-        bar = f"<div style='width:{width:.1f}%;background:{svg.colour(list(runs).index(run))}'></div>"
-        last = [run.series(deciding_split(run), name)[1][-1:] for name in (metric, *others)]
+        bar = f"<div style='width:{width:.1f}%;background:{colours[run.name]}'></div>"
+        last = [run.series(deciding[run.name], name)[1][-1:] for name in (metric, *others)]
         cells = [svg.short(epoch), *(svg.short(found[0]) if found else "–" for found in last)]
         rows.append(
             f"<tr><td class=wrap>{escape(run.name)}</td><td class='{css}'>{svg.short(value)}</td>"
@@ -148,7 +150,7 @@ def curves(runs: Sequence[Run]) -> str:
 
 
 def _chart(group: Sequence[Run], metric: str) -> str:
-    splits = dict.fromkeys(split for run in group for split, name in run.metrics() if name == metric)
+    splits = dict.fromkeys(split for run in group for split in run.rows if (split, metric) in run.columns)
     lines = []
     for split in sorted(splits, key=lambda split: split != "train"):  # evaluations on top
         for number, run in enumerate(group):

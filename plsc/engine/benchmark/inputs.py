@@ -126,8 +126,9 @@ def _find_weights(config: Dict[str, Any], notes: List[str]) -> None:
         return
     try:
         resolve(init.checkpoint)
-    except (ValueError, OSError):
-        notes.append(f"Init.checkpoint {init.checkpoint} is not here: random weights, which take the same time")
+    except (ValueError, OSError) as error:
+        reason = str(error).split(";")[0]
+        notes.append(f"Init.checkpoint cannot be used ({reason}): random weights, which take the same time")
         config["Init"] = None
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from plsc.engine.benchmark.scaling import predict
+from plsc.replace import PNG_START, begins_with, check_file
 
 Result = Mapping[str, Any]
 # Figures that one run is compared with another by: place in the results, name, unit, whether more is better.
@@ -224,6 +225,7 @@ def _others(base: Mapping[str, int], key: str) -> str:
 def _save(figure: Any, path: Path) -> Path:
     from matplotlib import pyplot
 
+    check_file(path, begins_with(PNG_START), "a PNG image")
     figure.savefig(path, dpi=130)
     pyplot.close(figure)
     return path
