@@ -86,6 +86,8 @@ def test_fine_tuning_groups_of_our_classifier(case):
         "abs_pos_emb": "pos_embed" in names, "sin_pos_emb": "pos_embed" in case["frozen"],
         "rel_pos_bias": "blocks.0.attn.relative_position_bias_table" in names,
         "shared_rel_pos_bias": "rel_pos_bias.relative_position_bias_table" in names,
+        "qkv_bias": "blocks.0.attn.q_bias" in names,
+        "layer_scale_init_value": 0.1 if "blocks.0.gamma_1" in names else 0.0,
         "use_mean_pooling": "fc_norm.weight" in names, "lin_probe": False, "linear_type": "standard", "num_classes": 10,
     }  # fmt: skip
     optimizer = AdamW(classifier(config), args["wd"], layer_decay=args["layer_decay"], no_weight_decay=patterns(args))
@@ -105,7 +107,8 @@ def test_pretraining_groups_of_our_network(case):
     narrower = "encoder_to_decoder.weight" in names
     scaled = "encoder.blocks.0.gamma_1" in names
     config = {
-        **SIZES, "depth": count["encoder.blocks"], "regressor_depth": count["pretext_neck.regressor_blocks"],
+        **SIZES, "qkv_bias": "encoder.blocks.0.attn.q_bias" in names,
+        "depth": count["encoder.blocks"], "regressor_depth": count["pretext_neck.regressor_blocks"],
         "decoder_depth": count["pretext_neck.decoder_blocks"], "layer_scale_init_value": 0.1 if scaled else 0.0,
         "decoder_embed_dim": 8 if narrower else 16, "decoder_num_heads": 2, "decoder_num_classes": 12,
         "decoder_layer_scale_init_value": 0.1 if scaled else 0.0, "pos_emb": "sincos", "base_momentum": 0.0,
