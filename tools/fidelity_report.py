@@ -31,6 +31,7 @@ mask and crop frequencies within their sampling error, crops pixel by pixel; the
 |---|---|
 | position tables, resampled | the reference computes bicubic weights in float32; values are up to 4 |
 | DALL-E | float32 convolutions summed in another order |
+| attentive probe | Paddle keeps the learning rate in float32 |
 """
 
 

@@ -53,7 +53,7 @@ PROBE = {
     "niter_per_ep": 3, "start_epoch": 1, "num_steps": 5, "weight_decay": 0.02, "momentum": 0.8,
 }  # fmt: skip
 ATTENTIVE = {
-    **PROBE, "kind": "attentive", "linear_type": "attentive", "start_epoch": 0, "num_steps": 20, "lr": 0.4, "epochs": 7,
+    **PROBE, "kind": "attentive", "linear_type": "attentive", "start_epoch": 0, "num_steps": 20, "lr": 0.1, "epochs": 7,
 }  # fmt: skip
 SETS = {
     "golden_tall": {
