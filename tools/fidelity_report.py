@@ -24,8 +24,8 @@ Written by `tools/fidelity_report.py` from a run of `pytest tests/parity` on Pad
 {table}
 
 Gradients and parameters are stored in float32 in most fixtures, which limits those columns to a few 1e-8. The tests
-allow 1e-7 for outputs and 1e-6 for gradients. Schedules and parameter groups are compared to 1e-12, mask counts exactly,
-mask and crop frequencies within their sampling error, crops pixel by pixel; they have no row here.
+allow 1e-7 for outputs and 1e-6 for gradients. Schedules and parameter groups are compared to 1e-12, mask counts
+exactly, mask and crop frequencies within their sampling error, crops pixel by pixel; they have no row here.
 
 | largest difference at | what sets it |
 |---|---|
