@@ -40,7 +40,7 @@ def look_up(tree, key):
     component = parent_kind.get(parent["name"]) if is_node(parent) else parent_kind
     default = inspect.signature(component).parameters[part].default
     assert default is not inspect.Parameter.empty
-    return f"({'null' if default is None else default})"
+    return f"({'null' if default is None else str(default).lower() if isinstance(default, bool) else default})"
 
 
 @pytest.mark.parametrize(("path", "key", "value"), rows())

@@ -17,18 +17,21 @@ PAGE = """# Fidelity
 
 How far plsc is from the authors' PyTorch implementation of CAE: the largest absolute difference over all fixtures of
 a family, each with its own hyper-parameters and random weights, in float64 on CPU (DALL-E's networks in float32).
+One set of fixtures is from the authors' code; two more, with unlike settings and grids that are not square, are from
+an implementation in NumPy, `tests/parity/oracle.py`, which computes the numbers of the authors' code as well.
 Written by `tools/fidelity_report.py` from a run of `pytest tests/parity` on Paddle {version}; do not edit by hand.
 
 {table}
 
 Gradients and parameters are stored in float32 in most fixtures, which limits those columns to a few 1e-8. The tests
-allow 1e-7 for outputs and 1e-6 for gradients. Schedules, parameter groups and mask counts are compared exactly, mask
-and crop frequencies within their sampling error, crops pixel by pixel; they have no row here.
+allow 1e-7 for outputs and 1e-6 for gradients. Schedules and parameter groups are compared to 1e-12, mask counts
+exactly, mask and crop frequencies within their sampling error, crops pixel by pixel; they have no row here.
 
 | largest difference at | what sets it |
 |---|---|
 | position tables, resampled | the reference computes bicubic weights in float32; values are up to 4 |
 | DALL-E | float32 convolutions summed in another order |
+| attentive probe | Paddle keeps the learning rate in float32 |
 """
 
 

@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 import numpy as np
 
 from plsc import replace, storage
+from plsc.checkpoint import heads
 from plsc.checkpoint.formats import PREFIX, Arrays, Weights, mapping, model_section, read_weights
 from plsc.checkpoint.torch_file import write_torch_file
 from plsc.models.names import classifier_official_name, is_transposed, official_name, plsc_name
@@ -60,7 +61,7 @@ def write_weights(weights: Weights, target: Path, to: str) -> int:
 
 
 def _write_own(weights: Weights, path: Path) -> int:
-    state = {"encoder": weights.encoder, "pooling": weights.pooling}
+    state = {"encoder": weights.encoder, "pooling": weights.pooling, "heads": heads.record(weights.heads)}
     parts = {"model": weights.arrays, **({"fixed": weights.fixed} if weights.fixed else {})}
     storage.write(path, 0, parts, state, weights.config or "{}\n")
     return len(weights.arrays)

@@ -8,7 +8,8 @@ from typing import Any, Dict, List, Mapping, Optional, Union
 import numpy as np
 
 from plsc import storage
-from plsc.checkpoint import store
+from plsc.checkpoint import heads, store
+from plsc.checkpoint.heads import Heads
 from plsc.models.names import classifier_name, is_transposed, pretraining_name
 from plsc.nn.pos_embed import sincos_2d
 from plsc.safe_pickle import UnsafeFileError, read_state_file
@@ -35,6 +36,7 @@ class Weights:
         fixed: What the file holds besides: position tables that are computed here.
         config: The resolved config of one of our own checkpoints, as YAML.
         pooling: Of a classifier, `mean` or another, which decides what the references call its last norm.
+        heads: Attention heads that the checkpoint tells, see `plsc.checkpoint.heads`.
     """
 
     arrays: Arrays
@@ -42,6 +44,7 @@ class Weights:
     fixed: Arrays = field(default_factory=dict)
     config: str = ""
     pooling: Optional[str] = None
+    heads: Heads = field(default_factory=dict)
 
 
 def read_weights(path: Union[str, Path]) -> Weights:
@@ -63,7 +66,9 @@ def read_weights(path: Union[str, Path]) -> Weights:
     fixed = storage.read_arrays(directory, "fixed") or {}
     config = checkpoint.config_text
     pooling = checkpoint.state.get("pooling") or _pooling(config)
-    return Weights(checkpoint.model, checkpoint.state.get("encoder", "model.encoder"), fixed, config, pooling)
+    encoder = checkpoint.state.get("encoder", "model.encoder")
+    told = {**heads.of_tables(checkpoint.model, encoder), **heads.of_checkpoint(checkpoint.state, config)}
+    return Weights(checkpoint.model, encoder, fixed, config, pooling, told)
 
 
 def rename(state: Mapping[str, Any], source: str, pooling: Optional[str] = None) -> Weights:
@@ -86,7 +91,7 @@ def rename(state: Mapping[str, Any], source: str, pooling: Optional[str] = None)
     if kind == OWN:
         fixed = {name[len(_FIXED) :]: value for name, value in arrays.items() if name.startswith(_FIXED)}
         model = {name: value for name, value in arrays.items() if not name.startswith(_FIXED)}
-        return Weights(model, "model.encoder", fixed, pooling=pooling)
+        return Weights(model, "model.encoder", fixed, pooling=pooling, heads=heads.of_tables(model))
     if kind == TIMM:
         arrays = _from_timm(arrays)
     transposed = _is_torch(arrays)
@@ -100,7 +105,9 @@ def rename(state: Mapping[str, Any], source: str, pooling: Optional[str] = None)
     if "encoder.pos_embed" in fixed:
         fixed.pop("teacher.pos_embed", None)
     pooling = "mean" if "fc_norm.weight" in arrays else "cls"
-    return Weights({PREFIX + name: value for name, value in own.items()}, "model.encoder", fixed, pooling=pooling)
+    model = {PREFIX + name: value for name, value in own.items()}
+    told = {**heads.of_arguments(state.get("args")), **heads.of_tables(model)}
+    return Weights(model, "model.encoder", fixed, pooling=pooling, heads=told)
 
 
 def recognise(names: Mapping[str, Any]) -> Optional[str]:

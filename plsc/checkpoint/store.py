@@ -9,6 +9,7 @@ import paddle
 from paddle import nn
 
 from plsc import storage
+from plsc.checkpoint import heads
 from plsc.optim.ema import UPDATES
 from plsc.storage import CheckpointError, find_latest_whole, keep_last, point, resolve
 
@@ -94,7 +95,7 @@ def restore_layer(layer: nn.Layer, checkpoint: Checkpoint, ema: bool = False) ->
         ema: Take the averaged weights.
 
     Raises:
-        CheckpointError: If names or shapes differ, and then nothing is changed; they are listed.
+        CheckpointError: If names, shapes or attention heads differ, and then nothing is changed; they are listed.
     """
     if ema and checkpoint.ema is None:
         raise CheckpointError(f"{checkpoint.path} holds no moving average of the weights; take its own weights")
@@ -107,6 +108,7 @@ def restore_layer(layer: nn.Layer, checkpoint: Checkpoint, ema: bool = False) ->
         for name, value in own.items()
         if name in arrays and list(arrays[name].shape) != list(value.shape)
     ]
+    problems += heads.mismatches(layer, heads.of_checkpoint(checkpoint.state, checkpoint.config_text))
     if problems:
         shown = "\n  ".join(problems[:20]) + (f"\n  and {len(problems) - 20} more" if len(problems) > 20 else "")
         raise CheckpointError(

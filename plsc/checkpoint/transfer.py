@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
+from plsc.checkpoint import heads
 from plsc.checkpoint.formats import read_weights
 from plsc.checkpoint.store import assign
 from plsc.nn.pos_embed import resample_pos_embed, resample_relative_position_table
@@ -29,6 +30,7 @@ class Report:
         new: Names within the task that keep their initial values because the checkpoint has none for them.
         untouched: Names of the task outside `into`, which keep their initial values too.
         left: Names within the checkpoint that were not used.
+        assumed: Sentence about what the checkpoint does not tell and the model's own value was assumed for.
     """
 
     source: str
@@ -38,6 +40,7 @@ class Report:
     new: List[str] = field(default_factory=list)
     untouched: List[str] = field(default_factory=list)
     left: List[str] = field(default_factory=list)
+    assumed: str = ""
 
     def __str__(self) -> str:
         into = f" into {self.into}" if self.into else ""
@@ -50,6 +53,8 @@ class Report:
         ):
             if names:
                 lines.append(f"  {len(names)} {text}: {_shorten(names)}")
+        if self.assumed:
+            lines.append(f"  {self.assumed}")
         return "\n".join(lines)
 
 
@@ -62,8 +67,8 @@ def initialise(task: Any, init: Init) -> Report:
             `allow_unexpected` are compared with whole names and with names below `into` and `take`.
 
     Raises:
-        CheckpointError: If something is missing, unexpected or of another shape that is not allowed to be; everything
-            is listed at once, and the task is as before.
+        CheckpointError: If something is missing, unexpected or of another shape that is not allowed to be, or the
+            checkpoint tells other attention heads; everything is listed at once, and the task is as before.
     """
     source = read_weights(init.checkpoint)
     into = init.take if init.into is None else init.into
@@ -75,6 +80,8 @@ def initialise(task: Any, init: Init) -> Report:
     report = Report(str(init.checkpoint), into)
     report.untouched = [name for name in state if not _is_below(name, into)]
     values, problems = _match(target, taken, getattr(task.encoder, "grid_size", None), init, report, (take, into))
+    problems += heads.mismatches(task, source.heads, take, into)
+    report.assumed = heads.assumed(task, source.heads, take, into)
     if problems:
         shown = "\n  ".join(problems[:40]) + (f"\n  and {len(problems) - 40} more" if len(problems) > 40 else "")
         raise CheckpointError(

@@ -177,7 +177,8 @@ class CAE(nn.Layer):
         decoder_drop_path_rate: Of the decoder's last block.
         teacher_momentum: Share of itself that the teacher keeps in an update; 0 copies the encoder.
         init: `xavier`: every linear layer, as in the recipe of ViT-B; `fixed`: truncated normal, scaled down with
-            depth, as in that of ViT-L.
+            depth, as in that of ViT-L. Both include the encoder, whose tokens and patch embedding are drawn again
+            too, cut at one deviation as the authors have it, unless the encoder has `init: xavier`.
 
     Raises:
         ValueError: If a depth, width, rate or the momentum is impossible, or the encoder has relative position bias.
@@ -326,6 +327,8 @@ class CAE(nn.Layer):
         return paddle.gather(table[0], index.flatten()).reshape([*index.shape, table.shape[-1]])
 
     def _initialize(self, init: str) -> None:
+        if self.encoder.init_kind == "truncated_normal":
+            self.encoder.initialize_embeddings()
         truncated_normal_(self.mask_token, INIT_STD)
         for layer in self.sublayers():
             if not isinstance(layer, nn.Linear):

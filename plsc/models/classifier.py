@@ -68,7 +68,7 @@ class Classifier(nn.Layer):
         by_layer = {f"encoder.{name}": kept for name, kept in self.encoder.activations().items()}
         if self.freeze_encoder:
             by_layer = {name: Activations(Saved(), passing=kept.saved) for name, kept in by_layer.items()}
-        elif self.pooling in ("cls", "mean"):
+        elif self.pooling in ("cls", "mean") and self.encoder.last_norm:
             by_layer["encoder.norm"] = Activations(norm_saved(1, self.encoder.embed_dim))
         return {**by_layer, "head": self.head.activations(1 + self.encoder.patch_embed.num_patches)}
 

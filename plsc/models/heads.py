@@ -10,11 +10,9 @@ from plsc import checks
 from plsc.nn.attention import CrossAttention, check_heads, split_heads
 from plsc.nn.batch_norm import FeatureBatchNorm
 from plsc.nn.functional import LayerNorm, Linear, attend
-from plsc.nn.init import truncated_normal_, zero_bias_
+from plsc.nn.init import WIDE, truncated_normal_, zero_bias_
 from plsc.nn.memory import Activations, Saved, attention_saved, norm_saved
 from plsc.registry import MODELS
-
-_WIDE = 2.0  # the reference cuts the heads' distribution at +-2, far from their deviation
 
 
 @MODELS.register()
@@ -174,7 +172,7 @@ class AttentiveHead(nn.Layer):
         zeros = nn.initializer.Constant(0.0)
         self.query_token = self.create_parameter([1, 1, in_features], default_initializer=zeros)
         if parameter_free:  # nothing but the query tells where to look, and zeros would look everywhere alike
-            truncated_normal_(self.query_token, init_std, limit=_WIDE)
+            truncated_normal_(self.query_token, init_std, limit=WIDE)
         self.blocks = nn.LayerList(
             [
                 AttentiveBlock(in_features, num_heads, qkv_bias, qk_scale, norm_eps, parameter_free)
@@ -258,9 +256,9 @@ class EfficientProbingHead(nn.Layer):
         self.num_queries = num_queries
         self.with_cls_token = with_cls_token
         self.query_tokens = self.create_parameter([in_features, num_queries])
-        truncated_normal_(self.query_tokens, init_std, limit=_WIDE)
+        truncated_normal_(self.query_tokens, init_std, limit=WIDE)
         self.value = nn.Linear(in_features, width, bias_attr=False)
-        truncated_normal_(self.value.weight, init_std, limit=_WIDE)
+        truncated_normal_(self.value.weight, init_std, limit=WIDE)
         self.batch_norm = FeatureBatchNorm(width, batch_norm_eps)
         self.linear = Linear(width, num_classes)
         _initialize(self.linear, init_std, init_scale)
@@ -292,5 +290,5 @@ class EfficientProbingHead(nn.Layer):
 
 
 def _initialize(linear: nn.Linear, std: float, scale: float) -> None:
-    truncated_normal_(linear.weight, std * scale, limit=_WIDE * scale)
+    truncated_normal_(linear.weight, std * scale, limit=WIDE * scale)
     zero_bias_(linear)

@@ -11,7 +11,15 @@ from plsc.nn.block import Block
 from plsc.nn.drop_path import drop_path_ramp
 from plsc.nn.flops import block_flops, linear_flops
 from plsc.nn.functional import LayerNorm
-from plsc.nn.init import rescale_by_depth_, truncated_normal_, truncated_normal_linear_, xavier_uniform_, zero_bias_
+from plsc.nn.init import (
+    WIDE,
+    rescale_by_depth_,
+    truncated_normal_,
+    truncated_normal_linear_,
+    uniform_by_inputs_,
+    xavier_uniform_,
+    zero_bias_,
+)
 from plsc.nn.memory import Activations, ByLayer, Saved, norm_saved
 from plsc.nn.patch_embed import PatchEmbed
 from plsc.nn.pos_embed import sincos_2d
@@ -54,9 +62,12 @@ class ViT(nn.Layer):
             differs on grids that are not square; `learned`; `none`.
         relative_position_bias: Of the attention logits: `per_block`, one `shared` by all blocks, `both` added up (the
             authors' `--shared_rel_pos_bias`), or `none`.
-        init: `truncated_normal`, scaled down with depth, as the reference's fine-tuning has it; or `xavier`, with the
-            patch embedding, as in MAE. Small patches and narrow networks need `xavier`: the deviation of the other is
-            fixed, so that hardly anything of the image gets through to their tokens at first.
+        init: `truncated_normal`: deviation 0.02, scaled down with depth, and PyTorch's default for the patch
+            embedding, as the authors' classifier has it (`CAE` draws its encoder again, see there); or `xavier`, with
+            the patch embedding, as in MAE. Narrow networks need `xavier`: the deviation of the other is fixed, so
+            that little of the image gets through to their tokens at first.
+        last_norm: Normalise the tokens after the last block. The authors' probes leave it out unless they are called
+            with `--use_cls`; to load a pre-trained encoder without it, set `Init.allow_unexpected: ["norm.*"]`.
 
     Raises:
         ValueError: If image, patch, width and heads do not fit together, or a number is out of range.
@@ -81,6 +92,7 @@ class ViT(nn.Layer):
         pos_embed: Literal["sincos", "sincos_official", "learned", "none"] = "sincos",
         relative_position_bias: Literal["none", "per_block", "shared", "both"] = "none",
         init: Literal["truncated_normal", "xavier"] = "truncated_normal",
+        last_norm: bool = True,
     ) -> None:
         super().__init__()
         checks.at_least(1, embed_dim=embed_dim, depth=depth, num_heads=num_heads, in_channels=in_channels)
@@ -95,6 +107,8 @@ class ViT(nn.Layer):
         self.drop_rate = drop_rate
         self.position_kind = pos_embed
         self.bias_kind = relative_position_bias
+        self.init_kind = init
+        self.last_norm = last_norm
         self.block_options: Dict[str, Any] = {  # what the other networks of a method inherit
             "mlp_ratio": mlp_ratio,
             "qkv_bias": qkv_bias,
@@ -121,7 +135,7 @@ class ViT(nn.Layer):
                 for rate in drop_path_ramp(drop_path_rate, depth)
             ]
         )
-        self.norm = LayerNorm(embed_dim, epsilon=norm_eps)
+        self.norm = LayerNorm(embed_dim, epsilon=norm_eps) if last_norm else nn.Identity()
         self._initialize(init)
 
     @property
@@ -170,7 +184,8 @@ class ViT(nn.Layer):
         dropped = (patches + 1) * self.embed_dim // 4 if self.drop_rate else 0  # the mask, a byte a number
         by_layer = {"patch_embed": Activations(Saved(products=patches * pixels, norms=dropped))}
         by_layer.update({f"blocks.{i}": block.activations(patches + 1) for i, block in enumerate(self.blocks)})
-        return {**by_layer, "norm": Activations(norm_saved(patches + 1, self.embed_dim))}
+        norm = {"norm": Activations(norm_saved(patches + 1, self.embed_dim))} if self.last_norm else {}
+        return {**by_layer, **norm}
 
     def forward(self, image: paddle.Tensor, visible_index: Optional[paddle.Tensor] = None) -> paddle.Tensor:
         """Encodes images, or only some of their patches.
@@ -180,7 +195,7 @@ class ViT(nn.Layer):
             visible_index: Row-major positions of the patches to encode, int64 (B, V); by default all N.
 
         Returns:
-            Normalised tokens, the class token first: (B, 1 + N, D) or (B, 1 + V, D).
+            Tokens, normalised if the model has a last norm, the class token first: (B, 1 + N, D) or (B, 1 + V, D).
 
         Raises:
             ValueError: If the image has another size than the model, or part of it is to be encoded with relative
@@ -244,17 +259,28 @@ class ViT(nn.Layer):
             table = sincos_table(self.grid_size, self.embed_dim, official_order=kind == "sincos_official")
             self.register_buffer("pos_embed", table, persistable=False)
 
-    def _initialize(self, init: str) -> None:
+    def initialize_embeddings(self) -> None:
+        """Draws class token, patch embedding and learned positions as the authors' pre-training does.
+
+        CAE, `modeling_cae_helper.VisionTransformerEncoder`: normal distributions that are cut at one deviation.
+        """
         for parameter in (self.cls_token, self.patch_embed.proj.weight):
             truncated_normal_(parameter, INIT_STD)
         zero_bias_(self.patch_embed.proj)
         if self.position_kind == "learned":
             truncated_normal_(self.pos_embed, INIT_STD)
+
+    def _initialize(self, init: str) -> None:
         linears = [layer for layer in self.sublayers() if isinstance(layer, nn.Linear)]
         if init == "xavier":
+            self.initialize_embeddings()
             for layer in (self.patch_embed.proj, *linears):
                 xavier_uniform_(layer)
             return
+        truncated_normal_(self.cls_token, INIT_STD, WIDE)
+        if self.position_kind == "learned":
+            truncated_normal_(self.pos_embed, INIT_STD, WIDE)
+        uniform_by_inputs_(self.patch_embed.proj)
         for linear in linears:
-            truncated_normal_linear_(linear, INIT_STD)
+            truncated_normal_linear_(linear, INIT_STD, WIDE)
         rescale_by_depth_((block.attn.proj, block.mlp.fc2) for block in self.blocks)

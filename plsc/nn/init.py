@@ -10,6 +10,7 @@ from typing import Callable, Iterable, Optional
 import paddle
 from paddle import nn
 
+WIDE = 2.0  # limit of timm's `trunc_normal_`, far from the usual deviations: practically a normal distribution
 _MAX_PROBABILITY = 1 - 1e-6  # the inverse error function is infinite at 1
 
 
@@ -19,7 +20,8 @@ def truncated_normal_(parameter: paddle.Tensor, std: float, limit: Optional[floa
     Args:
         parameter: Filled in place.
         std: Deviation of the distribution before it is cut.
-        limit: Largest absolute value; by default `std`, as CAE has it, which makes the real deviation 0.54 `std`.
+        limit: Largest absolute value; by default `std`, as CAE's pre-training has it, which makes the real deviation
+            0.54 `std`.
     """
     limit = std if limit is None else limit
     edge = min(math.erf(limit / std / math.sqrt(2.0)), _MAX_PROBABILITY)
@@ -38,9 +40,21 @@ def xavier_uniform_(layer: nn.Layer) -> None:
     zero_bias_(layer)
 
 
-def truncated_normal_linear_(linear: nn.Linear, std: float) -> None:
+def uniform_by_inputs_(layer: nn.Layer) -> None:
+    """Draws weight and bias uniformly from +-1 / sqrt(inputs), as PyTorch does by default.
+
+    Args:
+        layer: A convolution with weights (outputs, channels, height, width).
+    """
+    bound = 1.0 / math.sqrt(math.prod(layer.weight.shape[1:]))
+    for parameter in (layer.weight, layer.bias):
+        if parameter is not None:
+            _fill(parameter, lambda p: _uniform(p, bound))
+
+
+def truncated_normal_linear_(linear: nn.Linear, std: float, limit: Optional[float] = None) -> None:
     """Draws a weight with `truncated_normal_` and sets the bias to zero."""
-    truncated_normal_(linear.weight, std)
+    truncated_normal_(linear.weight, std, limit)
     zero_bias_(linear)
 
 

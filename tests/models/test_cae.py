@@ -146,6 +146,22 @@ def test_xavier_reaches_every_linear_layer():
     assert 0 < np.abs(model.mask_token.numpy()).max() <= 0.02 * (1 + 1e-5)
 
 
+@pytest.mark.parametrize("init", ["xavier", "fixed"])
+def test_tokens_and_patch_embedding_are_drawn_as_in_the_authors_pre_training(init):
+    model = tiny_cae(tiny_vit(embed_dim=32, pos_embed="learned"), init=init)
+    names = ("encoder.cls_token", "encoder.pos_embed", "encoder.patch_embed.proj.weight", "mask_token")
+    for name in names:
+        value = dict(model.named_parameters())[name].numpy()
+        assert 0.015 < np.abs(value).max() <= 0.02 * (1 + 1e-5), name
+    assert not model.encoder.patch_embed.proj.bias.numpy().any()
+
+
+def test_an_encoder_with_xavier_keeps_its_patch_embedding():
+    encoder = tiny_vit(embed_dim=32, init="xavier")
+    before = encoder.patch_embed.proj.weight.numpy().copy()
+    np.testing.assert_array_equal(tiny_cae(encoder).encoder.patch_embed.proj.weight.numpy(), before)
+
+
 def test_fixed_initialisation_is_scaled_down_with_depth():
     for name, weight in linear_weights(tiny_cae(tiny_vit(embed_dim=32), init="fixed")).items():
         limit = 0.02

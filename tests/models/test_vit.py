@@ -90,21 +90,34 @@ def test_token_dropout():
     assert not np.array_equal(vit(images()).numpy(), vit(images()).numpy())
 
 
-def test_initial_values():
-    vit = tiny_vit(embed_dim=64, depth=2, pos_embed="learned")
+def test_initial_values_are_those_of_the_authors_classifier():
+    vit = tiny_vit(embed_dim=64, depth=2, pos_embed="learned", image_size=32)
     for name, parameter in vit.named_parameters():
         value = parameter.numpy()
         if name.endswith(("attn.proj.weight", "fc2.weight")):
-            limit = 0.02 / math.sqrt(2 * (int(name.split(".")[1]) + 1))
-            assert limit * 0.9 < np.abs(value).max() <= limit * (1 + 1e-5), name
+            scale = math.sqrt(2 * (int(name.split(".")[1]) + 1))
+            assert value.std() == pytest.approx(0.02 / scale, rel=0.1), name
         elif "norm" in name:
             assert (value == (1 if name.endswith("weight") else 0)).all(), name
         elif "gamma" in name:
             assert (value == np.float32(0.1)).all(), name
+        elif name.startswith("patch_embed."):  # PyTorch's default of a convolution
+            bound = 1 / math.sqrt(3 * 4 * 4)
+            assert 0.8 * bound < np.abs(value).max() <= bound * (1 + 1e-6), name
+            assert value.std() == pytest.approx(bound / math.sqrt(3), rel=0.2), name
         elif name.endswith("bias"):
             assert not value.any(), name
         else:
-            assert 0.015 < np.abs(value).max() <= 0.02 * (1 + 1e-5), name
+            assert value.std() == pytest.approx(0.02, rel=0.25 if value.size == 64 else 0.1), name
+            assert np.abs(value).max() > 0.03, name  # not cut at one deviation
+
+
+def test_without_last_norm():
+    vit, normed = tiny_vit(last_norm=False), tiny_vit()
+    normed.set_state_dict({**normed.state_dict(), **vit.state_dict()})
+    assert set(normed.state_dict()) - set(vit.state_dict()) == {"norm.weight", "norm.bias"}
+    np.testing.assert_array_equal(vit(images()).numpy(), normed.forward_features(images()).numpy())
+    assert "norm" in normed.activations() and "norm" not in vit.activations()
 
 
 def test_layer_index():

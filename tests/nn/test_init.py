@@ -9,6 +9,7 @@ from plsc.nn.init import (
     rescale_by_depth_,
     truncated_normal_,
     truncated_normal_linear_,
+    uniform_by_inputs_,
     xavier_uniform_,
     zero_bias_,
 )
@@ -54,6 +55,15 @@ def test_xavier_uniform():
     assert np.abs(layer.weight.numpy()).max() <= bound
     assert layer.weight.numpy().std() == pytest.approx(bound / math.sqrt(3), rel=0.02)
     assert not layer.bias.numpy().any()
+
+
+def test_uniform_by_inputs_is_pytorchs_default_of_a_convolution():
+    layer = nn.Conv2D(3, 64, 8, stride=8)
+    uniform_by_inputs_(layer)
+    bound = 1 / np.sqrt(3 * 8 * 8)
+    for value in (layer.weight.numpy(), layer.bias.numpy()):
+        assert 0.9 * bound < np.abs(value).max() <= bound * (1 + 1e-6)
+        assert value.std() == pytest.approx(bound / np.sqrt(3), rel=0.15)
 
 
 def test_truncated_normal_linear_and_a_layer_without_bias():

@@ -29,7 +29,7 @@ def tensor(array):
     return paddle.to_tensor(array.astype(np.float64) if array.dtype.kind == "f" else array)
 
 
-def vit(config, position, bias="none"):
+def vit(config, position, bias="none", last_norm=True):
     """The encoder of a fixture's `config_json`."""
     return ViT(
         image_size=config["img_size"],
@@ -46,6 +46,7 @@ def vit(config, position, bias="none"):
         norm_eps=config["norm_eps"],
         pos_embed=position,
         relative_position_bias=bias,
+        last_norm=last_norm,
     )
 
 
@@ -60,8 +61,8 @@ def cae(config):
         decoder_num_heads=config["decoder_num_heads"],
         vocab_size=config["decoder_num_classes"],
         decoder_layer_scale=config["decoder_layer_scale_init_value"],
-        regressor_drop_path_rate=config["drop_path"],
-        decoder_drop_path_rate=config["drop_path"],
+        regressor_drop_path_rate=config.get("drop_path", 0.0),
+        decoder_drop_path_rate=config.get("drop_path", 0.0),
         teacher_momentum=config["base_momentum"],
     )
 
@@ -71,11 +72,13 @@ def classifier(config):
     position = "learned" if config["abs_pos_emb"] else "sincos_official" if config["sin_pos_emb"] else "none"
     biases = {(False, False): "none", (True, False): "per_block", (False, True): "shared", (True, True): "both"}
     bias = biases[config["rel_pos_bias"], config["shared_rel_pos_bias"]]
-    encoder = vit(config, position, bias)
     probe, kind = config["lin_probe"], config["linear_type"]
+    # the authors' probes have a last norm only without mean pooling, and pool the class token or attend in any case
+    encoder = vit(config, position, bias, last_norm=not (probe and config["use_mean_pooling"]))
     if not probe or kind == "standard":
         head = LinearHead(encoder.embed_dim, config["num_classes"], batch_norm=probe)
-        return Classifier(encoder, head, "mean" if config["use_mean_pooling"] else "cls", freeze_encoder=probe)
+        mean = config["use_mean_pooling"] and not probe
+        return Classifier(encoder, head, "mean" if mean else "cls", freeze_encoder=probe)
     plsc = config["kind"] == "attentive_plsc"
     head = AttentiveHead(
         encoder.embed_dim,

@@ -6,6 +6,7 @@ from plsc.losses import CrossEntropy
 from plsc.models.names import classifier_name
 from plsc.nn.utils import set_training
 from plsc.optim.optimizers import LARS
+from plsc.optim.schedules import WarmupCosine
 from tests.parity import fixtures
 from tests.parity.deviation import check
 from tests.parity.models import check_gradients, check_outputs, classifier, double_precision, load, tensor, to_own
@@ -42,12 +43,35 @@ def test_forward_gradients_and_running_statistics(path):
 
 
 @pytest.mark.parametrize("path", fixtures.of_kind("linprobe"))
+def test_rates_are_those_of_the_config(path):
+    config, arrays = fixtures.read(path)
+    schedule = WarmupCosine(
+        config["blr"],
+        warmup_epochs=config["warmup_epochs"],
+        min_lr=config["min_lr"],
+        scale="per_256",
+        warmup_both_ends=False,
+        epochs=config["epochs"],
+        steps_per_epoch=config["niter_per_ep"],
+        global_batch_size=config["eff_batch_size"],
+    )
+    first = config["start_epoch"] * config["niter_per_ep"]
+    ours = [schedule(first + step) for step in range(config["num_steps"])]
+    assert ours == pytest.approx(arrays["lars_lrs"].tolist(), rel=1e-12)
+
+
+@pytest.mark.parametrize("path", fixtures.of_kind("linprobe"))
 def test_lars_steps(path):
     config, arrays = fixtures.read(path)
     with double_precision():
         model = classifier(config)
         load(model, fixtures.group(arrays, "param"))
-        optimizer = LARS(model, weight_decay=config["weight_decay"])
+        optimizer = LARS(
+            model,
+            momentum=config.get("momentum", 0.9),
+            trust_coefficient=config.get("trust_coefficient", 0.001),
+            weight_decay=config["weight_decay"],
+        )
         set_training(model, True)
         image, label = tensor(arrays["images"]), tensor(arrays["labels"])
         for step, lr in enumerate(arrays["lars_lrs"]):

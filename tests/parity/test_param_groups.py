@@ -1,7 +1,5 @@
 """Weight decay and learning-rate scale of every parameter by the authors' names, and of those of our networks."""
 
-import json
-
 import pytest
 
 from plsc.models.names import classifier_name, pretraining_name
@@ -19,12 +17,23 @@ SIZES = {  # of a network that has every parameter of its kind
 
 
 def recorded(prefix):
-    """Names of the recorded cases that begin with `prefix`, or one skipped case that says why."""
-    path = fixtures.GOLDEN_DIR / "param_groups.json"
-    cases = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    found = [pytest.param(case, cases["args"], id=name) for name, case in cases.items() if name.startswith(prefix)]
-    skip = pytest.mark.skip(reason=f"the golden folder has no {prefix} case in param_groups.json")
-    return found or [pytest.param(None, None, marks=skip)]
+    """The cases whose names begin with `prefix`, each with its arguments: its own ones, or those of the file."""
+
+    def select(content):
+        for name, case in content.items():
+            if name.startswith(prefix):
+                yield name, {**case, "args": {**content.get("args", {}), **case.get("args", {})}}
+
+    return fixtures.recorded("param_groups.json", select)
+
+
+def patterns(args):
+    """Patterns of names that are not decayed: the recorded ones, or those of the authors' fine-tuning.
+
+    `disable` is their `--disable_weight_decay_on_rel_pos_bias`.
+    """
+    found = [f"*{name}" for name in args["no_weight_decay"]] if "no_weight_decay" in args else FINE_TUNING
+    return [*found, *(["*blocks.*.relative_position_bias*table"] if args.get("disable") else [])]
 
 
 def is_vector(name):
@@ -43,44 +52,53 @@ def depth_of(name, depth):
     return int(name.split(".")[1]) + 1 if name.startswith("blocks.") else depth + 1
 
 
-def settings_of(groups):
-    return {name: (group.lr_scale, group.weight_decay) for group in groups for name in group.parameters}
+def assert_settings(groups, expected):
+    """Compares (lr_scale, weight_decay) of every parameter."""
+    ours = {name: (group.lr_scale, group.weight_decay) for group in groups for name in group.parameters}
+    assert set(ours) == set(expected), set(ours) ^ set(expected)
+    for name, settings in ours.items():
+        assert settings == pytest.approx(expected[name], rel=1e-12), name
 
 
-@pytest.mark.parametrize("case, args", recorded("finetune"))
-def test_fine_tuning_groups_by_the_authors_names(case, args):
+@pytest.mark.parametrize("case", recorded("finetune"))
+def test_fine_tuning_groups_by_the_authors_names(case):
+    args = case["args"]
     depths = args["depth"] + 2
-    assert [layer_scale(i, depths, args["layer_decay"]) for i in range(depths)] == case["layer_scales"]
+    scales = [layer_scale(i, depths, args["layer_decay"]) for i in range(depths)]
+    assert scales == pytest.approx(case["layer_scales"], rel=1e-12)
     groups = group_parameters(
         [(name, shape(name)) for name in case["params"]],
         args["wd"],
-        FINE_TUNING,
+        patterns(args),
         args["layer_decay"],
         lambda name: depth_of(name, args["depth"]),
         depths,
     )
-    assert settings_of(groups) == {n: (p["lr_scale"], p["weight_decay"]) for n, p in case["params"].items()}
+    assert_settings(groups, {n: (p["lr_scale"], p["weight_decay"]) for n, p in case["params"].items()})
 
 
-@pytest.mark.parametrize("case, args", recorded("finetune"))
-def test_fine_tuning_groups_of_our_classifier(case, args):
+@pytest.mark.parametrize("case", recorded("finetune"))
+def test_fine_tuning_groups_of_our_classifier(case):
     """The networks' own names, shapes and depths, which the recorded ones are matched with one to one."""
-    names = case["params"]
+    names, args = case["params"], case["args"]
     config = {
         **SIZES, "depth": args["depth"], "kind": "finetune",
         "abs_pos_emb": "pos_embed" in names, "sin_pos_emb": "pos_embed" in case["frozen"],
         "rel_pos_bias": "blocks.0.attn.relative_position_bias_table" in names,
         "shared_rel_pos_bias": "rel_pos_bias.relative_position_bias_table" in names,
+        "qkv_bias": "blocks.0.attn.q_bias" in names,
+        "layer_scale_init_value": 0.1 if "blocks.0.gamma_1" in names else 0.0,
         "use_mean_pooling": "fc_norm.weight" in names, "lin_probe": False, "linear_type": "standard", "num_classes": 10,
     }  # fmt: skip
-    optimizer = AdamW(classifier(config), args["wd"], layer_decay=args["layer_decay"], no_weight_decay=FINE_TUNING)
+    optimizer = AdamW(classifier(config), args["wd"], layer_decay=args["layer_decay"], no_weight_decay=patterns(args))
     expected = {classifier_name(name): (p["lr_scale"], p["weight_decay"]) for name, p in names.items()}
-    assert settings_of(optimizer.groups) == expected
+    assert_settings(optimizer.groups, expected)
 
 
-@pytest.mark.parametrize("case, args", recorded("pretrain"))
-def test_pretraining_groups_of_our_network(case, args):
+@pytest.mark.parametrize("case", recorded("pretrain"))
+def test_pretraining_groups_of_our_network(case):
     """Class and mask token are decayed; the teacher is in no group."""
+    args = case["args"]
     names = case["weight_decay"]
     count = {
         kind: len({n.split(".")[2] for n in names if n.startswith(f"{kind}.")})
@@ -89,12 +107,13 @@ def test_pretraining_groups_of_our_network(case, args):
     narrower = "encoder_to_decoder.weight" in names
     scaled = "encoder.blocks.0.gamma_1" in names
     config = {
-        **SIZES, "depth": count["encoder.blocks"], "regressor_depth": count["pretext_neck.regressor_blocks"],
+        **SIZES, "qkv_bias": "encoder.blocks.0.attn.q_bias" in names,
+        "depth": count["encoder.blocks"], "regressor_depth": count["pretext_neck.regressor_blocks"],
         "decoder_depth": count["pretext_neck.decoder_blocks"], "layer_scale_init_value": 0.1 if scaled else 0.0,
         "decoder_embed_dim": 8 if narrower else 16, "decoder_num_heads": 2, "decoder_num_classes": 12,
         "decoder_layer_scale_init_value": 0.1 if scaled else 0.0, "pos_emb": "sincos", "base_momentum": 0.0,
     }  # fmt: skip
-    groups = AdamW(cae(config), args["wd"]).groups
-    assert {group.lr_scale for group in groups} == set(case["lr_scale_values"])
-    ours = {name: decay for name, (_, decay) in settings_of(groups).items()}
-    assert ours == {pretraining_name(name): decay for name, decay in names.items()}
+    skipped = patterns(args) if "no_weight_decay" in args else []
+    (scale,) = case["lr_scale_values"]
+    groups = AdamW(cae(config), args["wd"], no_weight_decay=skipped).groups
+    assert_settings(groups, {pretraining_name(name): (scale, decay) for name, decay in names.items()})

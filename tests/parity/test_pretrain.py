@@ -28,7 +28,8 @@ def positions(mask):
 
 def loss_of(config):
     main = "mse" if config["target_mode"] == "rgb" else "cross_entropy"
-    return CAELoss(alignment_weight=config["align_loss_weight"], main=main)
+    alignment = config.get("dual_loss_type", "mse")
+    return CAELoss(alignment_weight=config["align_loss_weight"], main=main, alignment=alignment)
 
 
 @pytest.mark.parametrize("path", fixtures.of_kind("pretrain"))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from plsc.optim.optimizers import AdamW
+from plsc.optim.schedules import WarmupCosine
 from tests.parity import fixtures
 from tests.parity.deviation import check
 from tests.parity.models import GRADIENT, OUTPUT, cae, double_precision, load, tensor, to_own
@@ -18,15 +19,39 @@ def norm(network):
 
 
 @pytest.mark.parametrize("path", fixtures.of_kind("steps"))
+def test_rates_are_those_of_the_config(path):
+    config, arrays = fixtures.read(path)
+    schedule = WarmupCosine(
+        config["lr"],
+        warmup_epochs=config["warmup_epochs"],
+        min_lr=config["min_lr"],
+        epochs=config["epochs"],
+        steps_per_epoch=config["niter_per_ep"],
+    )
+    ours = [schedule(step) for step in range(config["num_steps"])]
+    assert ours == pytest.approx(arrays["lr"].tolist(), rel=1e-12)
+
+
+@pytest.mark.parametrize("path", fixtures.of_kind("steps"))
 def test_steps(path):
     config, arrays = fixtures.read(path)
     with double_precision():
         model = cae(config)
         load(model, fixtures.group(arrays, "param"))
+        beta1, beta2 = config.get("opt_betas", (0.9, 0.999))
         optimizer = AdamW(
-            model, weight_decay=float(arrays["wd"][0]), epsilon=config["opt_eps"], clip_norm=config["clip_grad"]
+            model,
+            weight_decay=config["weight_decay"],
+            weight_decay_end=config["weight_decay_end"],
+            beta1=beta1,
+            beta2=beta2,
+            epsilon=config["opt_eps"],
+            clip_norm=config["clip_grad"],
         )
         for step in range(config["num_steps"]):
+            optimizer.set_progress(step / (config["epochs"] * config["niter_per_ep"]))
+            decays = [group.weight_decay for group in optimizer.groups if group.decayed]
+            assert decays == pytest.approx([float(arrays["wd"][step])] * len(decays), rel=1e-12)
             losses, gradient_norm = train_step(model, optimizer, config, arrays, step)
             for name, value in {"loss_main": losses["loss_main"], "loss": losses["loss"]}.items():
                 check(FAMILY, value, arrays[name][step], OUTPUT, name=f"{name} of step {step}")
