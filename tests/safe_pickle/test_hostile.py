@@ -1,4 +1,4 @@
-"""Pickles that want more than to be read: refused with a clear error, and nothing of what they say happens.
+"""Pickles that want more than to be read: refused, or read without what they ask for; nothing of what they say happens.
 
 Those that run code are shown to do so with Python's own unpickler first.
 """
@@ -13,7 +13,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from plsc.safe_pickle import UnsafeFileError, read_pickle, read_state_file
+from plsc.safe_pickle import Unknown, UnsafeFileError, read_pickle, read_state_file
 
 
 def text(value):
@@ -30,7 +30,7 @@ def stacked(module, name):
 
 
 def code_runners(marker):
-    """Name -> pickle that makes the file `marker`, and what the error says."""
+    """Name -> pickle that makes the file `marker`, and what the error says; or what is read instead of an error."""
     shell, python = text(f"touch {marker}"), text(f"open({str(marker)!r}, 'w').close()")
     system = call("builtins getattr", call("builtins __import__", text("os")), text("system"))
     methods = call("operator methodcaller", text("system"), shell)
@@ -52,7 +52,7 @@ def code_runners(marker):
         "functools.partial": (call("functools partial", b"cposix\nsystem\n", shell) + b")R", "functools.partial"),
         "code object": (call("builtins compile", python, text("x"), text("exec")), "asks for builtins.compile"),
         "inst": (b"(" + shell + b"iposix\nsystem\n", "the operation INST"),
-        "obj": (b"(cposix\nsystem\n" + shell + b"o", "asks for posix.system"),
+        "obj": (b"(cposix\nsystem\n" + shell + b"o", "the operation OBJ"),
         "new object": (b"\x80\x02csubprocess\nPopen\n(](" + text("touch") + text(str(marker)) + b"et\x81", "Popen"),
         "new object with keywords": (
             b"\x80\x04" + stacked("subprocess", "Popen") + b")}" + text("args") + b"](" + text("touch")
@@ -66,10 +66,10 @@ def code_runners(marker):
             b"\x80\x04" + stacked("argparse", "_sys.modules") + text("os") + b"0", "asks for argparse._sys.modules"
         ),
         "state that becomes a method": (
-            call("argparse Namespace") + b"}" + state + b"sb" + shell + b"b", "asks for posix.system"
+            call("argparse Namespace") + b"}" + state + b"sb" + shell + b"b", "not a whole file of weights"
         ),
-        "among weights": (b"}" + text("w") + call("posix system", shell) + b"s", "asks for posix.system"),
-        "function list": (functions, "operator.methodcaller"),
+        "among weights": (b"}" + text("w") + call("posix system", shell) + b"s", {"w": "posix.system"}),
+        "function list": (functions, {0: "operator.methodcaller"}),
     }  # fmt: skip
 
 
@@ -93,8 +93,13 @@ def test_nothing_is_run(tmp_path, name, ending):
             archive.writestr("archive/data.pkl", content)
     else:
         path.write_bytes(content)
-    with pytest.raises(UnsafeFileError, match=rf"evil{ending}: .*{message}"):
-        read_state_file(path)
+    if isinstance(message, dict):
+        found = read_state_file(path)
+        for key, name in message.items():
+            assert type(found[key]) is Unknown and found[key].name == name
+    else:
+        with pytest.raises(UnsafeFileError, match=rf"evil{ending}: .*{message}"):
+            read_state_file(path)
     assert not marker.exists()
 
 
@@ -132,8 +137,8 @@ def test_a_registered_extension_is_not_called(tmp_path):
         (call("builtins int", text("9" * 9999)) + b".", "a number made of something else"),
         (call("builtins list", text("abc")) + b".", "a container made of a str"),
         (call("_codecs encode", text("x"), text("rot13")) + b".", "an unusual text encoding, 'rot13'"),
-        (call("numpy dtype", text("O8")) + b".", "an array of the type 'O8'"),
-        (call("numpy dtype", text("S99")) + b".", "an array of the type 'S99'"),
+        (call("numpy dtype", text("O8")) + b".", r"asks for numpy.dtype\('O8'\)"),
+        (call("numpy dtype", text("S99")) + b".", r"asks for numpy.dtype\('S99'\)"),
         (call("torch._utils _rebuild_tensor_v2", *[text("x")] * 4) + b".", "a tensor without a storage"),
         (b"\x80\x63.", "not a whole file"),
         (b"s.", "an operation finds too few values"),
