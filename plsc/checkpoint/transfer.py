@@ -91,6 +91,11 @@ def initialise(task: Any, init: Init) -> Report:
             f"Init: {take or 'all'} of {init.checkpoint} does not fit {into or 'the task'}:\n  {shown}\n"
             "change the model, or allow it with patterns in Init.allow_missing or Init.allow_unexpected"
         )
+    if not report.loaded:
+        raise CheckpointError(
+            f"Init: nothing of {init.checkpoint} was taken: no name below {take!r} in it is a name below {into!r} in "
+            f"the task; its names are {_shorten(list(taken))}; set Init.take and Init.into"
+        )
     report.left += [name for name in source.arrays if not _is_below(name, take)]
     for name, value in values.items():
         assign(target[name], value)
