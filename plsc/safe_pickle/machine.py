@@ -21,9 +21,10 @@ _EMPTY: Dict[str, Callable[[], Any]] = {"EMPTY_LIST": list, "EMPTY_DICT": dict, 
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _PUT, _GET = ("PUT", "BINPUT", "LONG_BINPUT"), ("GET", "BINGET", "LONG_BINGET")
 _NOTHING = ("PROTO", "FRAME", "STOP")
-_FREE, _TIMES = 2**24, 32  # bytes that the objects of any file may take, and more for each byte of its pickle
+_FREE, _TIMES = 2**24, 64  # bytes that the objects of any file may take, and more for each byte of its pickle
 _SHARED = 16  # how many times over the tensors of a file may show its bytes: tied weights, views
-_SLOT, _ITEM, _OBJECT = 8, 64, 224  # bytes of a reference, an entry of a dict or set, and an empty container, at most
+_SLOT, _ITEM, _OBJECT = 8, 64, 224  # bytes of a reference, a small object, and an empty set or an object with state
+_WIDEST = 4  # bytes of a letter
 _LARGEST_INTEGER = 2**53  # as a key: the hashes of such integers differ
 _MOST_ITEMS, _LONGEST = 4, 32  # items of a key that is a tuple, letters or hexadecimal digits of each
 
@@ -92,6 +93,9 @@ class Unknown(Built):
         self.name = name
         self.values: Dict[Any, Any] = {}
 
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
     def build(self, state: Any) -> None:
         for part in state if isinstance(state, tuple) else (state,):  # a pair, if the class has slots
             if isinstance(part, dict):
@@ -123,10 +127,12 @@ def _length(item: Any) -> int:
 
 
 def size_of(value: Any) -> int:
-    """Bytes of a copy of a container, text or bytes, without what the container holds; at most."""
-    if isinstance(value, (str, bytes, bytearray)):
-        return len(value) * (4 if isinstance(value, str) else 1)
-    return _OBJECT + (_ITEM * len(value) if isinstance(value, (list, tuple, dict, set, frozenset)) else 0)
+    """Bytes of a copy of a container or text, without what the container holds; at most."""
+    if isinstance(value, (list, tuple)):
+        return _ITEM + _SLOT * len(value)
+    if isinstance(value, (dict, set, frozenset)):
+        return (_ITEM if isinstance(value, dict) else _OBJECT) + 2 * _ITEM * len(value)
+    return _ITEM + (len(value) * _WIDEST if isinstance(value, (str, bytes, bytearray)) else 0)
 
 
 class Machine:
@@ -190,7 +196,7 @@ class Machine:
         return self._take(len(self.stack) - self.marks.pop())
 
     def _remember(self, key: Any) -> None:
-        self.budget.spend(2 * _ITEM if key not in self.memo else 0)
+        self.budget.spend(0 if key in self.memo else 2 * _ITEM)
         self.memo[key] = self.stack[-1]
 
     def _under(self, kind: type, items: List[Any]) -> Any:
@@ -228,12 +234,12 @@ class Machine:
 
     def make_dict(self, _: Any) -> None:
         items = self._take_marked()
-        self.budget.spend(size_of(items))
+        self.budget.spend(_ITEM + _ITEM * len(items))
         self.stack.append(to_dict(_pairs(items)))
 
     def make_frozenset(self, _: Any) -> None:
         items = self._take_marked()
-        self.budget.spend(size_of(items))
+        self.budget.spend(_OBJECT + _ITEM * len(items))
         self.stack.append(frozenset(map(plain, items)))
 
     def append(self, _: Any) -> None:
@@ -272,7 +278,7 @@ class Machine:
         self._push_name(module, name)
 
     def _push_name(self, module: str, name: str) -> None:
-        self.budget.spend(_OBJECT + size_of(module) + size_of(name))
+        self.budget.spend(2 * _OBJECT + size_of(module) + size_of(name))
         self.stack.append(self.names(module, name))
 
     def call(self, _: Any) -> None:
@@ -283,7 +289,8 @@ class Machine:
             return
         if not isinstance(maker, Maker) or not isinstance(arguments, tuple):
             raise UnsafeFileError(f"the file calls a {type(maker).__name__}; only tensors and containers are made")
-        self.budget.spend(2 * _OBJECT + sum(map(size_of, arguments)))
+        copied = sum(len(item) for item in arguments if isinstance(item, (list, tuple, dict, set, frozenset)))
+        self.budget.spend(2 * _OBJECT + 2 * _ITEM * copied + sum(map(size_of, arguments)))
         self.stack.append(maker.make(*arguments))
 
     def call_with_keywords(self, _: Any) -> None:

@@ -8,6 +8,7 @@ import copyreg
 import io
 import pickle
 import struct
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -293,3 +294,97 @@ def test_members_that_overlap_are_not_counted_twice(tmp_path):
     path.write_bytes(plain.getvalue())
     with pytest.raises(UnsafeFileError, match="larger than the file"):
         read_state_file(path)
+
+
+NUMBERS = b"]q\x00(" + b"K\x01" * 20_000 + b"e0"  # a list of 40 kB in the memo
+LARGE = [b"\x8a\x0b" + (number * (2**61 - 1)).to_bytes(11, "little") for number in range(50_000)]  # of one hash
+FLOATS = [b"G" + struct.pack(">d", 2.0 ** (61 * (i % 15)) * (i + 1)) for i in range(50_000)]
+MODULE = b"ca\nM\n)R}(" + text("_parameters") + b"}" + text("w") + b"K\x01s" + text("_buffers") + b"}"
+MODULE += text("_modules")
+
+
+def twins(number):
+    """A module that holds the module `number` of the memo twice."""
+    child = b"h" + bytes([number])
+    return b"0" + MODULE + b"}(" + text("a") + child + text("b") + child + b"uubq" + bytes([number + 1])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        NUMBERS + b"(" + b"cbuiltins\nlist\nh\x00\x85R" * 6000 + b"t.",
+        NUMBERS + b"(" + b"cbuiltins\ntuple\nh\x00\x85R" * 6000 + b"t.",
+        b"}q\x00(" + b"".join(b"J" + struct.pack("<i", i) + b"N" for i in range(5000)) + b"u0("
+        + b"ccollections\nOrderedDict\nh\x00\x85R" * 6000 + b"t.",
+        b"\x80\x04(" + b"\x8f" * 300_000 + b"t.",
+        b"\x80\x04(" + b"}\x94" * 250_000 + b"t.",
+        b"(" + b"ca\nb\n" * 120_000 + b"t.",
+        MODULE + b"}ubq\x00" + b"".join(map(twins, range(60))) + b".",
+    ],
+    ids=["lists", "tuples", "dicts", "empty sets", "memo", "names", "modules within modules"],
+)
+def test_objects_that_would_fill_the_memory(content):
+    with pytest.raises(UnsafeFileError, match="x: it makes far more objects than a file of its size needs"):
+        read_pickle(content, "x")
+
+
+def test_copies_of_one_list_are_refused_before_they_are_made():
+    content = NUMBERS + b"(" + b"cbuiltins\nlist\nh\x00\x85R" * 6000 + b"t."
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnsafeFileError, match="it makes far more objects than a file of its size needs"):
+            read_pickle(content, "x")
+        assert tracemalloc.get_traced_memory()[1] < 2**25  # without a limit, 960 MB
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        call("_codecs encode", text("x"), LISTS),
+        call("_codecs encode", LISTS, text("utf-8")),
+        call("numpy dtype", LISTS),
+        b"}" + text("UnpackBigParamInfor@@") + b"}" + text("w") + b"}" + text("slices") + b"]" + LISTS + b"as"
+        + text("OriginShape") + LISTS + b"sss",
+    ],
+)
+def test_nested_values_are_neither_printed_nor_hashed(content):
+    assert len(content) < 2000
+    with pytest.raises(UnsafeFileError, match="an unusual text encoding, |whose type is a tuple|a key that is neither"):
+        read_pickle(content + b".", "x")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"}(" + b"".join(number + b"N" for number in LARGE) + b"u.",
+        b"(" + b"".join(number + b"N" for number in LARGE) + b"d.",
+        b"\x80\x04\x8f(" + b"".join(LARGE) + b"\x90.",
+        b"\x80\x04(" + b"".join(LARGE) + b"\x91.",
+        b"}(" + b"".join(b"K\x01" + number + b"\x86N" for number in LARGE) + b"u.",
+        b"}(" + b"".join(number + b"N" for number in FLOATS) + b"u.",
+    ],
+)
+def test_numbers_of_one_hash_are_told_apart_at_once(content):
+    """Compared with one another they would take hours."""
+    assert len(read_pickle(content, "x")) > 40_000
+
+
+def test_a_key_that_is_long_is_refused():
+    large = b"\x8b" + struct.pack("<i", 99) + b"\x01" * 99
+    for key in (b"(" + b"K\x01" * 5 + b"t", b"(" + text("x" * 33) + b"t", large):
+        with pytest.raises(UnsafeFileError, match="a key that is longer than any that weights need"):
+            read_pickle(b"}" + key + b"Ns.", "x")
+
+
+def test_what_is_large_but_plain_fits_the_budget():
+    content = {
+        "vocabulary": {f"word{i}": i for i in range(40_000)}, "numbers": [float(i) for i in range(40_000)],
+        "flags": [True, None] * 40_000, "nested": [{"a": [i, (i, i)], "b": {}} for i in range(15_000)],
+        "state": {i: {"step": i, "exp_avg": np.zeros(3, "float32")} for i in range(1000)},
+    }  # fmt: skip
+    for protocol in (2, 5):
+        found = read_pickle(pickle.dumps(content, protocol), "x")
+        assert found["vocabulary"] == content["vocabulary"] and found["nested"] == content["nested"]
+        assert found["flags"] == content["flags"] and found["numbers"] == content["numbers"]
