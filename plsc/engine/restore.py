@@ -1,12 +1,8 @@
 """A finished or running training back from its checkpoint: the task that its own config describes, with its weights."""
 
-import contextlib
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Union
-
-from paddle import nn
+from typing import Any, Dict, Mapping, Optional, Sequence, Union
 
 from plsc import config as config_files
 from plsc import plugins, registry, schema, storage
@@ -16,13 +12,12 @@ from plsc.engine import agreement
 from plsc.engine.build import build_evaluation, build_task
 from plsc.engine.precision import Precision
 from plsc.engine.run import join_job, set_device
-from plsc.nn.utils import set_training
+from plsc.nn.utils import parameters_at_most, set_training
 from plsc.schema import read_settings
 from plsc.tasks.base import Batch, Task
 from plsc.yaml_tree import ConfigError, blamed_on
 
 Config = Mapping[str, Any]
-_SPARE, _REBUILT = 2**20, 4  # parameters that may be made and replaced: a few, and some times those of the checkpoint
 
 
 @dataclass(frozen=True)
@@ -84,42 +79,11 @@ def restore_task(config: Config, path: Path, ema: bool = False) -> Restored:
     saved = store.load(path)
     if ema and not saved.ema:
         raise ConfigError(f"{path} holds no moving average of the weights; take its own (leave --ema out)")
-    with _no_larger_than(saved):
+    grid_of_encoder(saved.config_text)  # refuses sizes that are not sizes
+    with parameters_at_most(sum(array.size for array in saved.model.values()), str(path)):
         task = fresh_task(config)
     store.restore_layer(task, saved, ema)
     return Restored(config, task, path, int(saved.state["step"]))
-
-
-@contextlib.contextmanager
-def _no_larger_than(saved: store.Checkpoint) -> Iterator[None]:
-    """Within it, no network is built that has far more parameters than a checkpoint.
-
-    A config of 30 bytes can describe a network that fills the memory. Every parameter of a network goes through
-    `Layer.create_parameter`, where they are counted.
-
-    Raises:
-        CheckpointError: If the sizes in the config are not sizes, or the network becomes too large.
-    """
-    grid_of_encoder(saved.config_text)
-    held = sum(array.size for array in saved.model.values())
-    left = _SPARE + _REBUILT * held
-    create = nn.Layer.create_parameter
-
-    def counted(layer: nn.Layer, shape: Any, *arguments: Any, **options: Any) -> Any:
-        nonlocal left
-        left -= math.prod(int(length) for length in shape)
-        if left < 0:
-            raise storage.CheckpointError(
-                f"{saved.path} holds {held:,} parameters, and the model that its config describes has many more; "
-                "the config and the weights are not of the same model"
-            )
-        return create(layer, shape, *arguments, **options)
-
-    nn.Layer.create_parameter = counted
-    try:
-        yield
-    finally:
-        nn.Layer.create_parameter = create
 
 
 def fresh_task(config: Config) -> Task:

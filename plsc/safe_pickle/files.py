@@ -214,7 +214,7 @@ class _Finisher:
         made = self.done[id(value)] = Unknown(value.name)
         self.budget.spend(size_of(value.values))
         made.values = {key: self.finish(item) for key, item in value.values.items()}
-        parts = [made.values.get(key) for key in ("_parameters", "_buffers", "_modules")]
+        parts: List[Any] = [made.values.get(key) for key in ("_parameters", "_buffers", "_modules")]
         return self._state_dict(parts) if all(isinstance(part, dict) for part in parts) else made
 
     def _state_dict(self, parts: List[Dict[Any, Any]]) -> Dict[str, Any]:
