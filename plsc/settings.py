@@ -76,6 +76,11 @@ class Init:
     into: Optional[str] = None  # the part of the task it goes to; null: the one that `take` names
     allow_missing: List[str] = field(default_factory=list)  # patterns of names that may stay as initialised
     allow_unexpected: List[str] = field(default_factory=list)  # patterns of names that may be left in the file
+    grid: Optional[List[int]] = None  # rows and columns of the file's patches; null: as the file says, or a square
+
+    def __post_init__(self) -> None:
+        if self.grid is not None and (len(self.grid) != 2 or min(self.grid) < 1):
+            raise ValueError(f"grid must be two positive numbers, rows and columns, got {self.grid}")
 
 
 @dataclass

@@ -28,6 +28,10 @@ REPLACED, DISCARDED = f"{TEMPORARY}old-", f"{TEMPORARY}gone-"
 KEPT = "kept-"  # how the names of what was in the way of a checkpoint begin
 POINTERS = ("latest", "best")
 _OLDER = "; use an older checkpoint"
+_SAFETENSORS_TYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "<i1",
+    "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "<u1", "BOOL": "?",
+}  # fmt: skip
 _STEP = re.compile(r"step_[0-9]{1,20}")
 _LEFTOVER = re.compile(rf"{re.escape(TEMPORARY)}((old-|gone-)?{_STEP.pattern}|({'|'.join(POINTERS)})\.txt)")
 
@@ -393,7 +397,29 @@ def read_safetensors(file: Path) -> Dict[str, np.ndarray]:
         return load_file(file)
     except SafetensorError as error:
         raise CheckpointError(f"{file} is damaged: {error}") from None
-    except Exception as error:  # noqa: BLE001 - which one depends on the version of safetensors
+    except Exception:  # noqa: BLE001 - which one depends on the version of safetensors
+        return _read_with_bfloat16(file)
+
+
+def _read_with_bfloat16(file: Path) -> Dict[str, np.ndarray]:
+    """As `read_safetensors`, with bfloat16, which numpy does not have, as float32, which holds it exactly.
+
+    Raises:
+        CheckpointError: If it holds another type that numpy does not have.
+    """
+    from safetensors import SafetensorError, deserialize
+
+    arrays = {}
+    try:
+        for name, said in deserialize(file.read_bytes()):
+            kind, raw = said["dtype"], said["data"]
+            values = np.frombuffer(raw, _SAFETENSORS_TYPES[kind])
+            values = (values.astype("<u4") << 16).view("<f4") if kind == "BF16" else values
+            arrays[name] = values.reshape(said["shape"])
+    except SafetensorError as error:
+        raise CheckpointError(f"{file} is damaged: {error}") from None
+    except KeyError as error:
         raise CheckpointError(
             f"{file} holds numbers of a type that numpy does not have ({error}); save them as float32"
         ) from None
+    return arrays

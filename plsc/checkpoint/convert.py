@@ -3,20 +3,34 @@
 import os
 import pickle
 from pathlib import Path
-from typing import Any, Callable, Dict, Mapping, Optional, Tuple
+from typing import Callable, Dict, Optional
 
 import numpy as np
 
 from plsc import replace, storage
 from plsc.checkpoint import heads
-from plsc.checkpoint.formats import PREFIX, Arrays, Weights, mapping, model_section, read_weights
+from plsc.checkpoint.formats import (
+    PREFIX,
+    UNUSED,
+    Arrays,
+    Weights,
+    grid_of_encoder,
+    mapping,
+    model_section,
+    read_weights,
+)  # fmt: skip
 from plsc.checkpoint.torch_file import write_torch_file
-from plsc.models.names import classifier_official_name, is_transposed, official_name, plsc_name
-from plsc.nn.pos_embed import sincos_2d
+from plsc.models.names import (
+    classifier_official_name,
+    classifier_plsc_name,
+    is_transposed,
+    official_name,
+    plsc_name,
+)  # fmt: skip
+from plsc.nn.pos_embed import likely_grid, relative_position_index, sincos_2d
 from plsc.storage import CheckpointError
 
 TIMM = "timm-vit"
-_MOST_PATCHES = 2**20
 FORMATS = ("plsc", "official", "own", "safetensors", TIMM)
 
 
@@ -31,7 +45,7 @@ def convert(source: Path, target: Path, to: str, force: bool = False) -> str:
         force: Replace `target` if it exists; see plsc.replace for what may be replaced.
 
     Returns:
-        What was written, in a sentence.
+        What was written, and what was left out or assumed, in sentences.
 
     Raises:
         CheckpointError: If the source cannot be read, or the target format cannot hold it.
@@ -43,7 +57,7 @@ def convert(source: Path, target: Path, to: str, force: bool = False) -> str:
         count = write_weights(weights, folder / target.name, to)
         _check(target, source, force)
         replace.put(folder / target.name, target, folder / f"{target.name}.old"[-200:])
-    return f"{target}: {count} tensors as {to}"
+    return "\n  ".join([f"{target}: {count} tensors as {to}", *weights.notes])
 
 
 def _check(target: Path, source: Path, force: bool) -> None:
@@ -61,7 +75,8 @@ def write_weights(weights: Weights, target: Path, to: str) -> int:
 
 
 def _write_own(weights: Weights, path: Path) -> int:
-    state = {"encoder": weights.encoder, "pooling": weights.pooling, "heads": heads.record(weights.heads)}
+    state = {"encoder": weights.encoder, "pooling": weights.pooling, "grid": weights.grid}
+    state["heads"] = heads.record(weights.heads)
     parts = {"model": weights.arrays, **({"fixed": weights.fixed} if weights.fixed else {})}
     storage.write(path, 0, parts, state, weights.config or "{}\n")
     return len(weights.arrays)
@@ -69,19 +84,37 @@ def _write_own(weights: Weights, path: Path) -> int:
 
 def _write_safetensors(weights: Weights, path: Path) -> int:
     fixed = {f"fixed.{name}": value for name, value in weights.fixed.items()}
-    return _save_safetensors({**weights.arrays, **fixed}, path, {"pooling": weights.pooling or ""})
+    grid = {} if weights.grid is None else {"grid": "{}x{}".format(*weights.grid)}
+    return _save_safetensors({**weights.arrays, **fixed}, path, {"pooling": weights.pooling or "", **grid})
 
 
 def _write_plsc(weights: Weights, path: Path) -> int:
-    state = _foreign(weights, plsc_name, transposed=False)
+    own = _plain(weights)
+    if "mask_token" in own:
+        state = {plsc_name(name): value for name, value in own.items()}
+    else:
+        own.pop(_TRACKED, None)
+        mean, batch_norm = weights.pooling == "mean", _RUNNING_MEAN in own
+        state = {classifier_plsc_name(name, mean, batch_norm): value for name, value in own.items()}
+    state = _with_indices(state, weights)
     with open(path, "wb") as file:
         pickle.dump({"model": state}, file, protocol=4)
     return len(state)
 
 
 def _write_official(weights: Weights, path: Path) -> int:
-    state = _foreign(weights, official_name, transposed=True)
-    write_torch_file(path, state)
+    own = _plain(weights)
+    unused: Arrays = {}
+    if "mask_token" in own:
+        state = {official_name(name): _official_array(name, value) for name, value in own.items()}
+    else:
+        unused = {name: own.pop(name) for name in _ONLY_PLSC if name in own}
+        own = _with_unused(own)
+        attentive = "head.query_token" in own
+        options = (weights.pooling == "mean", attentive, _RUNNING_MEAN in own and not attentive)
+        state = {classifier_official_name(name, *options): _official_array(name, value) for name, value in own.items()}
+    state = _with_indices(state, weights)
+    write_torch_file(path, state, **({UNUSED: unused} if unused else {}))
     return len(state)
 
 
@@ -102,22 +135,41 @@ _WRITERS: Dict[str, Callable[[Weights, Path], int]] = {
 }
 
 
-def _foreign(weights: Weights, pretraining: Callable[[str], str], transposed: bool) -> Arrays:
-    """All arrays under the names of a reference."""
-    own = _plain(weights)
-    rename = pretraining
-    if "mask_token" not in own:
-        attentive = any(name.startswith("head.blocks.") or name == "head.query_token" for name in own)
-        normed = "head.batch_norm.running_mean" in own and not attentive
+_RUNNING_MEAN, _TRACKED = "head.batch_norm.running_mean", "head.batch_norm.num_batches_tracked"
+_ONLY_PLSC = ("head.batch_norm.weight", "head.batch_norm.bias")
 
-        def rename(name: str) -> str:
-            return classifier_official_name(name, weights.pooling == "mean", attentive, normed)
 
-    own = {name: value for name, value in own.items() if not name.startswith("teacher.")}  # neither reference saves it
-    return {
-        rename(name): np.ascontiguousarray(value.T) if transposed and is_transposed(name) else value
-        for name, value in own.items()
-    }
+def _official_array(name: str, value: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(value.T) if is_transposed(name) else value
+
+
+def _with_unused(own: Arrays) -> Arrays:
+    """A classifier's arrays with what the authors' model stores without using it, so that a strict load succeeds."""
+    extra: Arrays = {}
+    if _RUNNING_MEAN in own:
+        extra[_TRACKED] = np.zeros((), np.int64)
+    for name, value in own.items():
+        if name.startswith("head.blocks.") and ".norm1_q." in name:
+            start = np.ones_like if name.endswith("weight") else np.zeros_like
+            extra[name.replace("norm1_q", "norm2_cross")] = start(value)
+    return {**extra, **own}
+
+
+def _with_indices(state: Arrays, weights: Weights) -> Arrays:
+    """The arrays of a reference with the index that it stores beside each table of relative position biases.
+
+    Raises:
+        CheckpointError: If the grid of the tables is not known.
+    """
+    for name, value in list(state.items()):
+        if name.endswith("relative_position_bias_table"):
+            grid, note = likely_grid(len(value), weights.grid, relative=True)
+            if grid is None:
+                raise CheckpointError(f"{name} has {len(value)} rows, {note}; the target stores an index of that grid")
+            if note and note not in weights.notes:
+                weights.notes.append(note)
+            state[name.replace("bias_table", "index")] = relative_position_index(grid)
+    return state
 
 
 def _timm(weights: Weights) -> Arrays:
@@ -169,7 +221,7 @@ def _plain(weights: Weights) -> Arrays:
     table = _computed_table(weights.config, own["encoder.cls_token"].shape[-1])
     if "encoder.pos_embed" not in own and table is not None:
         own["encoder.pos_embed"] = table
-    return own
+    return {name: value for name, value in own.items() if not name.startswith("teacher.")}  # neither reference saves it
 
 
 def _computed_table(config: str, dim: int) -> Optional[np.ndarray]:
@@ -177,19 +229,8 @@ def _computed_table(config: str, dim: int) -> Optional[np.ndarray]:
     encoder = mapping(model_section(config), "encoder")
     if not encoder or not str(encoder.get("pos_embed", "sincos")).startswith("sincos"):
         return None
-    image, patch = _side_lengths(encoder, "image_size", 224), _side_lengths(encoder, "patch_size", 16)
-    grid = (image[0] // patch[0], image[1] // patch[1])
-    if grid[0] * grid[1] > _MOST_PATCHES:
-        raise CheckpointError(f"Model.encoder of the checkpoint's config has {grid[0]} x {grid[1]} patches, too many")
-    return sincos_2d(grid, dim, official_order=encoder.get("pos_embed") == "sincos_official")
-
-
-def _side_lengths(encoder: Mapping[str, Any], key: str, default: int) -> Tuple[int, int]:
-    given = encoder.get(key, default)
-    lengths = list(given) if isinstance(given, (list, tuple)) else [given, given]
-    if len(lengths) != 2 or not all(isinstance(length, int) and length > 0 for length in lengths):
-        raise CheckpointError(f"Model.encoder.{key} of the checkpoint's config is no size: {given!r:.60}")
-    return lengths[0], lengths[1]
+    grid = grid_of_encoder(config)
+    return None if grid is None else sincos_2d(grid, dim, official_order=encoder.get("pos_embed") == "sincos_official")
 
 
 def _save_safetensors(arrays: Arrays, path: Path, metadata: Dict[str, str]) -> int:

@@ -1,25 +1,29 @@
 """Weights from any file we can read, under our names; what kind of file it is shows in its keys."""
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Union
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
 import numpy as np
 
 from plsc import storage
 from plsc.checkpoint import heads, store
 from plsc.checkpoint.heads import Heads
-from plsc.models.names import classifier_name, is_transposed, pretraining_name
-from plsc.nn.pos_embed import sincos_2d
-from plsc.safe_pickle import UnsafeFileError, read_state_file
+from plsc.models.names import classifier_name, is_transposed, pretraining_name, unused_name
+from plsc.nn.pos_embed import index_grid, sincos_grid
+from plsc.safe_pickle import Unknown, UnsafeFileError, read_state_file
 from plsc.storage import CheckpointError
 from plsc.yaml_tree import ConfigError, parse
 
 Arrays = Dict[str, np.ndarray]
+Grid = Tuple[int, int]
 OWN, PRETRAINING, CLASSIFIER, TIMM = "own", "pre-training model", "classifier", "timm ViT"
 PREFIX = "model."
+UNUSED = "unused"  # entry of the files that `convert` writes for the authors' code: what only PLSC stores
 _FIXED = "fixed."
+_HOLDERS = ("model", "state_dict", "module")
+_QKV, _PATCHES = "blocks.0.attn.qkv.weight", "patch_embed.proj.weight"
+_MOST_PATCHES = 2**20
 _PRETRAINING_PARTS = (
     "encoder", "teacher", "regressor", "decoder", "head", "mask_token", "encoder_to_decoder", "encoder_to_decoder_norm",
 )  # fmt: skip
@@ -33,10 +37,13 @@ class Weights:
     Args:
         arrays: By our names.
         encoder: Prefix of the encoder among them.
-        fixed: What the file holds besides: position tables that are computed here.
+        fixed: What the file holds besides, by our names without `model.`: position tables that are computed here, and
+            what the references store without using it.
         config: The resolved config of one of our own checkpoints, as YAML.
         pooling: Of a classifier, `mean` or another, which decides what the references call its last norm.
         heads: Attention heads that the checkpoint tells, see `plsc.checkpoint.heads`.
+        grid: Rows and columns of the patches that the positions belong to; None if the file does not tell.
+        notes: What was left out or assumed, in sentences.
     """
 
     arrays: Arrays
@@ -45,6 +52,8 @@ class Weights:
     config: str = ""
     pooling: Optional[str] = None
     heads: Heads = field(default_factory=dict)
+    grid: Optional[Grid] = None
+    notes: List[str] = field(default_factory=list)
 
 
 def read_weights(path: Union[str, Path]) -> Weights:
@@ -60,15 +69,20 @@ def read_weights(path: Union[str, Path]) -> Weights:
     """
     path = Path(path)
     if path.is_file() and path.name not in storage.POINTERS:
-        return rename(_read_file(path), str(path), _safetensors_metadata(path).get("pooling"))
+        content, metadata = _read_file(path), _safetensors_metadata(path)
+        weights = rename(content, str(path), metadata.get("pooling"))
+        weights.grid = weights.grid or _as_grid(metadata.get("grid", "").split("x"))
+        return weights
     directory = storage.resolve(path)
     checkpoint = store.load(directory)
     fixed = storage.read_arrays(directory, "fixed") or {}
-    config = checkpoint.config_text
-    pooling = checkpoint.state.get("pooling") or _pooling(config)
-    encoder = checkpoint.state.get("encoder", "model.encoder")
-    told = {**heads.of_tables(checkpoint.model, encoder), **heads.of_checkpoint(checkpoint.state, config)}
-    return Weights(checkpoint.model, encoder, fixed, config, pooling, told)
+    config, state = checkpoint.config_text, checkpoint.state
+    encoder = state.get("encoder", "model.encoder")
+    pooling = state.get("pooling") or _pooling(config)
+    _refuse_empty({**checkpoint.model, **fixed}, str(directory))
+    grid = _as_grid(state.get("grid")) or _grid_of_config(config)
+    told = {**heads.of_tables(checkpoint.model, encoder), **heads.of_checkpoint(state, config)}
+    return Weights(checkpoint.model, encoder, fixed, config, pooling, heads=told, grid=grid)
 
 
 def rename(state: Mapping[str, Any], source: str, pooling: Optional[str] = None) -> Weights:
@@ -82,43 +96,42 @@ def rename(state: Mapping[str, Any], source: str, pooling: Optional[str] = None)
     Raises:
         CheckpointError: If the names are of no known project.
     """
-    arrays = _unwrap(state)
-    kind = recognise(arrays)
-    if kind is None:
-        raise CheckpointError(
-            f"{source}: its names are of no format known here ({', '.join(list(arrays)[:4])}, ...); known are {_KNOWN}"
-        )
+    notes: List[str] = []
+    arrays, kind = _unwrap(state, source, pooling is not None, notes)
+    _refuse_empty(arrays, source)
     if kind == OWN:
         fixed = {name[len(_FIXED) :]: value for name, value in arrays.items() if name.startswith(_FIXED)}
         model = {name: value for name, value in arrays.items() if not name.startswith(_FIXED)}
         return Weights(model, "model.encoder", fixed, pooling=pooling, heads=heads.of_tables(model))
     if kind == TIMM:
-        arrays = _from_timm(arrays)
-    transposed = _is_torch(arrays)
-    own, unknown = _translate(arrays, kind, transposed)
+        arrays = _from_timm(arrays, notes)
+    own, unknown = _translate(arrays, kind, _is_torch(arrays))
     if unknown:
         raise CheckpointError(f"{source}: a {kind}, but nothing here is called {', '.join(unknown[:8])}")
     if kind == PRETRAINING and not any(name.startswith("teacher.") for name in own):
         copies = {f"teacher.{name[8:]}": value for name, value in own.items() if name.startswith("encoder.")}
         own.update(copies)
-    fixed = {name: own.pop(name) for name in list(own) if name.endswith("pos_embed") and _is_sincos(own[name])}
+    grid = _grid_of_arrays(arrays, own) or _as_grid(_entry(state, "args", "window_size"))
+    fixed = {name: own.pop(name) for name in list(own) if name.endswith("pos_embed") and sincos_grid(own[name])}
     if "encoder.pos_embed" in fixed:
         fixed.pop("teacher.pos_embed", None)
+    fixed.update(_unused(arrays, source) if kind == CLASSIFIER else {})
+    stored = _entry(state, UNUSED)
+    fixed.update(_tensors(stored, source) if isinstance(stored, dict) else {})
     pooling = "mean" if "fc_norm.weight" in arrays else "cls"
     model = {PREFIX + name: value for name, value in own.items()}
     told = {**heads.of_arguments(state.get("args")), **heads.of_tables(model)}
-    return Weights(model, "model.encoder", fixed, pooling=pooling, heads=told)
+    return Weights(model, "model.encoder", fixed, pooling=pooling, heads=told, grid=grid, notes=notes)
 
 
 def recognise(names: Mapping[str, Any]) -> Optional[str]:
     """Which project's spelling a state dict has; None if it is unknown."""
-    if any(name.startswith(PREFIX) for name in names):
-        return OWN
     if any(name.startswith(("pretext_neck.", "regressor_and_decoder.")) for name in names):
         return PRETRAINING
-    if not {"blocks.0.attn.qkv.weight", "patch_embed.proj.weight"} <= set(names):
-        return None
-    return TIMM if "blocks.0.attn.qkv.bias" in names else CLASSIFIER
+    if {_QKV, _PATCHES} <= set(names):
+        return TIMM if "blocks.0.attn.qkv.bias" in names else CLASSIFIER
+    within = any(name.startswith(PREFIX) for name in names) and PREFIX + _QKV not in names
+    return OWN if within else None
 
 
 def _read_file(path: Path) -> Mapping[str, Any]:
@@ -168,12 +181,155 @@ def mapping(tree: Any, key: str) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _unwrap(state: Mapping[str, Any]) -> Arrays:
-    for key in ("model", "state_dict", "module"):
+def grid_of_encoder(config: str) -> Optional[Grid]:
+    """Rows and columns of patches of the encoder that a checkpoint's config describes; None if it describes none.
+
+    Raises:
+        CheckpointError: If its sizes are not sizes, or there are too many patches.
+    """
+    encoder = mapping(model_section(config), "encoder")
+    if not encoder:
+        return None
+    image, patch = _side_lengths(encoder, "image_size", 224), _side_lengths(encoder, "patch_size", 16)
+    grid = (image[0] // patch[0], image[1] // patch[1])
+    if grid[0] * grid[1] > _MOST_PATCHES:
+        raise CheckpointError(f"Model.encoder of the checkpoint's config has {grid[0]} x {grid[1]} patches, too many")
+    return grid
+
+
+def _side_lengths(encoder: Mapping[str, Any], key: str, default: int) -> Tuple[int, int]:
+    given = encoder.get(key, default)
+    lengths = list(given) if isinstance(given, (list, tuple)) else [given, given]
+    if len(lengths) != 2 or not all(isinstance(length, int) and length > 0 for length in lengths):
+        raise CheckpointError(f"Model.encoder.{key} of the checkpoint's config is no size: {given!r:.60}")
+    return lengths[0], lengths[1]
+
+
+def _grid_of_config(config: str) -> Optional[Grid]:
+    try:
+        return grid_of_encoder(config) if config else None
+    except CheckpointError:  # of an encoder with other sizes; the positions are assumed to be of a square
+        return None
+
+
+def _as_grid(value: Any) -> Optional[Grid]:
+    """Rows and columns as a file has them, or None."""
+    try:
+        rows, columns = (int(length) for length in value)
+    except (TypeError, ValueError):
+        return None
+    return (rows, columns) if rows > 0 and columns > 0 else None
+
+
+def _grid_of_arrays(arrays: Arrays, own: Arrays) -> Optional[Grid]:
+    """The grid that a file of others tells by an index of relative positions or a square fixed table."""
+    for name, value in arrays.items():
+        if name.endswith("relative_position_index"):
+            return index_grid(value)
+    grid = sincos_grid(own["encoder.pos_embed"]) if "encoder.pos_embed" in own else None
+    return grid if grid is not None and grid[0] == grid[1] else None
+
+
+def _entry(state: Mapping[str, Any], *keys: str) -> Any:
+    """What a file holds below these keys; None if it is missing."""
+    found: Any = state
+    for key in keys:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
+
+
+def _unwrap(state: Mapping[str, Any], source: str, own: bool, notes: List[str]) -> Tuple[Arrays, str]:
+    """The weights in what a file holds, without the prefixes of other tools, and whose names they have.
+
+    Args:
+        state: The content of the file, or of one of its entries.
+        source: What to call it in messages.
+        own: It is known to be one of ours.
+        notes: Takes what was chosen.
+
+    Raises:
+        CheckpointError: If there are no weights of a known kind, or several sets of them.
+    """
+    for key in _HOLDERS:
         if isinstance(state.get(key), dict):
-            return _unwrap(state[key])
-    found = {name: value for name, value in state.items() if isinstance(name, str) and isinstance(value, np.ndarray)}
-    return {name[7:] if name.startswith("module.") else name: value for name, value in found.items()}
+            return _unwrap(state[key], source, own, notes)
+    arrays = _tensors(state, source)
+    prefixes = [] if own or recognise(arrays) in (OWN, PRETRAINING) else _prefixes(arrays)
+    if len(prefixes) == 1 and prefixes[0]:
+        below = {name[len(prefixes[0]) :]: value for name, value in arrays.items() if name.startswith(prefixes[0])}
+        left = [name for name in arrays if not name.startswith(prefixes[0])]
+        notes.append(f"its names begin with {prefixes[0]!r}, which was taken off")
+        if left:
+            notes.append(f"{len(left)} of its tensors are not below {prefixes[0]!r} and were left out: {left[0]}, ...")
+        arrays = below
+    kind = OWN if own else recognise(arrays)
+    if kind is not None and len(prefixes) < 2:
+        return arrays, kind
+    entries = [key for key, value in state.items() if isinstance(value, dict) and _prefixes(value)]
+    if len(entries) == 1 and not prefixes:
+        notes.append(f"the weights were taken from its entry {entries[0]!r}")
+        return _unwrap(state[entries[0]], source, own, notes)
+    raise CheckpointError(f"{source}: {_unreadable(state, arrays, entries or prefixes)}")
+
+
+def _unreadable(state: Mapping[str, Any], arrays: Arrays, sets: List[str]) -> str:
+    """Why no weights can be taken from what a file holds."""
+    if len(sets) > 1:
+        entry = sets[-1]
+        return (
+            f"it holds {len(sets)} networks, {' and '.join(map(repr, sets))}, of which only one can be taken (in a "
+            "file of DINO the teacher is the one to evaluate); save it as a separate file, for example with "
+            f"torch.save({{'model': content[{entry!r}]}}, 'weights.pth')"
+        )
+    entries = [f"{key} ({type(value).__name__})" for key, value in list(state.items())[:8]]
+    shown = ", ".join(list(arrays)[:4] or entries)
+    return f"its names are of no format known here ({shown}, ...); known are {_KNOWN}"
+
+
+def _prefixes(names: Mapping[str, Any]) -> List[str]:
+    """Prefixes of the names that a vision transformer stands behind."""
+    found = [name[: -len(_QKV)] for name in names if isinstance(name, str) and name.endswith(_QKV)]
+    return [prefix for prefix in found if prefix + _PATCHES in names]
+
+
+def _tensors(state: Mapping[str, Any], source: str) -> Arrays:
+    """The arrays of a state dict, without what wrappers put before their names: DataParallel and torch.compile.
+
+    Raises:
+        CheckpointError: If one of its tensors was made by something that is not read here.
+    """
+    found: Arrays = {}
+    for name, value in state.items():
+        if isinstance(name, str) and isinstance(value, Unknown) and "." in name and not name.endswith("_extra_state"):
+            raise CheckpointError(
+                f"{source}: {name} is an object of {value.name}, which is not read here; save it as a plain tensor"
+            )
+        if isinstance(name, str) and isinstance(value, np.ndarray):
+            name = name.replace("_orig_mod.", "")
+            found[name[7:] if name.startswith("module.") else name] = value
+    return found
+
+
+def _refuse_empty(arrays: Arrays, source: str) -> None:
+    """Raises CheckpointError if an array has no elements; its shape may be any then, and would be trusted."""
+    for name, value in arrays.items():
+        if not value.size:
+            raise CheckpointError(f"{source}: {name} has no elements (its shape is {list(value.shape)})")
+
+
+def _unused(arrays: Arrays, source: str) -> Arrays:
+    """What the references' classifiers store without using it, by our names.
+
+    Raises:
+        CheckpointError: If it is used: a batch norm with a scale or shift.
+    """
+    named = {unused_name(name): value for name, value in arrays.items()}
+    found = {name: value for name, value in named.items() if name is not None}
+    for key, neutral in (("weight", 1), ("bias", 0)):
+        value = found.get(f"head.batch_norm.{key}")
+        if value is not None and (value != neutral).any():
+            raise CheckpointError(f"{source}: its head's batch norm has a learned {key}; the batch norm here has none")
+    return found
 
 
 def _is_torch(arrays: Arrays) -> bool:
@@ -197,24 +353,28 @@ def _translate(arrays: Arrays, kind: str, transposed: bool) -> tuple:
     return own, unknown
 
 
-def _from_timm(arrays: Arrays) -> Arrays:
-    """A timm VisionTransformer under the authors' classifier names; the bias of the keys has no place here."""
+def _from_timm(arrays: Arrays, notes: List[str]) -> Arrays:
+    """A timm VisionTransformer under the authors' classifier names.
+
+    The bias of the keys is left out: it adds the same number to all attention logits of a query, and the softmax does
+    not change. Only a normalisation of the keys would come between.
+    """
     renamed: Arrays = {}
+    dropped, decoder = 0, [name for name in arrays if name.startswith(("decoder_", "mask_token"))]
     for name, value in arrays.items():
+        if name in decoder:
+            continue
         if name.endswith("attn.qkv.bias"):
             query, key, values = np.array_split(value, 3)
-            if key.any():
-                raise CheckpointError(f"{name}: the keys have a bias, which this architecture does not have")
+            if key.any() and name.replace("qkv.bias", "k_norm.weight") in arrays:
+                raise CheckpointError(f"{name}: the keys have a bias and a normalisation; the attention here does not")
+            dropped += bool(key.any())
             renamed[name.replace("qkv.bias", "q_bias")] = query
             renamed[name.replace("qkv.bias", "v_bias")] = values
         else:
             renamed[name.replace("ls1.gamma", "gamma_1").replace("ls2.gamma", "gamma_2")] = value
+    if dropped:
+        notes.append(f"the keys' bias of {dropped} blocks was left out, which does not change what they compute")
+    if decoder:
+        notes.append(f"{len(decoder)} tensors of MAE's decoder were left out: {decoder[0]}, ...")
     return renamed
-
-
-def _is_sincos(table: np.ndarray) -> bool:
-    """Whether a position table is the fixed one of a square grid."""
-    if table.ndim != 3 or min(table.shape[1:]) < 1 or table.shape[2] % 4:
-        return False
-    side = math.isqrt(table.shape[1] - 1)
-    return side * side == table.shape[1] - 1 and np.allclose(table, sincos_2d((side, side), table.shape[2]), atol=1e-5)

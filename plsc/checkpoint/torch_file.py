@@ -19,25 +19,36 @@ _STORAGES = {
 }
 
 
-def write_torch_file(path: Path, state: Mapping[str, np.ndarray]) -> None:
+def write_torch_file(path: Path, state: Mapping[str, np.ndarray], **others: Mapping[str, np.ndarray]) -> None:
     """Writes `{"model": state}` so that `torch.load` reads it, also with `weights_only=True`.
+
+    Args:
+        path: The file.
+        state: Arrays by name.
+        others: Further entries beside `model`, of the same kind.
 
     Raises:
         ValueError: If an array has a type that torch does not have.
     """
-    arrays = {name: np.array(value, order="C") for name, value in state.items()}
+    entries = {
+        entry: {name: np.array(value, order="C") for name, value in tensors.items()}
+        for entry, tensors in {"model": state, **others}.items()
+    }
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr("archive/data.pkl", _pickle(arrays))
+        archive.writestr("archive/data.pkl", _pickle(entries))
         archive.writestr("archive/byteorder", "little")
-        for key, value in enumerate(arrays.values()):
+        for key, value in enumerate(value for arrays in entries.values() for value in arrays.values()):
             archive.writestr(f"archive/data/{key}", value.astype(value.dtype.newbyteorder("<")).tobytes())
         archive.writestr("archive/version", "3\n")
 
 
-def _pickle(arrays: Dict[str, np.ndarray]) -> bytes:
-    items = b"".join(_text(name) + _tensor(key, value) for key, (name, value) in enumerate(arrays.items()))
-    model = pickle.EMPTY_DICT + pickle.MARK + items + pickle.SETITEMS
-    return pickle.PROTO + b"\x02" + pickle.EMPTY_DICT + _text("model") + model + pickle.SETITEM + pickle.STOP
+def _pickle(entries: Dict[str, Dict[str, np.ndarray]]) -> bytes:
+    content, key = pickle.PROTO + b"\x02" + pickle.EMPTY_DICT, 0
+    for entry, arrays in entries.items():
+        items = b"".join(_text(name) + _tensor(key + i, value) for i, (name, value) in enumerate(arrays.items()))
+        content += _text(entry) + pickle.EMPTY_DICT + pickle.MARK + items + pickle.SETITEMS + pickle.SETITEM
+        key += len(arrays)
+    return content + pickle.STOP
 
 
 def _tensor(key: int, value: np.ndarray) -> bytes:

@@ -1,6 +1,5 @@
 """Initial weights from a checkpoint: which part of it goes where, and an honest account of what was taken."""
 
-import math
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
@@ -8,12 +7,13 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from plsc.checkpoint import heads
-from plsc.checkpoint.formats import read_weights
+from plsc.checkpoint.formats import PREFIX, read_weights
 from plsc.checkpoint.store import assign
-from plsc.nn.pos_embed import resample_pos_embed, resample_relative_position_table
+from plsc.nn.pos_embed import likely_grid, resample_pos_embed, resample_relative_position_table, rounding
 from plsc.settings import Init
 from plsc.storage import CheckpointError
 
+POSITIONS = "pos_embed"
 ENCODER = "encoder"  # in `take` and `into`: whatever the encoder is called there
 Grid = Tuple[int, int]
 
@@ -30,7 +30,7 @@ class Report:
         new: Names within the task that keep their initial values because the checkpoint has none for them.
         untouched: Names of the task outside `into`, which keep their initial values too.
         left: Names within the checkpoint that were not used.
-        assumed: Sentence about what the checkpoint does not tell and the model's own value was assumed for.
+        notes: What was left out or assumed, in sentences.
     """
 
     source: str
@@ -40,7 +40,7 @@ class Report:
     new: List[str] = field(default_factory=list)
     untouched: List[str] = field(default_factory=list)
     left: List[str] = field(default_factory=list)
-    assumed: str = ""
+    notes: List[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         into = f" into {self.into}" if self.into else ""
@@ -53,9 +53,7 @@ class Report:
         ):
             if names:
                 lines.append(f"  {len(names)} {text}: {_shorten(names)}")
-        if self.assumed:
-            lines.append(f"  {self.assumed}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
 
 
 def initialise(task: Any, init: Init) -> Report:
@@ -77,16 +75,30 @@ def initialise(task: Any, init: Init) -> Report:
     state = task.state_dict()
     taken = _part(source.arrays, take, "Init.take", str(init.checkpoint))
     target = _part(state, into, "Init.into", "the task")
-    report = Report(str(init.checkpoint), into)
+    report = Report(str(init.checkpoint), into, notes=list(source.notes))
     report.untouched = [name for name in state if not _is_below(name, into)]
-    values, problems = _match(target, taken, getattr(task.encoder, "grid_size", None), init, report, (take, into))
+    fixed = below({PREFIX + name: value for name, value in source.fixed.items()}, take)
+    for name in (name for name in fixed if name in target and _is_table(name)):  # fixed there, learned here
+        taken.setdefault(name, fixed[name])
+    known = source.grid if init.grid is None else (init.grid[0], init.grid[1])
+    grids = known, getattr(task.encoder, "grid_size", None)
+    values, problems = _match(target, taken, grids, init, report, (take, into))
     problems += heads.mismatches(task, source.heads, take, into)
-    report.assumed = heads.assumed(task, source.heads, take, into)
+    assumed = heads.assumed(task, source.heads, take, into)
+    report.notes += [assumed] if assumed else []
+    for name in fixed:
+        if name not in target and _join(into, name) == _join(encoder_prefix(task), POSITIONS):
+            problems += _unlike(fixed[name], task.encoder, report)
     if problems:
         shown = "\n  ".join(problems[:40]) + (f"\n  and {len(problems) - 40} more" if len(problems) > 40 else "")
         raise CheckpointError(
             f"Init: {take or 'all'} of {init.checkpoint} does not fit {into or 'the task'}:\n  {shown}\n"
             "change the model, or allow it with patterns in Init.allow_missing or Init.allow_unexpected"
+        )
+    if not report.loaded:
+        raise CheckpointError(
+            f"Init: nothing of {init.checkpoint} was taken: no name below {take!r} in it is a name below {into!r} in "
+            f"the task; its names are {_shorten(list(taken))}; set Init.take and Init.into"
         )
     report.left += [name for name in source.arrays if not _is_below(name, take)]
     for name, value in values.items():
@@ -97,12 +109,15 @@ def initialise(task: Any, init: Init) -> Report:
 def _match(
     target: Mapping[str, Any],
     taken: Mapping[str, np.ndarray],
-    grid: Optional[Grid],
+    grids: Tuple[Optional[Grid], Optional[Grid]],
     init: Init,
     report: Report,
     prefixes: Tuple[str, str],
 ) -> Tuple[Dict[str, np.ndarray], List[str]]:
-    """Decides for every name what happens to it: the values to set, and what does not fit."""
+    """Decides for every name what happens to it: the values to set, and what does not fit.
+
+    `grids` are the ones of the checkpoint and of the model, as far as they are known.
+    """
     take, into = prefixes
     values, problems = {}, []
     for name, tensor in target.items():
@@ -113,12 +128,15 @@ def _match(
             else:
                 problems.append(f"{full} {shape} is not in the checkpoint")
             continue
-        value = taken[name]
+        value, reason = _on_grid(name, taken[name], shape, grids, report)
         if list(value.shape) != shape:
-            value = _resample(name, value, shape, grid)
-            if value is None:
-                problems.append(f"{full} is {list(taken[name].shape)} in the checkpoint and {shape} in the model")
-                continue
+            given = list(taken[name].shape)
+            problems.append(f"{full} is {given} in the checkpoint and {shape} in the model{reason}")
+            continue
+        if reason:
+            problems.append(f"{full} is {shape}{reason}")
+            continue
+        if value is not taken[name]:
             report.resampled.append(full)
         values[name] = value
         report.loaded.append(full)
@@ -131,20 +149,40 @@ def _match(
     return values, problems
 
 
-def _resample(name: str, value: np.ndarray, shape: List[int], grid: Optional[Grid]) -> Optional[np.ndarray]:
-    """A position table on the grid of the model; None if it is no such table, or not that of a square grid."""
-    if grid is None or value.ndim != len(shape) or value.shape[-1] != shape[-1]:
-        return None
-    if name.endswith("pos_embed"):
-        side = math.isqrt(value.shape[1] - 1)
-        square, resample = side * side == value.shape[1] - 1, resample_pos_embed
-    elif name.endswith("relative_position_bias.table"):
-        side = (math.isqrt(max(value.shape[0] - 3, 0)) + 1) // 2
-        square, resample = (2 * side - 1) ** 2 == value.shape[0] - 3, resample_relative_position_table
-    else:
-        return None
-    resampled = resample(value, (side, side), grid) if square else None
-    return resampled if resampled is not None and list(resampled.shape) == shape else None
+def _on_grid(
+    name: str, value: np.ndarray, shape: List[int], grids: Tuple[Optional[Grid], Optional[Grid]], report: Report
+) -> Tuple[np.ndarray, str]:
+    """A position table on the grid of the model, and every other array unchanged; or why its grid is not known."""
+    known, wanted = grids
+    relative = name.endswith("relative_position_bias.table")
+    if not (relative or _is_table(name)) or wanted is None or value.ndim != len(shape) or value.shape[-1] != shape[-1]:
+        return value, ""
+    grid, note = likely_grid(value.shape[0 if relative else 1], known, wanted, relative)
+    if grid is None:
+        return value, f", {note}; set Init.grid to its [rows, columns]"
+    if note and note not in report.notes:
+        report.notes.append(note)
+    if grid == wanted:
+        return value, ""
+    return (resample_relative_position_table if relative else resample_pos_embed)(value, grid, wanted), ""
+
+
+def _is_table(name: str) -> bool:
+    return name == POSITIONS or name.endswith(f".{POSITIONS}")
+
+
+def _unlike(table: np.ndarray, encoder: Any, report: Report) -> List[str]:
+    """What is wrong with a fixed position table of the checkpoint in place of which the encoder computes its own."""
+    own = getattr(encoder, POSITIONS, None)
+    if own is None:
+        report.notes.append("the checkpoint has a fixed table of positions; the model has pos_embed: none")
+        return []
+    if list(own.shape) != list(table.shape) or np.allclose(own.numpy(), table, atol=rounding(table), rtol=0):
+        return []
+    return [
+        "the fixed table of positions in the checkpoint is not the one that the model computes: it is of another grid "
+        "or numbered in another order; set Model.encoder.pos_embed to sincos or sincos_official, the one it is not now"
+    ]
 
 
 def _part(names: Mapping[str, Any], prefix: str, key: str, holder: str) -> Dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import List, Optional
 
 from plsc import config as config_files
 from plsc.cli import common
+from plsc.yaml_tree import ConfigError
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -33,6 +34,11 @@ def _run(arguments: argparse.Namespace) -> int:
     checkpoint = resolve(arguments.checkpoint)
     arguments.config = arguments.config or str(checkpoint / "config.yaml")
     config = config_files.load(arguments.config, common.overrides(arguments))
+    if "Model" not in config:
+        raise ConfigError(
+            f"{arguments.config} describes no model: it is of a file that was converted and holds weights only; give "
+            "the config of the model with -c"
+        )
     common.prepare(config)
     from plsc.engine.restore import evaluate_checkpoint
 

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from plsc.registry import DATASETS
-from plsc.safe_pickle import read_pickle
+from plsc.safe_pickle import Unknown, read_pickle
 
 _CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -57,6 +57,12 @@ def _parts(path: Path, member: str, labels: str) -> Iterator[Tuple[np.ndarray, n
             file = archive.extractfile(item) if item.isfile() else None
             if file is not None and item.name.rpartition("/")[2].startswith(member):
                 batch = read_pickle(file.read(), f"{path}/{item.name}")
+                unknown = [value.name for value in batch.values() if isinstance(value, Unknown)]
+                if unknown:  # the published files hold arrays, numbers and text only
+                    raise ValueError(
+                        f"{path}/{item.name}: the file asks for {unknown[0]}; "
+                        "only tensors and plain containers are read"
+                    )
                 found = {key.decode() if isinstance(key, bytes) else key: value for key, value in batch.items()}
                 yield found["data"], np.asarray(found[labels], dtype=np.int64)
 

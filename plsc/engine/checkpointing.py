@@ -117,6 +117,9 @@ class Checkpoints(Callback):
             parts["ema"] = self.ema.state_dict()
         arrays = {part: store.snapshot(tensors) for part, tensors in parts.items()}
         state = {**trainer.state_dict(), "best": self.best, "encoder": encoder_prefix(trainer.task)}
+        grid = getattr(trainer.task.encoder, "grid_size", None)
+        if grid is not None:  # which the stored positions do not tell
+            state["grid"] = [int(length) for length in grid]
         classes = getattr(getattr(trainer.loader, "dataset", None), "classes", None)
         if classes is not None:
             state["classes"] = [str(name) for name in classes]

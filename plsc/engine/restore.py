@@ -7,11 +7,12 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Union
 from plsc import config as config_files
 from plsc import plugins, registry, schema, storage
 from plsc.checkpoint import store
+from plsc.checkpoint.formats import grid_of_encoder
 from plsc.engine import agreement
 from plsc.engine.build import build_evaluation, build_task
 from plsc.engine.precision import Precision
 from plsc.engine.run import join_job, set_device
-from plsc.nn.utils import set_training
+from plsc.nn.utils import parameters_at_most, set_training
 from plsc.schema import read_settings
 from plsc.tasks.base import Batch, Task
 from plsc.yaml_tree import ConfigError, blamed_on
@@ -64,7 +65,13 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> Any:
     file = path / storage.CONFIG
     if not file.is_file():
         raise ConfigError(f"{path}: holds no {storage.CONFIG}, so what it is a checkpoint of is not known")
-    return config_files.load(file, overrides)
+    config = config_files.load(file, overrides)
+    if not config:
+        raise ConfigError(
+            f"{path} was converted from a file that holds weights only, so its {storage.CONFIG} is empty; evaluate it "
+            "with `plsc eval -c CONFIG.yaml`, or start a run from it with Init.checkpoint"
+        )
+    return config
 
 
 def restore_task(config: Config, path: Path, ema: bool = False) -> Restored:
@@ -72,7 +79,9 @@ def restore_task(config: Config, path: Path, ema: bool = False) -> Restored:
     saved = store.load(path)
     if ema and not saved.ema:
         raise ConfigError(f"{path} holds no moving average of the weights; take its own (leave --ema out)")
-    task = fresh_task(config)
+    grid_of_encoder(saved.config_text)  # refuses sizes that are not sizes
+    with parameters_at_most(sum(array.size for array in saved.model.values()), str(path)):
+        task = fresh_task(config)
     store.restore_layer(task, saved, ema)
     return Restored(config, task, path, int(saved.state["step"]))
 

@@ -5,7 +5,7 @@ linear weights (in, out) as here). Names that nothing here corresponds to map to
 """
 
 import re
-from typing import List, Optional, Pattern, Tuple
+from typing import List, Optional, Pattern, Sequence, Tuple
 
 _Rules = List[Tuple[Pattern, Optional[str]]]
 
@@ -39,10 +39,16 @@ _CLASSIFIER = _rules(
     (r"^(?:fc_norm|head\.0)\.(?=running_)", "head.batch_norm."),
     (r"^head\.0\._mean$", "head.batch_norm.running_mean"),
     (r"^head\.0\._variance$", "head.batch_norm.running_var"),
+    (r"^head\.0\.(?:weight|bias)$", None),  # of PLSC's batch norm: ones and zeros, never trained
     (r"^head\.(?:1\.)?(?=weight|bias)", "head.linear."),
     (r"^fc_norm\.", "encoder.norm."),
     *_BIAS_TABLES,
     (r"^(?!encoder\.|head\.)", "encoder."),
+)
+_UNUSED = (  # stored by the references, but without effect on what they compute
+    (r"^(?:attentive|linear)_blocks\.(\d+\.norm2_cross\.(?:weight|bias))$", r"head.blocks.\1"),
+    (r"^(?:fc_norm|head\.0)\.num_batches_tracked$", "head.batch_norm.num_batches_tracked"),
+    (r"^head\.0\.(weight|bias)$", r"head.batch_norm.\1"),
 )
 _TO_OFFICIAL = _rules(
     (r"^(regressor\.blocks\.\d+\.(?:gamma_[12]|norm2|mlp))(?=\.|$)", r"\1_cross"),
@@ -90,8 +96,16 @@ def plsc_name(name: str) -> str:
     return _apply(_TO_PLSC, name)
 
 
+def unused_name(name: str) -> Optional[str]:
+    """The name under which we keep what a reference's classifier stores and never uses; None for everything else."""
+    for pattern, replacement in _UNUSED:
+        if re.match(pattern, name):
+            return re.sub(pattern, replacement, name)
+    return None
+
+
 def classifier_official_name(name: str, mean_pooling: bool, attentive: bool, batch_norm: bool) -> str:
-    """The references' name for one of ours in `Classifier`.
+    """The authors' name for one of ours in `Classifier`.
 
     Args:
         name: Ours.
@@ -102,14 +116,41 @@ def classifier_official_name(name: str, mean_pooling: bool, attentive: bool, bat
     rules = _rules(
         (r"^head\.batch_norm\.", "fc_norm." if attentive else "head.0."),
         (r"^head\.linear\.", "head.1." if batch_norm else "head."),
-        (r"^head\.query_token$", "query_token"),
         (r"^head\.blocks\.", "attentive_blocks."),
+        *_encoder_rules(mean_pooling),
+    )
+    return _apply(rules, name)
+
+
+def classifier_plsc_name(name: str, mean_pooling: bool, batch_norm: bool) -> str:
+    """PLSC's name for one of ours in `Classifier`.
+
+    Args:
+        name: Ours.
+        mean_pooling: The encoder's last norm comes after the pooling, where it is called `fc_norm`.
+        batch_norm: The head has a batch norm: the two are numbered, `head.0` and `head.1`, also in attentive heads.
+    """
+    rules = _rules(
+        (r"^head\.batch_norm\.running_mean$", "head.0._mean"),
+        (r"^head\.batch_norm\.running_var$", "head.0._variance"),
+        (r"^head\.batch_norm\.", "head.0."),
+        (r"^head\.linear\.", "head.1." if batch_norm else "head."),
+        (r"^head\.blocks\.(\d+\.norm1_[qkv])\.", r"linear_blocks.\1_cross."),
+        (r"^head\.blocks\.", "linear_blocks."),
+        *_encoder_rules(mean_pooling),
+    )
+    return _apply(rules, name)
+
+
+def _encoder_rules(mean_pooling: bool) -> Sequence[Tuple[str, Optional[str]]]:
+    """What both references call a classifier's encoder and query."""
+    return (
+        (r"^head\.query_token$", "query_token"),
         (r"^encoder\.norm\.", "fc_norm." if mean_pooling else "norm."),
         (r"^encoder\.relative_position_bias\.table$", "rel_pos_bias.relative_position_bias_table"),
         (r"attn\.relative_position_bias\.table$", "attn.relative_position_bias_table"),
         (r"^encoder\.", ""),
     )
-    return _apply(rules, name)
 
 
 def is_transposed(name: str) -> bool:

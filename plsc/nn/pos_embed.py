@@ -1,6 +1,7 @@
 """Position tables: two-dimensional sin-cos, relative positions, and both resampled to another grid. Pure numpy."""
 
-from typing import Tuple
+import math
+from typing import Optional, Tuple
 
 import numpy as np
 
@@ -38,6 +39,82 @@ def sincos_2d(
     angles = [position.astype(np.float32)[:, None] * frequency for position in (first, second)]  # (N, D / 4)
     table = np.concatenate([wave(angle) for angle in angles for wave in (np.sin, np.cos)], axis=1)
     return np.concatenate([np.zeros((cls_rows, dim), np.float32), table])[None]
+
+
+def sincos_grid(table: np.ndarray) -> Optional[Tuple[int, int]]:
+    """The grid of a fixed table with one class row, numbered row by row.
+
+    The authors' order of a grid (r, c) gives the table of (c, r), so a table alone does not tell the two apart.
+
+    Args:
+        table: (1, 1 + N, D), float, of any precision; float32 may hold numbers that were rounded to 16 bits before.
+
+    Returns:
+        Rows and columns; None if it is not such a table. No more is computed than the table has elements.
+    """
+    if table.ndim != 3 or table.shape[0] != 1 or table.shape[1] < 2 or table.shape[2] < 4 or table.shape[2] % 4:
+        return None
+    count = table.shape[1] - 1
+    below_first_row = np.abs(table[0, 1:, 0]) > 0.5  # the sine of the row, 0 in the first and 0.84 in the second
+    columns = int(np.argmax(below_first_row)) if below_first_row.any() else count
+    if not columns or count % columns:
+        return None
+    grid = (count // columns, columns)
+    exact = sincos_2d(grid, table.shape[2])
+    return grid if np.allclose(table, exact, atol=rounding(table), rtol=0) else None
+
+
+def likely_grid(
+    rows: int, known: Optional[Tuple[int, int]] = None, wanted: Optional[Tuple[int, int]] = None, relative: bool = False
+) -> Tuple[Optional[Tuple[int, int]], str]:
+    """The grid that a stored position table belongs to.
+
+    Args:
+        rows: Rows of the table, with those of the class token.
+        known: The grid that its checkpoint tells.
+        wanted: The grid of the model that the table is for.
+        relative: It is a table of relative position biases; otherwise it has a row for each position.
+
+    Returns:
+        The grid and what was assumed, empty if nothing was; or None and why there is no telling.
+    """
+    def count(grid: Tuple[int, int]) -> int:
+        return (2 * grid[0] - 1) * (2 * grid[1] - 1) + _CLS_ROWS if relative else grid[0] * grid[1] + 1
+
+    if known is not None and count(known) == rows:
+        return known, ""
+    side = (math.isqrt(max(rows - _CLS_ROWS, 0)) + 1) // 2 if relative else math.isqrt(max(rows - 1, 0))
+    square = (side, side) if side and count((side, side)) == rows else None
+    same = wanted if wanted is not None and count(wanted) == rows else None
+    if same is not None and square not in (None, same):
+        return None, f"which a grid of {side} x {side} has as well as one of {same[0]} x {same[1]}"
+    grid = same or square
+    if grid is None:
+        return None, "which no square grid has, and the file does not tell its grid"
+    return grid, f"the file does not tell its grid of positions; {grid[0]} x {grid[1]} was assumed"
+
+
+def rounding(table: np.ndarray) -> float:
+    """How far the values of a table, at most 1, may be from exact ones by the precision they were stored with."""
+    values = np.asarray(table)
+    if values.dtype == np.float32 and not (np.ascontiguousarray(values).view(np.uint32) & 0xFFFF).any():
+        return 2.0**-8  # bfloat16
+    if values.dtype == np.float16 or (np.abs(values) <= 1.1).all() and (values.astype(np.float16) == values).all():
+        return 2.0**-10
+    return 1e-5
+
+
+def index_grid(index: np.ndarray) -> Optional[Tuple[int, int]]:
+    """The grid of a `relative_position_index`, (1 + N, 1 + N); None if it is not the index of one grid."""
+    if index.ndim != 2 or index.shape[0] != index.shape[1] or index.shape[0] < 2:
+        return None
+    to_first = index[1, 1].astype(np.int64) - index[1, 1:].astype(np.int64)  # 0, 1, ..., columns - 1, then a jump
+    expected = np.arange(len(to_first))
+    columns = int(np.argmin(to_first == expected)) if (to_first != expected).any() else len(expected)
+    if not columns or len(to_first) % columns:
+        return None
+    grid = (len(to_first) // columns, columns)
+    return grid if np.array_equal(index, relative_position_index(grid)) else None
 
 
 def relative_position_index(grid: Tuple[int, int]) -> np.ndarray:

@@ -1,10 +1,13 @@
 """Small helpers that several networks share."""
 
+import math
 from contextlib import contextmanager
-from typing import Dict, Iterator, Tuple, Union
+from typing import Any, Dict, Iterator, Tuple, Union
 
 import numpy as np
 from paddle import nn
+
+_SPARE, _REBUILT = 2**20, 4  # parameters that may be made and replaced: a few, and some times those of the checkpoint
 
 
 def to_pair(value: Union[int, Tuple[int, int]], name: str) -> Tuple[int, int]:
@@ -53,3 +56,37 @@ def count_parameters(layer: nn.Layer) -> Dict[str, int]:
 
 def _size(tensor) -> int:
     return int(np.prod(tensor.shape, dtype=np.int64))
+
+
+@contextmanager
+def parameters_at_most(held: int, source: str) -> Iterator[None]:
+    """Within it, no network is built that has far more parameters than the checkpoint it is built for.
+
+    A config of 30 bytes can describe a network that fills the memory. Every parameter of a network goes through
+    `Layer.create_parameter`, where they are counted.
+
+    Args:
+        held: Parameters in the checkpoint.
+        source: What to call it in the message.
+
+    Raises:
+        ValueError: If the network becomes too large.
+    """
+    left = _SPARE + _REBUILT * held
+    create = nn.Layer.create_parameter
+
+    def counted(layer: nn.Layer, shape: Any, *arguments: Any, **options: Any) -> Any:
+        nonlocal left
+        left -= math.prod(int(length) for length in shape)
+        if left < 0:
+            raise ValueError(
+                f"{source} holds {held:,} parameters, and the model that its config describes has many more; "
+                "the config and the weights are not of the same model"
+            )
+        return create(layer, shape, *arguments, **options)
+
+    nn.Layer.create_parameter = counted
+    try:
+        yield
+    finally:
+        nn.Layer.create_parameter = create

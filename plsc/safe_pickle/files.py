@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Dict, List, Optional, Union
 
 import numpy as np
 
-from plsc.safe_pickle.machine import Machine, Maker, UnsafeFileError, plain
+from plsc.safe_pickle.machine import Budget, Machine, Maker, Unknown, UnsafeFileError, plain, size_of
 from plsc.safe_pickle.values import (
     TORCH_TYPES,
     Namespace,
@@ -24,20 +24,22 @@ from plsc.safe_pickle.values import (
     Storage,
     Tensor,
     find,
+    whole,
 )  # fmt: skip
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-_SHARED = 16  # how many times over the tensors of a file may show its bytes: tied weights, views
 
 
 def read_state_file(path: Union[str, Path]) -> Any:
     """The content of a file written by `paddle.save` or `torch.save` (zip or legacy).
 
     Returns:
-        Nested dicts, lists, tuples, numbers and text, with numpy arrays for tensors; bfloat16 becomes float32.
+        Nested dicts, lists, tuples, numbers and text, with numpy arrays for tensors; bfloat16 becomes float32, a whole
+        torch module becomes the dict of its tensors, and an `Unknown` stands for any other object.
 
     Raises:
-        UnsafeFileError: If the file is truncated, of another format, or asks for anything else.
+        UnsafeFileError: If the file is truncated, of another format, an object of an unknown kind itself, or would take
+            more memory than a small multiple of its size.
         OSError: If it cannot be read.
     """
     with open(path, "rb") as file:
@@ -52,14 +54,19 @@ def read_pickle(data: bytes, source: str) -> Any:
         source: What to call it in messages.
 
     Raises:
-        UnsafeFileError: If it is damaged, or asks for more than tensors and plain containers.
+        UnsafeFileError: As `read_state_file`.
     """
     return _guarded(source, _Bounded(io.BytesIO(data)))
 
 
 def _guarded(source: str, file: _Bounded) -> Any:
     try:
-        return _read_torch_zip(file) if zipfile.is_zipfile(file.file) else _read_stream(file)
+        content = _read_torch_zip(file) if zipfile.is_zipfile(file.file) else _read_stream(file)
+        if isinstance(content, Unknown):
+            raise UnsafeFileError(
+                f"the file asks for {content.name}; only tensors and plain containers are read, so it was refused"
+            )
+        return content
     except UnsafeFileError as error:
         raise UnsafeFileError(f"{source}: {error}") from None
     except RecursionError:
@@ -89,9 +96,13 @@ class _Storages(Dict[str, Storage]):
         super().__init__()
         self.left = limit
 
-    def refer(self, identifier: Any) -> Storage:
-        """The storage that a pickle refers to."""
+    def refer(self, identifier: Any) -> Any:
+        """The storage that a pickle refers to; in old files also the class of a whole module, with its source code."""
+        if identifier[0] == "module" and isinstance(identifier[1], Unknown):
+            return identifier[1]
         tag, kind, key, _, elements = identifier[:5]
+        if tag == "storage" and isinstance(kind, Unknown):
+            return kind
         known = tag in ("storage", b"storage") and isinstance(kind, str) and kind in TORCH_TYPES
         if not known or not isinstance(key, (str, int)) or not isinstance(elements, int):
             raise UnsafeFileError("an unknown kind of reference")
@@ -111,10 +122,12 @@ def _read_torch_zip(file: _Bounded) -> Any:
             raise UnsafeFileError("a zip file, but not one of torch.save")
         root = names[0][: -len("data.pkl")]
         storages = _Storages(file.size)
-        content = Machine(find, storages.refer).load(_Bounded(io.BytesIO(_member(archive, names[0]))))
+        pickled = _member(archive, names[0])
+        budget = Budget(len(pickled), file.size)
+        content = Machine(find, storages.refer, budget).load(_Bounded(io.BytesIO(pickled)))
         for key, storage in storages.items():
             storage.data = _member(archive, f"{root}data/{key}", storage.size)
-    return _Finisher(file.size).finish(content)
+    return _Finisher(budget).finish(content)
 
 
 def _member(archive: zipfile.ZipFile, name: str, size: Optional[int] = None) -> bytes:
@@ -129,41 +142,43 @@ def _member(archive: zipfile.ZipFile, name: str, size: Optional[int] = None) -> 
 
 def _read_stream(file: _Bounded) -> Any:
     file.seek(0)
-    storages = _Storages(file.size)
-    machine = Machine(find, storages.refer)
+    storages, budget = _Storages(file.size), Budget(file.size, file.size)
+    machine = Machine(find, storages.refer, budget)
     first = machine.load(file)
     if not isinstance(first, int) or first != _LEGACY_MAGIC:
-        return _join_slices(_Finisher(file.size).finish(first))
+        return _join_slices(_Finisher(budget).finish(first))
     for _ in range(2):  # protocol version, system information
         machine.load(file)
     content = machine.load(file)
     keys: List[Any] = machine.load(file)
     for key in keys:
-        storage = storages[str(plain(key))]
+        storage = storages.get(str(plain(key)))
+        if storage is None:
+            raise UnsafeFileError("its tensors are of a type that numpy does not have")
         if int.from_bytes(file.read(8), "little") != storage.elements:
             raise UnsafeFileError("the file is truncated, or its tensors are in another order")
         storage.data = file.read(storage.size)
-    return _Finisher(file.size).finish(content)
+    return _Finisher(budget).finish(content)
 
 
 class _Finisher:
     """Makes plain containers with numpy arrays of what a pickle has built; each object once.
 
     Args:
-        size: Bytes of the file.
+        budget: Memory that the objects may take.
     """
 
-    def __init__(self, size: int) -> None:
-        self.left = _SHARED * size
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
         self.done: Dict[int, Any] = {}
 
     def finish(self, value: Any) -> Any:
         """The finished value.
 
         Raises:
-            UnsafeFileError: If a container holds itself, or arrays show the file's bytes over and over.
+            UnsafeFileError: If a container holds itself, or the budget is spent.
         """
-        if not isinstance(value, (dict, list, tuple, Namespace, Tensor, NumpyArray)):
+        if not isinstance(value, (dict, list, tuple, Namespace, Unknown, Tensor, NumpyArray)):
             return self._single(value)
         if id(value) not in self.done:
             self.done[id(value)] = _Finisher  # open
@@ -178,12 +193,14 @@ class _Finisher:
         return None if isinstance(value, (NumpyType, Storage, Maker)) else value
 
     def _made(self, value: Any) -> Any:
+        self.budget.spend(size_of(value))
+        if isinstance(value, NumpyArray) and value.unknown is not None:
+            return Unknown(value.unknown.name)
         if isinstance(value, (Tensor, NumpyArray)):
-            array = value.array()
-            self.left -= array.nbytes
-            if self.left < 0:
-                raise UnsafeFileError("its tensors show the same bytes over and over, and would fill the memory")
-            return array
+            self.budget.show(value.size)
+            return value.array()
+        if isinstance(value, Unknown):
+            return self._unknown(value)
         if isinstance(value, Namespace):
             return self.finish(value.values)
         if isinstance(value, dict):
@@ -192,6 +209,22 @@ class _Finisher:
             return self.finish(value[1])  # Paddle's (tensor name, value)
         return type(value)(self.finish(item) for item in value)
 
+    def _unknown(self, value: Unknown) -> Any:
+        """The same with finished values, which may refer to it; a torch module as its state dict."""
+        made = self.done[id(value)] = Unknown(value.name)
+        self.budget.spend(size_of(value.values))
+        made.values = {key: self.finish(item) for key, item in value.values.items()}
+        parts: List[Any] = [made.values.get(key) for key in ("_parameters", "_buffers", "_modules")]
+        return self._state_dict(parts) if all(isinstance(part, dict) for part in parts) else made
+
+    def _state_dict(self, parts: List[Dict[Any, Any]]) -> Dict[str, Any]:
+        found = {str(name): item for part in parts[:2] for name, item in part.items() if item is not None}
+        for child, below in parts[2].items():
+            if isinstance(below, dict):
+                self.budget.spend(size_of(below))
+                found.update({f"{child}.{name}": item for name, item in below.items()})
+        return found
+
 
 def _join_slices(content: Any) -> Any:
     """Puts together what Paddle cut because a pickle of protocol 2 cannot hold more than 4 GB at once."""
@@ -199,6 +232,6 @@ def _join_slices(content: Any) -> Any:
         return content
     cut = content.pop("UnpackBigParamInfor@@")
     for name, how in cut.items():
-        parts = [content.pop(part) for part in how["slices"]]
-        content[name] = np.concatenate([part.reshape(-1) for part in parts]).reshape(how["OriginShape"])
+        parts = [content.pop(plain(part)) for part in how["slices"]]
+        content[name] = np.concatenate([part.reshape(-1) for part in parts]).reshape(whole(how["OriginShape"]))
     return content

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Callable, Dict, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 import numpy as np
 
-from plsc.safe_pickle.machine import Built, Maker, UnsafeFileError, plain, to_dict
+from plsc.safe_pickle.machine import Built, Maker, Unknown, UnsafeFileError, plain, to_dict
 
 TORCH_TYPES = {
     "FloatStorage": "<f4",
@@ -20,6 +20,8 @@ TORCH_TYPES = {
     "CharStorage": "<i1",
     "ByteStorage": "<u1",
     "BoolStorage": "?",
+    "ComplexFloatStorage": "<c8",
+    "ComplexDoubleStorage": "<c16",
 }
 
 
@@ -47,10 +49,14 @@ class Storage:
 class Tensor:
     """A view of a storage, made into an array when all storages are read."""
 
-    def __init__(self, storage: Any, offset: int, shape: Any, stride: Any, *rest: Any) -> None:
-        if not isinstance(storage, Storage):
-            raise UnsafeFileError("a tensor without a storage")
-        self.storage, self.offset, self.shape, self.stride = storage, int(offset), _whole(shape), _whole(stride)
+    def __init__(self, storage: Storage, offset: Any, shape: Any, stride: Any) -> None:
+        self.storage, self.offset, self.shape, self.stride = storage, int(offset), whole(shape), whole(stride)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the array; at most those of its storage, whatever its shape says."""
+        elements = min(max(math.prod(self.shape), 0), self.storage.elements)
+        return elements * (4 if self.storage.kind == "bfloat16" else np.dtype(self.storage.kind).itemsize)
 
     def array(self) -> np.ndarray:
         flat = self.storage.array()
@@ -63,7 +69,7 @@ class Tensor:
         return np.lib.stride_tricks.as_strided(flat[self.offset :], self.shape, steps).copy()
 
 
-def _whole(numbers: Any) -> Tuple[int, ...]:
+def whole(numbers: Any) -> Tuple[int, ...]:
     """A shape or strides."""
     return tuple(int(number) for number in numbers)
 
@@ -71,10 +77,7 @@ def _whole(numbers: Any) -> Tuple[int, ...]:
 class NumpyType(Built):
     """A numpy dtype on its way out of a pickle: numbers and booleans only."""
 
-    def __init__(self, code: Any, *flags: Any) -> None:
-        text = code.decode("ascii") if isinstance(code, bytes) else code
-        if not (isinstance(text, str) and text[:1] in "fiub?" and len(text) <= 3):
-            raise UnsafeFileError(f"an array of the type {text!r:.40}; only numbers are read")
+    def __init__(self, text: str) -> None:
         self.dtype = np.dtype(text)
 
     def build(self, state: Any) -> None:
@@ -83,27 +86,40 @@ class NumpyType(Built):
 
 
 class NumpyArray(Built):
-    """A numpy array on its way out of a pickle."""
+    """A numpy array on its way out of a pickle.
+
+    Attributes:
+        unknown: Its type, if that is not a type of numbers; then it has no values here.
+    """
 
     def __init__(self, *arguments: Any) -> None:
-        self.state: Any = (1, (), None, False, b"")  # version, shape, type, whether columns come first, bytes
+        self.state: Any = ((), NumpyType("u1"), False, b"")  # shape, type, whether columns come first, bytes
+        self.unknown: Optional[Unknown] = None
 
     def build(self, state: Any) -> None:
-        version, shape, kind, fortran, data = state
+        _, shape, kind, fortran, data = state
+        if isinstance(kind, Unknown):
+            self.unknown = kind
+            return
         data = data.encode("latin1") if isinstance(data, str) else data  # text: written by Python 2
         if not isinstance(kind, NumpyType) or not isinstance(data, (bytes, bytearray)):
             raise UnsafeFileError("an array that does not hold plain numbers")
-        self.state = (version, shape, kind, fortran, data)
+        self.state = (shape, kind, fortran, data)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the array."""
+        return len(self.state[3])
 
     def array(self) -> np.ndarray:
-        _, shape, kind, fortran, data = self.state
-        return np.frombuffer(data, kind.dtype).reshape(_whole(shape), order="F" if fortran else "C").copy()
+        shape, kind, fortran, data = self.state
+        return np.frombuffer(data, kind.dtype).reshape(whole(shape), order="F" if fortran else "C").copy()
 
 
 class NumpyScalar:
     """A numpy number on its way out of a pickle."""
 
-    def __init__(self, kind: Any, data: Any) -> None:
+    def __init__(self, kind: NumpyType, data: Any) -> None:
         raw = data.encode("latin1") if isinstance(data, str) else data
         self.value = np.frombuffer(raw, kind.dtype)[0].item()
 
@@ -118,14 +134,53 @@ class Namespace(Built):
         self.values.update(to_dict(state))
 
 
+def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> Any:
+    if isinstance(storage, Unknown):  # a type of numbers that numpy does not have
+        return storage
+    if not isinstance(storage, Storage):
+        raise UnsafeFileError("a tensor without a storage")
+    return Tensor(storage, offset, shape, stride)
+
+
 def _parameter(data: Any, *rest: Any) -> Any:
     return data
 
 
-def _encode(text: str, encoding: str = "utf-8") -> bytes:
-    if encoding not in ("latin1", "latin-1", "ascii", "utf-8"):
-        raise UnsafeFileError(f"an unusual text encoding, {encoding!r:.40}")
+def _typed_tensor(make: Any, kind: Any, arguments: Any, *rest: Any) -> Any:
+    """A tensor of a subclass, or one with attributes; only the tensor is kept."""
+    if isinstance(make, Maker) and make.make is _tensor and isinstance(arguments, tuple):
+        return _tensor(*arguments)
+    return make if isinstance(make, Unknown) else Unknown("torch._tensor._rebuild_from_type_v2")
+
+
+def _dtype(code: Any, *flags: Any) -> Any:
+    text = code.decode("ascii") if isinstance(code, bytes) else code
+    if isinstance(text, Unknown):
+        return text
+    if not isinstance(text, str):
+        raise UnsafeFileError(f"an array whose type is a {type(text).__name__}")
+    return NumpyType(text) if text[:1] in "fiubc?" and len(text) <= 3 else Unknown(f"numpy.dtype({text!r:.40})")
+
+
+def _scalar(kind: Any, data: Any = b"") -> Any:
+    return kind if isinstance(kind, Unknown) else NumpyScalar(kind, data)
+
+
+def _array_of_buffer(data: Any, kind: Any, shape: Any, order: Any) -> NumpyArray:
+    array = NumpyArray()
+    array.build((1, shape, kind, order == "F", data))
+    return array
+
+
+def _encode(text: Any, encoding: Any = "utf-8") -> bytes:
+    if not isinstance(text, str) or encoding not in ("latin1", "latin-1", "ascii", "utf-8"):
+        said = repr(encoding[:40]) if isinstance(encoding, str) else type(encoding).__name__
+        raise UnsafeFileError(f"an unusual text encoding, {said}")
     return text.encode(encoding)
+
+
+def _empty_dict(*arguments: Any) -> Dict[Any, Any]:
+    return {}
 
 
 def _nothing(*arguments: Any) -> None:
@@ -154,25 +209,41 @@ def _number(kind: Callable[..., Any]) -> Callable[..., Any]:
     return make
 
 
+def _of_known(make: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, but what is made of an `Unknown` is that `Unknown`."""
+
+    def made(*arguments: Any) -> Any:
+        unknown = [argument for argument in arguments if isinstance(argument, Unknown)]
+        return unknown[0] if unknown else make(*arguments)
+
+    return made
+
+
 def _names() -> Dict[Tuple[str, str], Any]:
     makers: Dict[Tuple[str, str], Callable[..., Any]] = {
-        ("collections", "OrderedDict"): to_dict,
+        ("collections", "OrderedDict"): _of_known(to_dict),
+        ("collections", "defaultdict"): _empty_dict,  # its items follow
         ("argparse", "Namespace"): Namespace,
-        ("_codecs", "encode"): _encode,
+        ("_codecs", "encode"): _of_known(_encode),
         ("torch", "device"): _nothing,
-        ("torch._utils", "_rebuild_tensor_v2"): Tensor,
-        ("torch._utils", "_rebuild_tensor"): Tensor,
+        ("torch", "Size"): _container(tuple),
+        ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+        ("torch._utils", "_rebuild_tensor"): _tensor,
         ("torch._utils", "_rebuild_parameter"): _parameter,
+        ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
+        ("torch._tensor", "_rebuild_from_type_v2"): _typed_tensor,
         ("numpy", "ndarray"): NumpyArray,
-        ("numpy", "dtype"): NumpyType,
+        ("numpy", "dtype"): _dtype,
     }
     plain_types = {"tuple": _container(tuple), "list": _container(list), "dict": to_dict, "set": _set}
     plain_types.update({kind.__name__: _number(kind) for kind in (int, float, bool, complex)})
     for module in ("builtins", "__builtin__"):
-        makers.update({(module, name): make for name, make in plain_types.items()})
+        makers.update({(module, name): _of_known(make) for name, make in plain_types.items()})
     for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
         makers[module, "_reconstruct"] = NumpyArray
-        makers[module, "scalar"] = NumpyScalar
+        makers[module, "scalar"] = _scalar
+    for module in ("numpy.core.numeric", "numpy._core.numeric"):
+        makers[module, "_frombuffer"] = _array_of_buffer
     names: Dict[Tuple[str, str], Any] = {name: Maker(make) for name, make in makers.items()}
     names.update({(module, kind): kind for module in ("torch", "torch.storage") for kind in TORCH_TYPES})
     return names
@@ -182,14 +253,6 @@ _NAMES = _names()
 
 
 def find(module: str, name: str) -> Any:
-    """What stands for a name that a pickle asks for.
-
-    Raises:
-        UnsafeFileError: If it is none of the few that are known.
-    """
-    if (module, name) not in _NAMES:
-        asked = f"{module}.{name}"
-        raise UnsafeFileError(
-            f"the file asks for {asked:.100}; only tensors and plain containers are read, so it was refused"
-        )
-    return _NAMES[module, name]
+    """What stands for a name that a pickle asks for; an `Unknown` for all but the few names that weights need."""
+    found = _NAMES.get((module, name))
+    return Unknown(f"{module}.{name}"[:100]) if found is None else found

@@ -1,7 +1,8 @@
 """DALL-E's discrete VAE (Ramesh et al., arXiv 2102.12092) as CAE and BEiT use it: 8 px a token, 8192 tokens."""
 
+import math
 from pathlib import Path
-from typing import Dict, List, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 import paddle
@@ -124,7 +125,8 @@ class DalleTokenizer:
     """DALL-E's published encoder: the index of the likeliest of 8192 tokens for every 8 x 8 pixels.
 
     Args:
-        weights: Folder with `encoder_weight.pd` and, for pictures, `decoder_weight.pd`.
+        weights: Folder with `encoder_weight.pd` and, for pictures, `decoder_weight.pd`; or OpenAI's `encoder.pkl` and
+            `decoder.pkl`.
 
     Raises:
         ValueError: If the folder or the encoder's file is not there, or does not fit.
@@ -132,11 +134,12 @@ class DalleTokenizer:
 
     def __init__(self, weights: str) -> None:
         self.folder = Path(weights)
-        state = _read(self.folder / "encoder_weight.pd")
+        path, state = _read(self.folder, "encoder")
         first = state["blocks.input.w"]
         self.vocab_size = state["blocks.output.conv.w"].shape[0]
         self.encoder = DalleEncoder(first.shape[0], _blocks_per_group(state), self.vocab_size)
-        _load(self.encoder, state, self.folder / "encoder_weight.pd")
+        _load(self.encoder, state, path)
+        self._grid: Optional[Tuple[int, int]] = None  # of the images that were tokenized last
         self._decoder: Dict[str, DalleDecoder] = {}
 
     @staticmethod
@@ -161,36 +164,56 @@ class DalleTokenizer:
     def __call__(self, batch: Batch) -> paddle.Tensor:
         """The second crops (B, 3, h, w) in [0, 1] -> token ids int64 (B, h / 8 * w / 8)."""
         logits = self.encoder(map_pixels(tokenizer_image(batch).astype("float32")))
+        self._grid = (logits.shape[2], logits.shape[3])
         return logits.argmax(axis=1).flatten(1)
 
     @paddle.no_grad()
-    def decode(self, tokens: paddle.Tensor) -> paddle.Tensor:
-        """Token ids int64 (B, N) of a square grid -> images (B, 3, h, w) in [0, 1]; needs the decoder's weights."""
-        side = int(tokens.shape[1] ** 0.5)
-        one_hot = F.one_hot(tokens, self.vocab_size).transpose([0, 2, 1]).reshape([tokens.shape[0], -1, side, side])
+    def decode(self, tokens: paddle.Tensor, grid: Optional[Tuple[int, int]] = None) -> paddle.Tensor:
+        """Images of tokens; needs the decoder's weights.
+
+        Args:
+            tokens: Ids, int64 (B, N), row-major.
+            grid: Rows and columns; by default those of the images that were tokenized last, or else a square.
+
+        Returns:
+            (B, 3, 8 rows, 8 columns) in [0, 1].
+
+        Raises:
+            ValueError: If the grid does not have N positions.
+        """
+        count = tokens.shape[1]
+        side = math.isqrt(count)
+        rows, columns = grid or self._grid or (side, side)
+        if rows * columns != count:
+            raise ValueError(f"{count} tokens are not of a grid of {rows} x {columns}; give decode their grid")
+        one_hot = F.one_hot(tokens, self.vocab_size).transpose([0, 2, 1]).reshape([tokens.shape[0], -1, rows, columns])
         return unmap_pixels(F.sigmoid(self.decoder()(one_hot)[:, :3]))
 
     def decoder(self) -> DalleDecoder:
         """The decoder, read when it is first needed."""
         if "decoder" not in self._decoder:
-            path = self.folder / "decoder_weight.pd"
-            state = _read(path)
+            path, state = _read(self.folder, "decoder")
             first, last = state["blocks.input.w"], state["blocks.output.conv.w"]
             decoder = DalleDecoder(first.shape[0], last.shape[1], _blocks_per_group(state), self.vocab_size)
             self._decoder["decoder"] = _load(decoder, state, path)
         return self._decoder["decoder"]
 
 
-def _read(path: Path) -> Dict[str, np.ndarray]:
-    if not path.is_file():
+def _read(folder: Path, part: str) -> Tuple[Path, Dict[str, np.ndarray]]:
+    """The file of `encoder` or `decoder` in a folder, PLSC's or OpenAI's, and its weights."""
+    names = (f"{part}_weight.pd", f"{part}.pkl")
+    path = next((folder / name for name in names if (folder / name).is_file()), None)
+    if path is None:
         raise ValueError(
-            f"{path}: DALL-E's tokenizer is not there; Tokenizer.weights names the folder with encoder_weight.pd and "
-            "decoder_weight.pd. Without them, train a tokenizer (task TokenizerTraining) or use PixelTarget"
+            f"{folder / names[0]}: DALL-E's tokenizer is not there; Tokenizer.weights names the folder with "
+            "encoder_weight.pd and decoder_weight.pd, or OpenAI's encoder.pkl and decoder.pkl. Without them, train a "
+            "tokenizer (task TokenizerTraining) or use PixelTarget"
         )
     state = read_state_file(path)
-    if not isinstance(state, dict) or "blocks.input.w" not in state or "blocks.output.conv.w" not in state:
+    arrays = {name: a for name, a in state.items() if isinstance(a, np.ndarray)} if isinstance(state, dict) else {}
+    if any(name not in arrays or not arrays[name].size for name in ("blocks.input.w", "blocks.output.conv.w")):
         raise ValueError(f"{path} does not hold the weights of DALL-E's tokenizer (blocks.input.w, ...)")
-    return {name: value for name, value in state.items() if isinstance(value, np.ndarray)}
+    return path, arrays
 
 
 def _blocks_per_group(state: Dict[str, np.ndarray]) -> int:

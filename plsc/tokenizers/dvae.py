@@ -13,7 +13,7 @@ from paddle import nn
 from paddle.nn import functional as F
 
 from plsc import checks, config, storage
-from plsc.nn.utils import set_training, to_pair
+from plsc.nn.utils import parameters_at_most, set_training, to_pair
 from plsc.registry import MODELS, TOKENIZERS
 from plsc.tokenizers.base import Batch, tokenizer_image
 
@@ -169,8 +169,9 @@ def _read_model(path: Path) -> DiscreteVAE:
     node = config.load(path / "config.yaml").get("Model")
     if not isinstance(node, dict) or node.get("name") != DiscreteVAE.__name__:
         raise ValueError(f"{path} holds no {DiscreteVAE.__name__}; train one with the task TokenizerTraining")
-    model = MODELS.build(node)
-    arrays = storage.read_arrays(path, "model")
+    arrays = storage.read_arrays(path, "model") or {}
+    with parameters_at_most(sum(array.size for array in arrays.values()), str(path)):
+        model = MODELS.build(node)
     for name, value in model.state_dict().items():
         value.set_value(arrays[f"model.{name}"])
     return model

@@ -2,7 +2,9 @@
 
 import json
 import pickle
+import re
 import shutil
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -173,3 +175,35 @@ def test_a_good_checkpoint_does_for_all(cli, runs):
     trains(cli, "Init.checkpoint=pretrained")
     trains(cli, "Global.resume=classifier", "Global.epochs=2")
     assert cli("eval", "--checkpoint", "classifier/checkpoints/latest")[0] == 0
+
+
+@pytest.mark.parametrize("verb", [["eval"], ["predict", "images/val"], ["export", "--out", "out"]])
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ("depth: 200000", "many more; the config and the weights are not of the same model"),
+        ("embed_dim: 1600000", "many more; the config and the weights are not of the same model"),
+        ("image_size: 4000000", "patches, too many"),
+    ],
+)
+def test_a_model_far_larger_than_its_weights_is_not_built(cli, runs, verb, size, message):
+    file = Path(STEP, "config.yaml")
+    key = size.partition(":")[0]
+    lines = file.read_text(encoding="utf-8").splitlines()
+    changed = [re.sub(rf"\b{key}: \d+", size, line) for line in lines]
+    assert changed != lines
+    text("config.yaml", "\n".join(changed))()
+    content = file.read_bytes()
+    files = json.loads(Path(STEP, "state.json").read_text(encoding="utf-8"))["files"]
+    state(files={**files, "config.yaml": {"size": len(content), "crc32": zlib.crc32(content)}})()
+    if key == "embed_dim":
+        verb = [*verb, "-o", "Model.head.in_features=1600000"]
+    refused(cli, [*verb, "--checkpoint", STEP], [message])
+
+
+def test_weights_that_were_converted_have_no_config(cli, runs):
+    assert cli("convert", "classifier", "weights.pth", "--to", "official")[0] == 0
+    assert cli("convert", "weights.pth", "converted", "--to", "own")[0] == 0
+    refused(cli, ["eval", "--checkpoint", "converted"], ["holds weights only; give the config of the model with -c"])
+    refused(cli, ["predict", "images/val", "--checkpoint", "converted"], ["holds weights only", "plsc eval -c"])
+    assert cli("eval", "-c", f"{STEP}/config.yaml", "--checkpoint", "converted")[0] == 0

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import paddle
 import pytest
@@ -5,7 +7,8 @@ import pytest
 from plsc.checkpoint.convert import convert
 from plsc.checkpoint.formats import read_weights
 from plsc.checkpoint.torch_file import write_torch_file
-from plsc.nn.pos_embed import sincos_2d
+from plsc.nn.pos_embed import relative_position_index, sincos_2d
+from plsc.nn.utils import to_pair
 from plsc.safe_pickle import read_state_file
 from tests.checkpoint.test_formats import make_cae, official_state, plsc_state
 from tests.parity import fixtures
@@ -59,16 +62,89 @@ def test_full_key_lists_of_each_size_survive_both_references(tmp_path, size):
         same(back.arrays, state)
 
 
-@pytest.mark.parametrize("path", fixtures.of_kind("finetune", "linprobe", "attentive"))
-def test_classifiers_return_to_the_names_they_came_with(tmp_path, path):
+def classifier_state(path):
+    """Parameters of a fixture, with the indices of the bias tables, which the references save too."""
     config, arrays = fixtures.read(path)
     state = fixtures.group(arrays, "param")
-    computed = ("relative_position_index", "num_batches_tracked", "norm2_cross.weight", "norm2_cross.bias")
-    kept = {name: value for name, value in state.items() if not name.endswith(computed)}
+    image, patch = to_pair(config["img_size"], "img_size"), to_pair(config["patch_size"], "patch_size")
+    grid = image[0] // patch[0], image[1] // patch[1]
+    tables = [name for name in state if name.endswith("relative_position_bias_table")]
+    indices = {name.replace("bias_table", "index"): relative_position_index(grid) for name in tables}
+    return {**indices, **state}
+
+
+@pytest.mark.parametrize("path", fixtures.of_kind("finetune", "linprobe", "attentive"))
+def test_classifiers_return_to_the_names_they_came_with(tmp_path, path):
+    state = classifier_state(path)
     write_torch_file(tmp_path / "a.pth", state)
     convert(tmp_path / "a.pth", tmp_path / "own", "own")
     convert(tmp_path / "own", tmp_path / "c.pth", "official")
-    same(read_state_file(tmp_path / "c.pth")["model"], kept)
+    same(read_state_file(tmp_path / "c.pth")["model"], state)
+
+
+def in_plsc(state, affine):
+    """An official classifier as PLSC's main saves it; in old Paddles each batch norm has a weight and a bias."""
+    probe = any("running_mean" in name for name in state)
+    renamed = {}
+    for name, value in state.items():
+        name = name.replace("attentive_blocks.", "linear_blocks.")
+        name = re.sub(r"(linear_blocks\.\d+\.norm1_[qkv])\.", r"\1_cross.", name)
+        name = re.sub(r"^(?:fc_norm|head\.0)\.running_mean$", "head.0._mean", name)
+        name = re.sub(r"^(?:fc_norm|head\.0)\.running_var$", "head.0._variance", name)
+        name = re.sub(r"^head\.(?=weight|bias)", "head.1." if probe else "head.", name)
+        linear = value.ndim == 2 and name.endswith("weight")
+        if not name.endswith("num_batches_tracked"):
+            renamed[name] = np.ascontiguousarray(value.T) if linear else value
+    if probe and affine:
+        width = renamed["head.0._mean"].shape
+        renamed.update({"head.0.weight": np.ones(width, "float32"), "head.0.bias": np.zeros(width, "float32")})
+    return renamed
+
+
+@pytest.mark.parametrize("affine", [False, True])
+@pytest.mark.parametrize("path", fixtures.of_kind("finetune", "linprobe", "attentive"))
+def test_plscs_classifiers_have_plscs_names_and_return_from_the_authors(tmp_path, path, affine):
+    state = classifier_state(path)
+    theirs = in_plsc(state, affine)
+    paddle.save({"model": theirs, "epoch": 99}, str(tmp_path / "a.pd"))
+    write_torch_file(tmp_path / "a.pth", state)
+    convert(tmp_path / "a.pd", tmp_path / "b.pth", "official")
+    written = read_state_file(tmp_path / "b.pth")["model"]
+    tracked = {name: np.zeros((), "int64") for name in state if name.endswith("num_batches_tracked")}
+    same(written, {**state, **tracked})
+    convert(tmp_path / "b.pth", tmp_path / "c.pd", "plsc")
+    same(read_state_file(tmp_path / "c.pd")["model"], theirs)
+    convert(tmp_path / "a.pth", tmp_path / "d.pd", "plsc")
+    same(read_state_file(tmp_path / "d.pd")["model"], in_plsc(state, affine=False))
+    for through in ("own", "safetensors"):
+        convert(tmp_path / "a.pd", tmp_path / f"e.{through}", through)
+        convert(tmp_path / f"e.{through}", tmp_path / f"{through}.pd", "plsc")
+        same(read_state_file(tmp_path / f"{through}.pd")["model"], theirs)
+
+
+def test_a_batch_norm_with_a_learned_scale_is_refused(tmp_path):
+    state = in_plsc(fixtures.group(fixtures.read(fixtures.named("linprobe_standard.npz"))[1], "param"), affine=True)
+    state["head.0.weight"][0] = 2
+    paddle.save({"model": state}, str(tmp_path / "a.pd"))
+    with pytest.raises(ValueError, match="a.pd: its head's batch norm has a learned weight"):
+        convert(tmp_path / "a.pd", tmp_path / "b.pth", "official")
+
+
+@pytest.mark.parametrize("through", ["own", "safetensors"])
+def test_the_index_of_a_grid_that_is_not_square_survives(tmp_path, through):
+    state = fixtures.group(fixtures.read(fixtures.named("finetune_nopos_nolayerscale.npz"))[1], "param")
+    table = np.random.default_rng(0).normal(size=(3 * 15 + 3, 4)).astype("float32")
+    changed = {"table": table, "index": relative_position_index((2, 8))}
+    for name in state:
+        state[name] = next((value for end, value in changed.items() if name.endswith(end)), state[name])
+    write_torch_file(tmp_path / "a.pth", state)
+    convert(tmp_path / "a.pth", tmp_path / f"b.{through}", through)
+    assert read_weights(tmp_path / f"b.{through}").grid == (2, 8)
+    convert(tmp_path / f"b.{through}", tmp_path / "c.pth", "official")
+    same(read_state_file(tmp_path / "c.pth")["model"], state)
+    write_torch_file(tmp_path / "d.pth", {n: value for n, value in state.items() if not n.endswith("index")})
+    with pytest.raises(ValueError, match="has 48 rows, which no square grid has, and the file does not tell its grid"):
+        convert(tmp_path / "d.pth", tmp_path / "e.pth", "official")
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])

@@ -85,7 +85,7 @@ def test_columns_of_the_bias_tables_that_are_left_out(tmp_path):
     init = Init(checkpoint=str(tmp_path / "a.safetensors"), allow_unexpected=["*relative_position_bias.*"])
     with pytest.raises(CheckpointError, match=r"told by the columns of model\.encoder\.blocks\.0\.attn"):
         initialise(classification(3), init)
-    assert not initialise(classification(4), init).assumed
+    assert not initialise(classification(4), init).notes
 
 
 @pytest.mark.parametrize(("told", "built"), [(4, 6), (None, 6)])
@@ -94,7 +94,7 @@ def test_the_config_of_an_own_checkpoint(tmp_path, told, built):
     run = saved(tmp_path, source, config_of(told))
     with pytest.raises(CheckpointError, match=r"set Model\.encoder\.num_heads to " + str(told or 12)):
         initialise(classification(built), Init(run))
-    assert not initialise(classification(told or 12), Init(run)).assumed
+    assert not initialise(classification(told or 12), Init(run)).notes
     with pytest.raises(CheckpointError, match="attention heads"):
         store.restore_layer(classification(built), store.load(store.resolve(run)))
     store.restore_layer(classification(told or 12), store.load(store.resolve(run)))

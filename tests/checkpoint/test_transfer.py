@@ -3,11 +3,15 @@ import paddle
 import pytest
 from paddle import nn
 
+from plsc import storage
+from plsc.checkpoint.torch_file import write_torch_file
 from plsc.checkpoint.transfer import below, encoder_prefix, initialise
-from plsc.nn.pos_embed import resample_pos_embed, resample_relative_position_table
+from plsc.models import Classifier, LinearHead, ViT
+from plsc.nn.pos_embed import resample_pos_embed, resample_relative_position_table, sincos_2d
 from plsc.settings import Init
 from plsc.storage import CheckpointError
 from plsc.tasks.base import Task
+from plsc.tasks.classification import Classification
 from tests.checkpoint.test_store import save
 from tests.optim.toys import toy_task, values
 
@@ -159,6 +163,104 @@ def test_tables_are_resampled_to_the_grid(tmp_path, grid):
 def test_tables_of_another_width_or_of_no_square_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match=r"pos_embed is \[1, 13, 4\] .* and \[1, 17, 4\] in the model"):
         initialise(with_tables(2, (4, 4)), Init(saved(tmp_path, with_tables(1, (3, 4)), "model.trunk")))
+
+
+TWICE = [(4, 4), (2, 8), (8, 2)]
+
+
+@pytest.mark.parametrize("grid", TWICE)
+@pytest.mark.parametrize("wanted", TWICE)
+def test_tables_of_our_own_checkpoints_are_taken_on_their_grid(tmp_path, grid, wanted):
+    source, task = with_tables(1, grid), with_tables(2, wanted)
+    save(tmp_path / "checkpoints", source, encoder="model.trunk", grid=list(grid))
+    report = initialise(task, Init(str(tmp_path), take="model.trunk"))
+    position, bias = "model.trunk.pos_embed", "model.trunk.relative_position_bias.table"
+    expected = resample_pos_embed(values(source)[position], grid, wanted)
+    np.testing.assert_array_equal(values(task)[position], expected)
+    expected = resample_relative_position_table(values(source)[bias], grid, wanted)
+    np.testing.assert_array_equal(values(task)[bias], expected)
+    assert sorted(report.resampled) == ([] if grid == wanted else [position, bias])
+    assert not report.notes
+
+
+def test_the_grid_of_a_run_of_before_is_that_of_its_config(tmp_path):
+    source, task = with_tables(1, (2, 8)), with_tables(2, (4, 4))
+    arrays = {"model": dict(values(source))}
+    config = "Model: {encoder: {name: ViT, image_size: [32, 128], patch_size: 16}}\n"
+    storage.write(tmp_path / "checkpoints", 1, arrays, {"encoder": "model.trunk"}, config)
+    initialise(task, Init(str(tmp_path)))
+    position = "model.trunk.pos_embed"
+    expected = resample_pos_embed(values(source)[position], (2, 8), (4, 4))
+    np.testing.assert_array_equal(values(task)[position], expected)
+
+
+def positions(grid, wanted, tmp_path, given=None):
+    """A table of positions in a file that does not tell its grid, for a model with another one."""
+    source, task = with_tables(1, grid), with_tables(2, wanted)
+    source.model.trunk.relative_position_bias = task.model.trunk.relative_position_bias = None
+    save(tmp_path / "checkpoints", source, encoder="model.trunk")
+    report = initialise(task, Init(str(tmp_path), grid=given))
+    return report, values(source)["model.trunk.pos_embed"], values(task)["model.trunk.pos_embed"]
+
+
+@pytest.mark.parametrize("grid", [(4, 4), (2, 8), (8, 2)])
+def test_a_grid_that_may_be_another_is_refused_or_given(tmp_path, grid):
+    with pytest.raises(CheckpointError, match=r"pos_embed is \[1, 17, 4\], which a grid of 4 x 4 has as well"):
+        positions(grid, (2, 8), tmp_path / "a")
+    with pytest.raises(CheckpointError, match="in the checkpoint .* in the model, which no square grid .* Init.grid"):
+        positions((3, 4), (2, 8), tmp_path / "b")
+    report, stored, taken = positions(grid, (2, 8), tmp_path / "c", list(grid))
+    np.testing.assert_array_equal(taken, resample_pos_embed(stored, grid, (2, 8)))
+    assert not report.notes
+
+
+@pytest.mark.parametrize("wanted", [(4, 4), (3, 5), (3, 3)])
+def test_an_assumed_grid_is_said(tmp_path, wanted):
+    report, stored, taken = positions((4, 4), wanted, tmp_path)
+    np.testing.assert_array_equal(taken, resample_pos_embed(stored, (4, 4), wanted))
+    assert "the file does not tell its grid of positions; 4 x 4 was assumed" in str(report)
+
+
+def vit_task(**options):
+    encoder = ViT(image_size=(8, 32), patch_size=4, embed_dim=8, depth=1, num_heads=2, **options)
+    return Classification(Classifier(encoder, LinearHead(8, 3)), None)
+
+
+def vit_file(tmp_path, table):
+    write_torch_file(tmp_path / "vit.pth", {
+        **{name.replace("encoder.", ""): v for name, v in convert_names(vit_task(pos_embed="none")).items()},
+        "pos_embed": table,
+    })  # fmt: skip
+    return str(tmp_path / "vit.pth")
+
+
+def convert_names(task):
+    """The arrays of a task's encoder as PLSC's names have them, but (out, in)."""
+    arrays = {name[6:]: value for name, value in values(task).items() if name.startswith("model.encoder.")}
+    return {name: value.T if value.ndim == 2 else value for name, value in arrays.items()}
+
+
+@pytest.mark.parametrize("official", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_fixed_table_in_another_order_than_the_model_computes(tmp_path, official, dtype):
+    path = vit_file(tmp_path, sincos_2d((2, 8), 8, official_order=official).astype(dtype))
+    initialise(vit_task(pos_embed="sincos_official" if official else "sincos"), Init(path))
+    with pytest.raises(CheckpointError, match="numbered in another order; set Model.encoder.pos_embed to sincos or"):
+        initialise(vit_task(pos_embed="sincos" if official else "sincos_official"), Init(path))
+    assert "the model has pos_embed: none" in str(initialise(vit_task(pos_embed="none"), Init(path)))
+
+
+def test_learned_positions_begin_with_a_fixed_table(tmp_path):
+    table = sincos_2d((2, 8), 8)
+    task = vit_task(pos_embed="learned")
+    initialise(task, Init(vit_file(tmp_path, table), grid=[2, 8]))
+    np.testing.assert_array_equal(task.encoder.pos_embed.numpy(), table)
+
+
+def test_nothing_taken_is_an_error(tmp_path):
+    allowed = {"allow_missing": ["*"], "allow_unexpected": ["*"]}
+    with pytest.raises(CheckpointError, match="nothing of .* was taken: no name below 'model.head'"):
+        initialise(toy_task(2), Init(saved(tmp_path, toy_task(1)), take="model.head", into="model.encoder", **allowed))
 
 
 def test_weights_are_taken_in_the_dtype_of_the_model(tmp_path):

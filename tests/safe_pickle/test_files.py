@@ -3,14 +3,18 @@
 import argparse
 import collections
 import contextlib
+import enum
+import pathlib
 import pickle
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
 import paddle
 import pytest
 
-from plsc.safe_pickle import UnsafeFileError, read_pickle, read_state_file
+from plsc.safe_pickle import Unknown, UnsafeFileError, read_pickle, read_state_file
 
 FILES = Path(__file__).parent.parent / "files"
 EXPECTED = {
@@ -99,3 +103,74 @@ def test_one_object_stays_one(tmp_path):
     shared = np.zeros(3, dtype="float32")
     found = read_pickle(pickle.dumps({"a": [shared, shared], "b": shared}), "x")
     assert found["a"][0] is found["a"][1] is found["b"]
+
+
+class History:
+    """An object of somebody else's class, with numbers of its own and functions, as training logs have them."""
+
+    def __init__(self):
+        self.log, self.functions = np.arange(3.0), {"mean": np.mean, "max": max}
+
+
+class Kind(enum.Enum):
+    COSINE = "cos"
+
+
+def module(name, parameters, children=()):
+    """An object with the attributes of a torch module, of a class that this process does not have any more."""
+    made = types.new_class(name)()
+    made.__dict__.update(_parameters=parameters, _buffers={}, _modules=collections.OrderedDict(children), training=True)
+    return made
+
+
+@pytest.fixture
+def theirs(monkeypatch):
+    """A module that is there while something is written, and gone when it is read."""
+    package = types.ModuleType("theirs")
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "theirs", package)
+
+        def write(content, *classes, protocol=4):
+            for kind in classes:
+                patch.setattr(kind, "__module__", "theirs")
+                setattr(package, kind.__qualname__, kind)
+            return pickle.dumps(content, protocol)
+
+        yield write
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_objects_of_others_are_placeholders_beside_the_weights(theirs, protocol):
+    content = {
+        "model": {"w": np.ones(2, "float32")},
+        "log": History(), "kind": Kind.COSINE, "path": pathlib.PurePosixPath("a/b"), "keys": {Kind.COSINE: 1},
+        "paths": {pathlib.PurePosixPath("a")}, "text": np.array(["a", "b"], dtype=object), "words": np.array(["ab"]),
+        "queue": collections.deque([1, 2], 5), "state": collections.defaultdict(dict, a=1), "function": max,
+        "version": np.random.default_rng(0).bit_generator.state,
+    }  # fmt: skip
+    data = theirs(content, History, Kind, protocol=protocol)
+    del sys.modules["theirs"]
+    found = read_pickle(data, "x")
+    np.testing.assert_array_equal(found["model"]["w"], [1, 1])
+    assert found["log"].name == "theirs.History" and set(found["log"].values) == {"log", "functions"}
+    np.testing.assert_array_equal(found["log"].values["log"], [0, 1, 2])
+    for key in ("kind", "path", "text", "words", "queue", "function"):
+        assert type(found[key]) is Unknown, key
+    assert found["state"] == {"a": 1} and list(found["keys"].values()) == [1]
+    assert "theirs" not in sys.modules
+
+
+def test_a_whole_module_is_the_dict_of_its_tensors(theirs):
+    inner = module("Conv", {"w": np.ones((1, 2)), "b": None})
+    outer = module("Encoder", {"scale": np.ones(1)}, [("input", inner), ("twin", inner), ("relu", module("ReLU", {}))])
+    outer.parent = outer
+    data = theirs(outer, *{type(m) for m in (outer, inner, outer._modules["relu"])})
+    found = read_pickle(data, "x")
+    assert list(found) == ["scale", "input.w", "twin.w"]
+    np.testing.assert_array_equal(found["input.w"], [[1, 1]])
+
+
+def test_a_tensor_of_an_unknown_type_is_a_placeholder_too():
+    storage = b"(X\x07\0\0\0storagectorch\nFloat8_e4m3fnStorage\nX\x01\0\0\0" + b"0Nk".replace(b"k", b"K\x02tQ")
+    data = b"\x80\x02}X\x01\0\0\0wctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\0K\x02\x85K\x01\x85\x89}tRs."
+    assert read_pickle(data, "x")["w"].name == "torch.Float8_e4m3fnStorage"

@@ -1,10 +1,16 @@
+import pickle
+import sys
+import types
+
 import numpy as np
 import paddle
 import pytest
+from paddle.nn import functional as F
 
 from plsc import storage
 from plsc.nn.utils import set_training
 from plsc.tokenizers import DalleTokenizer, DiscreteVAE, DVAETokenizer, PixelTarget, RandomTokenizer
+from plsc.tokenizers.dalle import DalleDecoder, DalleEncoder, unmap_pixels
 
 
 def batch(size=2, pixels=16):
@@ -38,6 +44,12 @@ def test_a_run_of_tokenizer_training_becomes_a_tokenizer(tmp_path):
 def test_a_run_of_something_else_is_no_tokenizer(tmp_path):
     save_run(tmp_path, make_dvae(), "Model: {name: CAE}")
     with pytest.raises(ValueError, match="holds no DiscreteVAE; train one with the task TokenizerTraining"):
+        DVAETokenizer(str(tmp_path))
+
+
+def test_a_run_whose_config_is_far_larger_than_its_weights_is_not_built(tmp_path):
+    save_run(tmp_path, make_dvae(), "Model: {name: DiscreteVAE, image_size: 16, patch_size: 4, num_blocks: 200000}")
+    with pytest.raises(ValueError, match="parameters, and the model that its config describes has many more"):
         DVAETokenizer(str(tmp_path))
 
 
@@ -122,3 +134,68 @@ def test_pixel_targets_come_back_as_the_image(normalize, denorm):
     tokenizer, images = PixelTarget(4, normalize, denorm), batch()
     back = tokenizer.decode_like(tokenizer(images), images)
     assert np.allclose(back.numpy(), images["image"].numpy(), atol=1e-5)
+
+
+@pytest.fixture
+def dalle(tmp_path):
+    """A folder with the weights of a tiny network, and the two networks."""
+    paddle.seed(0)
+    networks = {"encoder": DalleEncoder(8, 1, 16), "decoder": DalleDecoder(8, 8, 1, 16)}
+    for part, network in networks.items():
+        paddle.save(network.state_dict(), str(tmp_path / f"{part}_weight.pd"))
+    return tmp_path, networks
+
+
+def test_tokens_of_a_grid_that_is_not_square_are_decoded_on_it(dalle):
+    folder, networks = dalle
+    tokenizer = DalleTokenizer(str(folder))
+    image = paddle.to_tensor(np.random.default_rng(0).random((2, 3, 16, 64)).astype("float32"))
+    tokens = tokenizer({"target_image": image})
+    one_hot = F.one_hot(tokens, 16).transpose([0, 2, 1]).reshape([2, 16, 2, 8])
+    expected = unmap_pixels(F.sigmoid(networks["decoder"](one_hot)[:, :3])).numpy()
+    np.testing.assert_allclose(tokenizer.decode(tokens).numpy(), expected, atol=1e-6)
+    fresh = DalleTokenizer(str(folder))
+    np.testing.assert_allclose(fresh.decode(tokens, (2, 8)).numpy(), expected, atol=1e-6)
+    assert fresh.decode(tokens).shape == [2, 3, 32, 32]
+    with pytest.raises(ValueError, match="16 tokens are not of a grid of 3 x 5; give decode their grid"):
+        fresh.decode(tokens, (3, 5))
+    with pytest.raises(ValueError, match="12 tokens are not of a grid of 3 x 3"):
+        fresh.decode(tokens[:, :12])
+
+
+class Module:
+    """An object with the attributes of a torch module."""
+
+
+def test_openais_own_files_are_read(dalle, tmp_path, monkeypatch):
+    """They hold whole torch modules of classes that are not installed here."""
+    folder, networks = dalle
+    monkeypatch.setattr(Module, "__module__", "dall_e.encoder")
+    for part in ("dall_e", "dall_e.encoder"):
+        monkeypatch.setitem(sys.modules, part, types.ModuleType(part))
+    sys.modules["dall_e.encoder"].Module = Module
+
+    def tree(names):
+        module = Module()
+        module.__dict__.update(_buffers={}, _parameters={n: v for n, v in names.items() if "." not in n})
+        children = {n.split(".")[0] for n in names if "." in n}
+        below = {c: {n[len(c) + 1 :]: v for n, v in names.items() if n.startswith(f"{c}.")} for c in children}
+        module.__dict__["_modules"] = {child: tree(rest) for child, rest in below.items()}
+        return module
+
+    (tmp_path / "openai").mkdir()
+    for part, network in networks.items():
+        arrays = {name: value.numpy() for name, value in network.state_dict().items()}
+        (tmp_path / "openai" / f"{part}.pkl").write_bytes(pickle.dumps(tree(arrays)))
+    del sys.modules["dall_e.encoder"]
+    theirs, ours = DalleTokenizer(str(tmp_path / "openai")), DalleTokenizer(str(folder))
+    image = {"target_image": paddle.to_tensor(np.random.default_rng(0).random((1, 3, 16, 16)).astype("float32"))}
+    np.testing.assert_array_equal(theirs(image).numpy(), ours(image).numpy())
+    np.testing.assert_array_equal(theirs.decode(theirs(image)).numpy(), ours.decode(ours(image)).numpy())
+
+
+def test_weights_of_dalle_without_elements_build_nothing(tmp_path):
+    arrays = {name: np.zeros((2**30, 0, 7, 7), "float32") for name in ("blocks.input.w", "blocks.output.conv.w")}
+    (tmp_path / "encoder_weight.pd").write_bytes(pickle.dumps(arrays))
+    with pytest.raises(ValueError, match="encoder_weight.pd does not hold the weights of DALL-E's tokenizer"):
+        DalleTokenizer(str(tmp_path))
