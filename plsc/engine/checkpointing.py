@@ -5,7 +5,7 @@ Training waits only for a copy of the weights in host memory; a thread writes it
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 import numpy as np
 import paddle
@@ -51,16 +51,12 @@ class Checkpoints(Callback):
         self.sign = 1.0 if monitor_mode == "max" else -1.0
         self.ema = ema
         self.best: Optional[float] = None
-        self._saved_step = -1
+        self._saved: Optional[Tuple[int, Tuple[Callback, ...]]] = None
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._pending: Optional[Future] = None
 
     def on_train_begin(self, trainer: Trainer) -> None:
-        self._saved_step = trainer.step if trainer.step else -1
-        if trainer.evaluation is not None:  # made up for one that was interrupted
-            improved = self._improved(trainer)
-            self._saved_step = -1
-            self.save(trainer, improved)
+        self._saved = _moment(trainer) if trainer.step else None
 
     def on_step_end(self, trainer: Trainer, metrics: Dict[str, paddle.Tensor]) -> None:
         if self._pending is not None and self._pending.done():
@@ -68,6 +64,7 @@ class Checkpoints(Callback):
         epoch_due = self.every_epochs and trainer.at_epoch_end and round(trainer.epoch) % self.every_epochs == 0
         step_due = self.every_steps and trainer.step % self.every_steps == 0
         improved = self._improved(trainer)
+        trainer.no_longer_due(self)  # what it writes now is the state after it
         if epoch_due or step_due or trainer.finished or improved:
             self.save(trainer, improved)
 
@@ -100,14 +97,15 @@ class Checkpoints(Callback):
         return True
 
     def save(self, trainer: Trainer, is_best: bool = False) -> None:
-        """Begins to write a checkpoint of the current step, unless there is one; every process must call.
+        """Begins to write a checkpoint of the current state, unless there is one; every process must call.
 
         Raises:
             OutputError: If the checkpoint before it could not be written.
         """
-        if trainer.step == self._saved_step and not is_best:
+        if _moment(trainer) == self._saved and not is_best:
             return
-        self._saved_step = trainer.step
+        self._saved = _moment(trainer)
+        state = {**trainer.state_dict(), "best": self.best, "encoder": encoder_prefix(trainer.task)}
         optimizer = trainer.optimizer.state_dict()  # gathered, if it is divided among processes
         if not distributed.is_main():
             return
@@ -116,7 +114,6 @@ class Checkpoints(Callback):
         if self.ema is not None:
             parts["ema"] = self.ema.state_dict()
         arrays = {part: store.snapshot(tensors) for part, tensors in parts.items()}
-        state = {**trainer.state_dict(), "best": self.best, "encoder": encoder_prefix(trainer.task)}
         classes = getattr(getattr(trainer.loader, "dataset", None), "classes", None)
         if classes is not None:
             state["classes"] = [str(name) for name in classes]
@@ -149,6 +146,7 @@ class Checkpoints(Callback):
         trainer.log.note(f"saved {path}")
 
     def on_train_end(self, trainer: Trainer) -> None:
+        self.save(trainer)  # again, if callbacks were still due after the last one
         self.wait()
 
     def rewind(self, trainer: Trainer) -> bool:
@@ -160,7 +158,7 @@ class Checkpoints(Callback):
         left_out = trainer.nonfinite.state_dict()
         self.restore(trainer, path)
         trainer.nonfinite.set_state_dict(left_out)
-        self._saved_step = trainer.step
+        self._saved = _moment(trainer)
         return True
 
     def restore(self, trainer: Trainer, path: Path) -> None:
@@ -176,3 +174,8 @@ class Checkpoints(Callback):
             self.ema.set_state_dict(checkpoint.ema)
         trainer.set_state_dict(checkpoint.state)
         self.best = checkpoint.state.get("best")
+
+
+def _moment(trainer: Trainer) -> Tuple[int, Tuple[Callback, ...]]:
+    """The state that a checkpoint written now holds: the step, and the callbacks that are still due for it."""
+    return trainer.step, tuple(trainer.due)

@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
 
 import numpy as np
 import paddle
@@ -54,7 +54,18 @@ class Callback:
         """Called once, before the first step, after a resumed state is in place."""
 
     def on_step_end(self, trainer: "Trainer", metrics: Dict[str, paddle.Tensor]) -> None:
-        """Called after every optimizer step with the step's metrics, still on the device."""
+        """Called after every optimizer step with the step's metrics, still on the device.
+
+        If a signal interrupts it (`trainer.stop_if_asked`), it is called again for the same step when the run goes
+        on. So it records its results when all of them are there.
+        """
+
+    def state_dict(self) -> Dict[str, Any]:
+        """The state that a resumed run needs from this callback, as plain data; each process has its own."""
+        return {}
+
+    def set_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores `state_dict()`; empty if the checkpoint has no state of this callback."""
 
     def on_rewind(self, trainer: "Trainer") -> None:
         """Called after the run went back to an earlier step, whose state is in place."""
@@ -116,7 +127,8 @@ class Trainer:
         self.step = 0
         self.skipped = False  # whether the step just taken left the weights as they were
         self.evaluation: Optional[Dict[str, float]] = None  # of the step just taken, if one was due
-        self.evaluating = False  # whether a checkpoint written now lacks the evaluation of its step
+        self.metrics: Dict[str, paddle.Tensor] = {}  # of the step just taken
+        self.due: List[Callback] = []  # callbacks that have not finished for the step just taken, in their order
         self.stop_request = StopRequest()
         self.rank = distributed.rank()
         self.parameters = [p for p in task.parameters() if not p.stop_gradient]
@@ -150,6 +162,7 @@ class Trainer:
                 self.stop_if_asked()  # it may have been during the set-up
                 for callback in self.callbacks:
                     callback.on_train_begin(self)
+                self._make_up()
                 while not self.finished:
                     try:
                         self._train_epoch()
@@ -166,12 +179,30 @@ class Trainer:
         epoch, step_in_epoch = divmod(self.step, self.plan.steps_per_epoch)
         self.loader.set_position(epoch, step_in_epoch)
         for micro_batches in self._timed(_groups(self.loader, self.plan.accumulate)):
-            metrics = self.train_step(micro_batches)
-            for callback in self.callbacks:
-                callback.on_step_end(self, metrics)
+            self.metrics = self.train_step(micro_batches)
+            self.due = list(self.callbacks)
+            self._call_due()
             self.stop_if_asked()
             if self.finished:
                 return
+
+    def _call_due(self) -> None:
+        """Calls the callbacks that are due for the step just taken; an interrupted one stays due."""
+        for callback in list(self.due):
+            callback.on_step_end(self, self.metrics)
+            self.no_longer_due(callback)
+
+    def no_longer_due(self, callback: Callback) -> None:
+        """Takes a callback off the list of those due: a checkpoint that is written from now on does not call it."""
+        if callback in self.due:
+            self.due.remove(callback)
+
+    def _make_up(self) -> None:
+        """Calls the callbacks that a signal kept from their work at the step of the checkpoint."""
+        if self.due:
+            self._call_due()
+            if self.save is not None:
+                self.save(self)
 
     def _timed(self, groups: Iterator[List[Batch]]) -> Iterator[List[Batch]]:
         """The same groups; the time it took to get them is added to `data_seconds`."""
@@ -257,6 +288,7 @@ class Trainer:
         self.log.say(f"{bad} Back to step {self.step}; step {bad.step + 1} will be left out")
         for callback in self.callbacks:
             callback.on_rewind(self)
+        self._make_up()
 
     def prepare(self, batch: Batch, rng: np.random.Generator) -> Batch:
         """A batch as the task takes it: augmented, normalised, with targets.
@@ -285,20 +317,85 @@ class Trainer:
             raise Interrupted(self.step, self.stop_request.signal_number or 15)
 
     def state_dict(self) -> Dict[str, Any]:
-        """Everything besides weights and optimizer state that a resumed run needs; plain data."""
+        """Everything besides weights and optimizer state that a resumed run needs; plain data.
+
+        Every process must call it.
+        """
         parts = {"scaler": self.precision.state_dict(), "nonfinite": self.nonfinite.state_dict()}
         if self.bad_images is not None:
             parts["bad_images"] = self.bad_images.state_dict()
-        return {"step": self.step, "seed": self.seed, "evaluating": self.evaluating, **parts}
+        return {"step": self.step, "seed": self.seed, **parts, "callbacks": self._state_of_callbacks()}
 
-    def set_state_dict(self, state: Dict[str, Any]) -> None:
+    def _state_of_callbacks(self) -> Dict[str, Any]:
+        """The callbacks that are still due, what they need of the step just taken, and the state of all of them."""
+        named = named_callbacks(self.callbacks)
+        states = {name: callback.state_dict() for name, callback in named.items()}
+        own = {"metrics": pack(self.metrics) if self.due else {}, "states": {n: s for n, s in states.items() if s}}
+        measured = None if self.evaluation is None else {n: float(value) for n, value in self.evaluation.items()}
+        return {
+            "due": [name for name, callback in named.items() if callback in self.due],
+            "skipped": self.skipped,
+            "evaluation": measured,
+            "processes": distributed.gather_objects(own),
+        }
+
+    def set_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores `state_dict()`."""
         self.step = int(state["step"])
-        self.evaluating = bool(state.get("evaluating", False))
         self.precision.set_state_dict(state.get("scaler", {}))
         self.nonfinite.set_state_dict(state.get("nonfinite", {}))
         if self.bad_images is not None:
             self.bad_images.set_state_dict(state.get("bad_images", {}))
+        self._set_state_of_callbacks(state.get("callbacks") or _older_state(state, self.callbacks))
+
+    def _set_state_of_callbacks(self, state: Mapping[str, Any]) -> None:
+        """Restores `_state_of_callbacks()`; callbacks are known again by their names."""
+        named, due = named_callbacks(self.callbacks), state.get("due", ())
+        for name in due:
+            if name not in named:
+                self.log.say(f"note: {name} was still due at step {self.step}, but this config has it no longer")
+        self.due = [callback for name, callback in named.items() if name in due]
+        self.skipped = bool(state.get("skipped", False))
+        self.evaluation = state.get("evaluation")
+        processes = state.get("processes", ())
+        same = len(processes) == distributed.world_size()
+        self.metrics = unpack([processes[self.rank]["metrics"]] if same else [one["metrics"] for one in processes])
+        states = processes[self.rank]["states"] if same else {}
+        for name, callback in named.items():
+            callback.set_state_dict(states.get(name, {}))
+
+
+def named_callbacks(callbacks: Sequence[Callback]) -> Dict[str, Callback]:
+    """Callbacks by the names of their classes; a second one of a class is numbered, `Pictures 2`."""
+    found: Dict[str, Callback] = {}
+    for callback in callbacks:
+        kind = type(callback).__name__
+        number = 1 + sum(type(other).__name__ == kind for other in found.values())
+        found[kind if number == 1 else f"{kind} {number}"] = callback
+    return found
+
+
+def pack(scalars: Mapping[str, paddle.Tensor]) -> Dict[str, List[str]]:
+    """Scalars as plain data that keeps every bit, also of numbers that are not finite: digits and dtype."""
+    return {name: [repr(float(value)), str(value.dtype).split(".")[-1]] for name, value in scalars.items()}
+
+
+def unpack(packed: Sequence[Mapping[str, Sequence[str]]]) -> Dict[str, paddle.Tensor]:
+    """The inverse of `pack`; of several, such as one of each process, the mean."""
+    names = dict.fromkeys(name for one in packed for name in one)
+    return {name: _unpacked([one[name] for one in packed if name in one]) for name in names}
+
+
+def _unpacked(values: Sequence[Sequence[str]]) -> paddle.Tensor:
+    mean = float(np.mean([float(digits) for digits, _ in values]))
+    return paddle.to_tensor(mean, dtype="float64").astype(values[0][1])
+
+
+def _older_state(state: Mapping[str, Any], callbacks: Sequence[Callback]) -> Dict[str, Any]:
+    """The callbacks due by a checkpoint of an earlier version, which says only that an evaluation was interrupted."""
+    names = list(named_callbacks(callbacks))
+    interrupted = state.get("evaluating") and "Evaluation" in names
+    return {"due": names[names.index("Evaluation") :] if interrupted else []}
 
 
 def _groups(loader: Any, size: int) -> Iterator[List[Batch]]:
