@@ -8,7 +8,8 @@ import numpy as np
 import paddle
 
 from plsc import checks, distributed
-from plsc.engine.trainer import Callback, Trainer, pack, unpack
+from plsc.engine.due import pack, unpack
+from plsc.engine.trainer import Callback, Trainer
 from plsc.registry import CALLBACKS
 
 TOO_MUCH_WAITING, WORTH_SHOWING = 0.2, 0.02  # shares of the time

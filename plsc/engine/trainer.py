@@ -8,6 +8,7 @@ import numpy as np
 import paddle
 
 from plsc import distributed
+from plsc.engine import due
 from plsc.engine.interrupt import Interrupted, StopRequest
 from plsc.engine.logging import RunLog
 from plsc.engine.nonfinite import NonFinitePolicy, Rewind
@@ -324,20 +325,7 @@ class Trainer:
         parts = {"scaler": self.precision.state_dict(), "nonfinite": self.nonfinite.state_dict()}
         if self.bad_images is not None:
             parts["bad_images"] = self.bad_images.state_dict()
-        return {"step": self.step, "seed": self.seed, **parts, "callbacks": self._state_of_callbacks()}
-
-    def _state_of_callbacks(self) -> Dict[str, Any]:
-        """The callbacks that are still due, what they need of the step just taken, and the state of all of them."""
-        named = named_callbacks(self.callbacks)
-        states = {name: callback.state_dict() for name, callback in named.items()}
-        own = {"metrics": pack(self.metrics) if self.due else {}, "states": {n: s for n, s in states.items() if s}}
-        measured = None if self.evaluation is None else {n: float(value) for n, value in self.evaluation.items()}
-        return {
-            "due": [name for name, callback in named.items() if callback in self.due],
-            "skipped": self.skipped,
-            "evaluation": measured,
-            "processes": distributed.gather_objects(own),
-        }
+        return {"step": self.step, "seed": self.seed, **parts, "callbacks": due.state_of_callbacks(self)}
 
     def set_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores `state_dict()`."""
@@ -346,56 +334,7 @@ class Trainer:
         self.nonfinite.set_state_dict(state.get("nonfinite", {}))
         if self.bad_images is not None:
             self.bad_images.set_state_dict(state.get("bad_images", {}))
-        self._set_state_of_callbacks(state.get("callbacks") or _older_state(state, self.callbacks))
-
-    def _set_state_of_callbacks(self, state: Mapping[str, Any]) -> None:
-        """Restores `_state_of_callbacks()`; callbacks are known again by their names."""
-        named, due = named_callbacks(self.callbacks), state.get("due", ())
-        for name in due:
-            if name not in named:
-                self.log.say(f"note: {name} was still due at step {self.step}, but this config has it no longer")
-        self.due = [callback for name, callback in named.items() if name in due]
-        self.skipped = bool(state.get("skipped", False))
-        self.evaluation = state.get("evaluation")
-        processes = state.get("processes", ())
-        same = len(processes) == distributed.world_size()
-        self.metrics = unpack([processes[self.rank]["metrics"]] if same else [one["metrics"] for one in processes])
-        states = processes[self.rank]["states"] if same else {}
-        for name, callback in named.items():
-            callback.set_state_dict(states.get(name, {}))
-
-
-def named_callbacks(callbacks: Sequence[Callback]) -> Dict[str, Callback]:
-    """Callbacks by the names of their classes; a second one of a class is numbered, `Pictures 2`."""
-    found: Dict[str, Callback] = {}
-    for callback in callbacks:
-        kind = type(callback).__name__
-        number = 1 + sum(type(other).__name__ == kind for other in found.values())
-        found[kind if number == 1 else f"{kind} {number}"] = callback
-    return found
-
-
-def pack(scalars: Mapping[str, paddle.Tensor]) -> Dict[str, List[str]]:
-    """Scalars as plain data that keeps every bit, also of numbers that are not finite: digits and dtype."""
-    return {name: [repr(float(value)), str(value.dtype).split(".")[-1]] for name, value in scalars.items()}
-
-
-def unpack(packed: Sequence[Mapping[str, Sequence[str]]]) -> Dict[str, paddle.Tensor]:
-    """The inverse of `pack`; of several, such as one of each process, the mean."""
-    names = dict.fromkeys(name for one in packed for name in one)
-    return {name: _unpacked([one[name] for one in packed if name in one]) for name in names}
-
-
-def _unpacked(values: Sequence[Sequence[str]]) -> paddle.Tensor:
-    mean = float(np.mean([float(digits) for digits, _ in values]))
-    return paddle.to_tensor(mean, dtype="float64").astype(values[0][1])
-
-
-def _older_state(state: Mapping[str, Any], callbacks: Sequence[Callback]) -> Dict[str, Any]:
-    """The callbacks due by a checkpoint of an earlier version, which says only that an evaluation was interrupted."""
-    names = list(named_callbacks(callbacks))
-    interrupted = state.get("evaluating") and "Evaluation" in names
-    return {"due": names[names.index("Evaluation") :] if interrupted else []}
+        due.restore_callbacks(self, state)
 
 
 def _groups(loader: Any, size: int) -> Iterator[List[Batch]]:

@@ -4,13 +4,15 @@ import os
 import signal
 
 import numpy as np
+import paddle
 import pytest
 
 from plsc import storage
 from plsc.engine.callbacks import Evaluation, ProgressLog, WeightAverage
 from plsc.engine.checkpointing import Checkpoints
+from plsc.engine.due import named_callbacks, pack, unpack
 from plsc.engine.interrupt import Interrupted
-from plsc.engine.trainer import Callback, Trainer, named_callbacks, pack, unpack
+from plsc.engine.trainer import Callback, Trainer
 from plsc.optim.ema import WeightEMA
 from tests.engine.toys import toy_trainer
 from tests.faults.scenes import arguments, arrays, assert_same, lines
@@ -128,11 +130,9 @@ def test_callbacks_of_one_class_are_numbered():
 
 
 def test_packed_scalars_keep_every_bit():
-    import paddle
-
     values = [1 / 3, float("nan"), float("inf"), 3e-42, -0.0]
     for dtype in ("float32", "float64", "bfloat16"):
-        given = {str(place): paddle.to_tensor(value, dtype="float64").astype(dtype) for place, value in enumerate(values)}
+        given = {repr(value): paddle.to_tensor(value, dtype="float64").astype(dtype) for value in values}
         found = unpack([pack(given)])
         for name, value in given.items():
             assert found[name].dtype == value.dtype and found[name].shape == []
