@@ -127,9 +127,20 @@ def keep_last(directory: Path, count: int) -> None:
 
 
 def checkpoints(directory: Path) -> List[Path]:
-    """The checkpoint directories of a run, oldest first, whole or not."""
+    """The checkpoint directories of a run, oldest first, whole or not.
+
+    That is the order of steps, among those whose steps are counted alike: a run whose batch changes counts anew.
+    """
     found = [path for path in directory.glob("step_*") if path.is_dir() and _STEP.fullmatch(path.name)]
-    return sorted(found, key=lambda path: int(path.name[5:]))
+    return sorted(found, key=lambda path: (_recounted(path), int(path.name[5:])))
+
+
+def _recounted(path: Path) -> int:
+    """How often the steps of its run have been counted anew; 0 if it does not say."""
+    try:
+        return int(json.loads((path / STATE).read_text(encoding="utf-8"))["recounted"])
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return 0
 
 
 def resolve(path: Union[str, Path]) -> Path:

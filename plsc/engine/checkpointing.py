@@ -5,7 +5,7 @@ Training waits only for a copy of the weights in host memory; a thread writes it
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 import paddle
@@ -13,8 +13,12 @@ import paddle
 from plsc import distributed, storage
 from plsc.checkpoint import store
 from plsc.checkpoint.transfer import encoder_prefix
+from plsc.engine.position import Position, Resumed, compare, converted_state, position_of, saved_position
 from plsc.engine.trainer import Callback, Trainer
 from plsc.output import writing
+from plsc.yaml_tree import ConfigMap, differing_keys, parse
+
+MOST_CHANGES = 50  # keys of a config in a message
 
 
 class Checkpoints(Callback):
@@ -51,6 +55,9 @@ class Checkpoints(Callback):
         self.sign = 1.0 if monitor_mode == "max" else -1.0
         self.ema = ema
         self.best: Optional[float] = None
+        self.past: Optional[Tuple[int, float, str]] = None  # if the config has changed: step, epoch, the old one
+        self._position: Optional[Position] = None
+        self._recounted = 0  # how often the steps were counted anew, see plsc.engine.position
         self._saved: Optional[Tuple[int, Tuple[Callback, ...]]] = None
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._pending: Optional[Future] = None
@@ -114,9 +121,10 @@ class Checkpoints(Callback):
         if self.ema is not None:
             parts["ema"] = self.ema.state_dict()
         arrays = {part: store.snapshot(tensors) for part, tensors in parts.items()}
-        classes = getattr(getattr(trainer.loader, "dataset", None), "classes", None)
-        if classes is not None:
-            state["classes"] = [str(name) for name in classes]
+        position = self.position(trainer)
+        state.update(position=position.state_dict(), recounted=self._recounted)
+        if position.classes is not None:
+            state["classes"] = position.classes
         self._pending = self._writer.submit(self._write, trainer, trainer.step, arrays, state, is_best)
 
     def save_now(self, trainer: Trainer) -> None:
@@ -161,19 +169,63 @@ class Checkpoints(Callback):
         self._saved = _moment(trainer)
         return True
 
-    def restore(self, trainer: Trainer, path: Path) -> None:
-        """Puts a checkpoint of the same configuration into the trainer.
+    def restore(self, trainer: Trainer, path: Path) -> List[str]:
+        """Puts a checkpoint of this run, whose config may have changed, into the trainer.
+
+        Returns:
+            What has changed and what comes of it, a line each.
 
         Raises:
-            CheckpointError: If the checkpoint is damaged or of another model; names are listed.
+            CheckpointError: If the checkpoint is damaged, of another model, or cannot be continued exactly; with what
+                differs. Nothing is changed then.
         """
         checkpoint = store.load(path)
+        resumed = self._compare(trainer, checkpoint)
         store.restore_layer(trainer.task, checkpoint)
         trainer.optimizer.set_state_dict(checkpoint.optimizer)
         if self.ema is not None and checkpoint.ema is not None:
             self.ema.set_state_dict(checkpoint.ema)
-        trainer.set_state_dict(checkpoint.state)
-        self.best = checkpoint.state.get("best")
+        elif self.ema is not None:
+            self.ema.restart(trainer.task)
+        trainer.set_state_dict(converted_state(checkpoint.state, resumed))
+        self._recounted = int(checkpoint.state.get("recounted", 0)) + int(resumed.converted)
+        self.best = checkpoint.state.get("best") if resumed.best_holds else None
+        return [*resumed.notes, *self._config_changes(trainer, checkpoint)]
+
+    def _config_changes(self, trainer: Trainer, checkpoint: store.Checkpoint) -> List[str]:
+        """A line for every key of the config that has changed; the config until now is kept as `past`."""
+        now = [parse(text, "config.yaml") if text else None for text in (checkpoint.config_text, self.config_text)]
+        found = differing_keys(*now) if all(isinstance(config, ConfigMap) for config in now) else []
+        if found:
+            step = int(checkpoint.state["step"])
+            per_epoch = dict(checkpoint.state.get("position") or {}).get("steps_per_epoch")
+            self.past = step, step / (per_epoch or trainer.plan.steps_per_epoch), checkpoint.config_text
+        shown = [f"{key}: {old} -> {new}" for key, old, new in found[:MOST_CHANGES]]
+        return shown + ([f"and {len(found) - MOST_CHANGES} more keys"] if len(found) > MOST_CHANGES else [])
+
+    def _compare(self, trainer: Trainer, checkpoint: store.Checkpoint) -> Resumed:
+        """Where the run goes on, if the checkpoint can be continued.
+
+        Raises:
+            CheckpointError: If not; with everything that differs and what to do.
+        """
+        saved = saved_position(checkpoint.state, checkpoint.ema is not None)
+        step = int(checkpoint.state["step"])
+        left_out = checkpoint.state.get("nonfinite", {}).get("left_out", ())
+        try:
+            return compare(saved, self.position(trainer), step, [number for number in left_out if number >= step])
+        except ValueError as error:
+            raise store.CheckpointError(
+                f"{checkpoint.path}: {error}\nput it back; or begin another run in another Global.output_dir, from "
+                f"these weights with Init.checkpoint={checkpoint.path} Init.take=null"
+            ) from None
+
+    def position(self, trainer: Trainer) -> Position:
+        """The meaning of a number of steps in this run; the data sets are looked at once."""
+        if self._position is None:
+            mode = "max" if self.sign > 0 else "min"
+            self._position = position_of(trainer, self.monitor, mode, self.ema is not None)
+        return self._position
 
 
 def _moment(trainer: Trainer) -> Tuple[int, Tuple[Callback, ...]]:

@@ -28,6 +28,7 @@ class Plan:
         stop_step: Where the run ends; before `total_steps` if `Global.max_train_step` says so.
         accumulate: Micro-batches per optimizer step.
         global_batch_size: Images per optimizer step over all processes.
+        by_steps: Whether the length was given in steps, not in epochs.
     """
 
     steps_per_epoch: int
@@ -35,6 +36,7 @@ class Plan:
     stop_step: int
     accumulate: int
     global_batch_size: int
+    by_steps: bool = False
 
     @property
     def epochs(self) -> float:
