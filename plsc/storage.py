@@ -13,7 +13,7 @@ import re
 import shutil
 import zlib
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Union
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
 import numpy as np
 
@@ -23,16 +23,27 @@ CONFIG = "config.yaml"
 TEMPORARY = ".tmp-"
 REPLACED, DISCARDED = f"{TEMPORARY}old-", f"{TEMPORARY}gone-"
 POINTERS = ("latest", "best")
-_STEP = re.compile(r"step_[0-9]{1,20}")
+_STEP = re.compile(r"step_[0-9]{1,20}(_[0-9]{1,9})?")
 
 
 class CheckpointError(ValueError):
     """A checkpoint that is missing, damaged, or of something else."""
 
 
-def step_name(step: int) -> str:
-    """The directory name of a step's checkpoint."""
-    return f"step_{step:08d}"
+def step_name(step: int, recounted: int = 0) -> str:
+    """The directory name of a step's checkpoint.
+
+    Args:
+        step: Optimizer steps taken.
+        recounted: How often the steps were counted anew, as the batch had changed; the names before stay taken.
+    """
+    return f"step_{step:08d}_{recounted}" if recounted else f"step_{step:08d}"
+
+
+def _order(path: Path) -> Tuple[int, int]:
+    """The place of a checkpoint among those of its run."""
+    step, _, recounted = path.name[len("step_") :].partition("_")
+    return int(recounted or 0), int(step)
 
 
 def write(
@@ -44,7 +55,7 @@ def write(
         directory: The run's `checkpoints` directory.
         step: Optimizer steps taken.
         arrays: Arrays by name, for each of `model`, `optimizer`, `ema`.
-        state: Plain data for state.json.
+        state: Plain data for state.json; `recounted` is part of the name, see `step_name`.
         config: The resolved config as YAML.
 
     Returns:
@@ -55,9 +66,10 @@ def write(
     """
     directory.mkdir(parents=True, exist_ok=True)
     _clear_up(directory)
-    temporary = directory / f"{TEMPORARY}{step_name(step)}"
+    name = step_name(step, int(state.get("recounted", 0)))
+    temporary = directory / f"{TEMPORARY}{name}"
     temporary.mkdir()
-    target = directory / step_name(step)
+    target = directory / name
     try:
         _fill(temporary, arrays, {**state, "format": FORMAT, "step": step}, config)
         _put_aside(target, REPLACED)
@@ -132,15 +144,7 @@ def checkpoints(directory: Path) -> List[Path]:
     That is the order of steps, among those whose steps are counted alike: a run whose batch changes counts anew.
     """
     found = [path for path in directory.glob("step_*") if path.is_dir() and _STEP.fullmatch(path.name)]
-    return sorted(found, key=lambda path: (_recounted(path), int(path.name[5:])))
-
-
-def _recounted(path: Path) -> int:
-    """How often the steps of its run have been counted anew; 0 if it does not say."""
-    try:
-        return int(json.loads((path / STATE).read_text(encoding="utf-8"))["recounted"])
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        return 0
+    return sorted(found, key=_order)
 
 
 def resolve(path: Union[str, Path]) -> Path:

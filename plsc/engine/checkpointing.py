@@ -146,7 +146,7 @@ class Checkpoints(Callback):
     def _write(
         self, trainer: Trainer, step: int, arrays: Mapping[str, Any], state: Mapping[str, Any], is_best: bool
     ) -> None:
-        with writing(self.directory / storage.step_name(step)):
+        with writing(self.directory / storage.step_name(step, self._recounted)):
             path = storage.write(self.directory, step, arrays, state, self.config_text)
             if is_best:
                 store.point(self.directory, "best", path)

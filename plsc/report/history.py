@@ -74,6 +74,12 @@ def _files(folder: Path) -> List[Path]:
     return sorted(found, key=lambda path: int(path.name.split("_")[0]))
 
 
+def before(past: List[PastConfig], config: ConfigMap) -> List[PastConfig]:
+    """The earlier configs of a checkpoint that was written under `config`."""
+    own = (place for place, one in enumerate(past) if not differing_keys(one.config, config))
+    return past[: next(own, len(past))]
+
+
 def changes(past: List[PastConfig], present: ConfigMap) -> List[Tuple[PastConfig, List[Tuple[str, str, str]]]]:
     """Each earlier config with the keys that the one after it changed: key path, old and new value."""
     after = [*(one.config for one in past[1:]), present]
