@@ -40,6 +40,11 @@ def step_name(step: int, recounted: int = 0) -> str:
     return f"step_{step:08d}_{recounted}" if recounted else f"step_{step:08d}"
 
 
+def recounts(directory: Path) -> int:
+    """How often the steps of the run in a directory were counted anew so far."""
+    return max((_order(path)[0] for path in checkpoints(directory)), default=0)
+
+
 def _order(path: Path) -> Tuple[int, int]:
     """The place of a checkpoint among those of its run."""
     step, _, recounted = path.name[len("step_") :].partition("_")

@@ -30,7 +30,7 @@ def fingerprint(dataset: Any) -> Dict[str, Any]:
         for start in range(0, len(names), _AT_ONCE):
             content.update(b"".join(name + b"\0" for name in names[start : start + _AT_ONCE].tolist()))
     if labels is not None:
-        content.update(b"labels\n" + labels.astype("<i8").tobytes())
+        content.update(b"labels\n" + _bytes(labels))
     elif names is None:
         content.update(repr(_some_labels(dataset)).encode())
     classes = getattr(dataset, "classes", None)
@@ -48,11 +48,18 @@ def sample_names(dataset: Any) -> Optional[np.ndarray]:
 
 
 def sample_labels(dataset: Any) -> Optional[np.ndarray]:
-    """The label of every sample, int64 (N,); None if the data set keeps no list of them as its attribute `labels`."""
+    """The label of every sample, (N, ...); None if the data set keeps no list of them as its attribute `labels`."""
     labels = getattr(dataset, "labels", None)
-    if not hasattr(labels, "__len__") or isinstance(labels, str) or len(labels) != len(dataset):
+    if isinstance(labels, str) or not np.ndim(labels) or len(labels) != len(dataset):
         return None
-    return np.asarray(labels, dtype=np.int64)
+    return np.asarray(labels)
+
+
+def _bytes(labels: np.ndarray) -> bytes:
+    """The same for the same labels, whatever the width of their numbers."""
+    if labels.dtype.kind in "biu":
+        return labels.astype("<i8").tobytes()
+    return labels.astype("<f8").tobytes() if labels.dtype.kind == "f" else repr(labels.tolist()).encode()
 
 
 def _some_labels(dataset: Any) -> List[Any]:

@@ -188,7 +188,8 @@ class Checkpoints(Callback):
         elif self.ema is not None:
             self.ema.restart(trainer.task)
         trainer.set_state_dict(converted_state(checkpoint.state, resumed))
-        self._recounted = int(checkpoint.state.get("recounted", 0)) + int(resumed.converted)
+        before = int(checkpoint.state.get("recounted", 0))
+        self._recounted = 1 + max(before, storage.recounts(self.directory)) if resumed.converted else before
         self.best = checkpoint.state.get("best") if resumed.best_holds else None
         return [*resumed.notes, *self._config_changes(trainer, checkpoint)]
 

@@ -106,6 +106,22 @@ def test_data_set_without_names_by_its_length_and_some_labels():
     assert fingerprint(EveryKth(Images(10), 5))["digest"] != found[0]["digest"]
 
 
+class Kept(Images):
+    def __init__(self, labels):
+        super().__init__(len(labels))
+        self.labels = labels
+
+
+def test_labels_of_any_kind():
+    kinds = [[0, 1], [1, 0], [0.0, 0.5], [[0, 1], [1, 0]], ["a", "b"], np.array([[0.0, 0.25], [1.0, 0.0]])]
+    assert len({fingerprint(Kept(labels))["digest"] for labels in kinds}) == len(kinds)
+    same = [fingerprint(Kept(np.array([0, 1], dtype=dtype))) for dtype in ("int32", "int64", "uint8")]
+    assert same[0] == same[1] == same[2] == fingerprint(Kept([0, 1]))
+    data = Images(4)
+    for data.labels in ("labels", 3, np.int64(3), [1, 2]):  # none of them is a list of labels
+        assert fingerprint(data) == fingerprint(Images(4))
+
+
 def test_few_samples_are_read_of_a_large_data_set(monkeypatch):
     read = []
     monkeypatch.setattr(Images, "__getitem__", lambda self, index: read.append(index) or {"label": 0})
