@@ -14,7 +14,7 @@ import shutil
 import warnings
 import zlib
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Union
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
 import numpy as np
 
@@ -32,7 +32,7 @@ _SAFETENSORS_TYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "<i1",
     "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "<u1", "BOOL": "?",
 }  # fmt: skip
-_STEP = re.compile(r"step_[0-9]{1,20}")
+_STEP = re.compile(r"step_[0-9]{1,20}(_[0-9]{1,9})?")
 _LEFTOVER = re.compile(rf"{re.escape(TEMPORARY)}((old-|gone-)?{_STEP.pattern}|({'|'.join(POINTERS)})\.txt)")
 
 
@@ -40,9 +40,25 @@ class CheckpointError(ValueError):
     """A checkpoint that is missing, damaged, or of something else."""
 
 
-def step_name(step: int) -> str:
-    """The directory name of a step's checkpoint."""
-    return f"step_{step:08d}"
+def step_name(step: int, recounted: int = 0) -> str:
+    """The directory name of a step's checkpoint.
+
+    Args:
+        step: Optimizer steps taken.
+        recounted: How often the steps were counted anew, as the batch had changed; the names before stay taken.
+    """
+    return f"step_{step:08d}_{recounted}" if recounted else f"step_{step:08d}"
+
+
+def recounts(directory: Path) -> int:
+    """How often the steps of the run in a directory were counted anew so far."""
+    return max((_order(path)[0] for path in checkpoints(directory)), default=0)
+
+
+def _order(path: Path) -> Tuple[int, int]:
+    """The place of a checkpoint among those of its run."""
+    step, _, recounted = path.name[len("step_") :].partition("_")
+    return int(recounted or 0), int(step)
 
 
 def write(
@@ -54,7 +70,7 @@ def write(
         directory: The run's `checkpoints` directory.
         step: Optimizer steps taken.
         arrays: Arrays by name, for each of `model`, `optimizer`, `ema`.
-        state: Plain data for state.json.
+        state: Plain data for state.json; `recounted` is part of the name, see `step_name`.
         config: The resolved config as YAML.
 
     Returns:
@@ -65,9 +81,10 @@ def write(
     """
     directory.mkdir(parents=True, exist_ok=True)
     _clear_up(directory)
-    temporary = directory / f"{TEMPORARY}{step_name(step)}"
+    name = step_name(step, int(state.get("recounted", 0)))
+    temporary = directory / f"{TEMPORARY}{name}"
     temporary.mkdir()
-    target = directory / step_name(step)
+    target = directory / name
     try:
         _fill(temporary, arrays, {**state, "format": FORMAT, "step": step}, config)
         _put_aside(target, REPLACED)
@@ -143,9 +160,12 @@ def keep_last(directory: Path, count: int) -> None:
 
 
 def checkpoints(directory: Path) -> List[Path]:
-    """The checkpoint directories of a run, oldest first, whole or not."""
+    """The checkpoint directories of a run, oldest first, whole or not.
+
+    That is the order of steps, among those whose steps are counted alike: a run whose batch changes counts anew.
+    """
     found = [path for path in directory.glob("step_*") if path.is_dir() and _STEP.fullmatch(path.name)]
-    return sorted(found, key=lambda path: int(path.name[5:]))
+    return sorted(found, key=_order)
 
 
 def is_checkpoint(path: Path) -> bool:

@@ -14,6 +14,7 @@ import yaml
 
 MAX_DEPTH = 64
 MAX_VALUES = 100_000
+NOT_SET = "(not set)"
 
 
 class Origin(NamedTuple):
@@ -293,6 +294,27 @@ def one_line(value: Any) -> str:
         [to_plain(value)], Dumper=_Dumper, default_flow_style=True, sort_keys=False, allow_unicode=True, width=math.inf
     )
     return text.strip()[1:-1]
+
+
+def differing_keys(old: Any, new: Any) -> List[Tuple[str, str, str]]:
+    """Key path, old and new value, as YAML on one line, of whatever differs between two trees."""
+    before, after = dict(leaves(old)), dict(leaves(new))
+    return [
+        (key, before.get(key, NOT_SET), after.get(key, NOT_SET))
+        for key in dict.fromkeys([*before, *after])
+        if before.get(key, NOT_SET) != after.get(key, NOT_SET)
+    ]
+
+
+def leaves(node: Any, path: str = "") -> Iterator[Tuple[str, str]]:
+    """Key paths and values, as YAML on one line; lists of mappings are entered, others are values."""
+    entered = isinstance(node, list) and any(isinstance(item, dict) for item in node)
+    items = node.items() if isinstance(node, dict) and node else enumerate(node) if entered else None
+    if items is None:
+        yield path, one_line(node)
+        return
+    for key, value in items:
+        yield from leaves(value, f"{path}.{key}" if path else str(key))
 
 
 def type_name(value: Any) -> str:

@@ -180,7 +180,8 @@ def accumulation(run: settings.Global, loader: settings.Loader, processes: int) 
 def make_plan(run: settings.Global, steps_per_epoch: int, accumulate: int, global_batch_size: int) -> Plan:
     """How many steps the run takes."""
     total = run.steps or math.ceil(run.epochs * steps_per_epoch)
-    return Plan(steps_per_epoch, total, min(total, run.max_train_step or total), accumulate, global_batch_size)
+    stop = min(total, run.max_train_step or total)
+    return Plan(steps_per_epoch, total, stop, accumulate, global_batch_size, run.steps is not None)
 
 
 def build_callbacks(
@@ -254,8 +255,8 @@ def resume(config: Config, trainer: Trainer, checkpoints: Checkpoints, run: sett
             "every node sees"
         )
     with blamed_on(config["Global"]):
-        checkpoints.restore(trainer, path)
-    log.say(f"resumed from {path} at step {trainer.step}")
+        notes = checkpoints.restore(trainer, path)
+    log.say("\n  ".join([f"resumed from {path} at step {trainer.step}", *notes]))
 
 
 def _newest(directory: Path) -> Optional[Path]:

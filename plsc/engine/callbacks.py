@@ -2,12 +2,13 @@
 
 import os
 import time
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Mapping, Optional
 
 import numpy as np
 import paddle
 
 from plsc import checks, distributed
+from plsc.engine.due import pack, unpack
 from plsc.engine.trainer import Callback, Trainer
 from plsc.registry import CALLBACKS
 
@@ -26,20 +27,40 @@ class ProgressLog(Callback):
         self.every_steps = every_steps
         self._sums: Dict[str, paddle.Tensor] = {}
         self._advised = False
+        self._data_seconds = 0.0  # of the trainer, at the last step
         self._reset()
 
-    def _reset(self, trainer: Optional[Trainer] = None) -> None:
+    def _reset(self) -> None:
+        """Begins an interval between two lines."""
         self._sums.clear()
         self._steps = self._count = 0  # since the last line: all, and those that changed the weights
         self._since = time.perf_counter()
-        self._waited = 0.0 if trainer is None else trainer.data_seconds
+        self._waited = 0.0  # seconds for data since the last line
+
+    def state_dict(self) -> Dict[str, Any]:
+        """The interval that has begun, so that its line is the same after a resume."""
+        seconds = time.perf_counter() - self._since
+        counts = {"steps": self._steps, "count": self._count, "seconds": seconds, "waited": self._waited}
+        return {"sums": pack(self._sums), **counts} if self._steps else {}
+
+    def set_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._reset()
+        if state:
+            self._sums.update(unpack([state["sums"]]))
+            self._steps, self._count = int(state["steps"]), int(state["count"])
+            self._since -= float(state["seconds"])
+            self._waited = float(state["waited"])
 
     def on_train_begin(self, trainer: Trainer) -> None:
         trainer.log.open_bar(trainer.plan.stop_step, trainer.step, "train")
-        self._reset(trainer)
+        if not self._steps:
+            self._reset()
+        self._data_seconds = trainer.data_seconds
 
     def on_step_end(self, trainer: Trainer, metrics: Dict[str, paddle.Tensor]) -> None:
         self._steps += 1
+        self._waited += trainer.data_seconds - self._data_seconds
+        self._data_seconds = trainer.data_seconds
         if not trainer.skipped:
             for name, value in metrics.items():
                 self._sums[name] = self._sums[name] + value if name in self._sums else value
@@ -52,13 +73,13 @@ class ProgressLog(Callback):
         trainer.log.close_bar()
 
     def on_rewind(self, trainer: Trainer) -> None:
-        self._reset(trainer)
+        self._data_seconds = trainer.data_seconds
         trainer.log.close_bar()
         trainer.log.open_bar(trainer.plan.stop_step, trainer.step, "train")
 
     def _flush(self, trainer: Trainer) -> None:
         if not self._count:
-            self._reset(trainer)
+            self._reset()
             return
         values = {name: float(total) / self._count for name, total in self._sums.items()}
         means = distributed.sum_over_processes(np.array(list(values.values()))) / distributed.world_size()
@@ -70,11 +91,11 @@ class ProgressLog(Callback):
             shown["skipped_steps"] = float(skipped)
         if trainer.bad_images is not None and trainer.bad_images.share():
             shown["bad_images"] = float(len(trainer.bad_images.found))
-        shown["data_wait"] = min(1.0, (trainer.data_seconds - self._waited) / max(seconds, 1e-9))
+        shown["data_wait"] = min(1.0, self._waited / max(seconds, 1e-9))
         shown["images_per_second"] = self._steps * trainer.plan.global_batch_size / max(seconds, 1e-9)
         trainer.log.record("train", trainer.step, trainer.epoch, shown, _line(trainer, shown, seconds / self._steps))
         self._advise(trainer, shown["data_wait"])
-        self._reset(trainer)
+        self._reset()
 
     def _advise(self, trainer: Trainer, waited: float) -> None:
         """Says once, of a whole interval, that the loader is too slow; the first ones hold the workers' start."""
@@ -139,26 +160,21 @@ class Evaluation(Callback):
         if epoch_due or trainer.finished:
             self._evaluate(trainer)
 
-    def on_train_begin(self, trainer: Trainer) -> None:
-        if trainer.evaluating:  # the run was asked to stop then
-            self._evaluate(trainer)
-
     def _evaluate(self, trainer: Trainer) -> None:
-        trainer.evaluating = True
-        trainer.evaluation = self._measure(trainer, "eval", trainer.stop_if_asked)
+        found = {"eval": self.run(on_batch=trainer.stop_if_asked)}
         if self.ema is not None:
             with self.ema.swap(trainer.task):
-                trainer.evaluation = self._measure(trainer, "eval_ema", trainer.stop_if_asked)
-        trainer.evaluating = False
+                found["eval_ema"] = self.run(on_batch=trainer.stop_if_asked)
+        for split, results in found.items():
+            self._record(trainer, split, results)
+            trainer.evaluation = results
         restart_clock(trainer)
 
-    def _measure(self, trainer: Trainer, split: str, on_batch: Callable[[], None]) -> Dict[str, float]:
-        results = self.run(on_batch=on_batch)
+    def _record(self, trainer: Trainer, split: str, results: Dict[str, float]) -> None:
         text = "  ".join(f"{name} {value:.4g}" for name, value in list(results.items())[:MOST_IN_LINE])
         more = f"  and {len(results) - MOST_IN_LINE} more in metrics.jsonl" if len(results) > MOST_IN_LINE else ""
         line = f"{split} at epoch {trainer.epoch:.2f}: {text}{more}"
         trainer.log.record(split, trainer.step, trainer.epoch, results, line)
-        return results
 
 
 class SyncCheck(Callback):

@@ -5,7 +5,7 @@ Training waits only for a copy of the weights in host memory; a thread writes it
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 import paddle
@@ -13,8 +13,12 @@ import paddle
 from plsc import distributed, storage
 from plsc.checkpoint import store
 from plsc.checkpoint.transfer import encoder_prefix
+from plsc.engine.position import Position, Resumed, compare, converted_state, position_of, saved_position
 from plsc.engine.trainer import Callback, Trainer
 from plsc.output import warnings_to, writing
+from plsc.yaml_tree import ConfigMap, differing_keys, parse
+
+MOST_CHANGES = 50  # keys of a config in a message
 
 
 class Checkpoints(Callback):
@@ -51,16 +55,15 @@ class Checkpoints(Callback):
         self.sign = 1.0 if monitor_mode == "max" else -1.0
         self.ema = ema
         self.best: Optional[float] = None
-        self._saved_step = -1
+        self.past: Optional[Tuple[int, float, str]] = None  # if the config has changed: step, epoch, the old one
+        self._position: Optional[Position] = None
+        self._recounted = 0  # how often the steps were counted anew, see plsc.engine.position
+        self._saved: Optional[Tuple[int, Tuple[Callback, ...]]] = None
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._pending: Optional[Future] = None
 
     def on_train_begin(self, trainer: Trainer) -> None:
-        self._saved_step = trainer.step if trainer.step else -1
-        if trainer.evaluation is not None:  # made up for one that was interrupted
-            improved = self._improved(trainer)
-            self._saved_step = -1
-            self.save(trainer, improved)
+        self._saved = _moment(trainer) if trainer.step else None
 
     def on_step_end(self, trainer: Trainer, metrics: Dict[str, paddle.Tensor]) -> None:
         if self._pending is not None and self._pending.done():
@@ -68,6 +71,7 @@ class Checkpoints(Callback):
         epoch_due = self.every_epochs and trainer.at_epoch_end and round(trainer.epoch) % self.every_epochs == 0
         step_due = self.every_steps and trainer.step % self.every_steps == 0
         improved = self._improved(trainer)
+        trainer.no_longer_due(self)  # what it writes now is the state after it
         if epoch_due or step_due or trainer.finished or improved:
             self.save(trainer, improved)
 
@@ -100,14 +104,15 @@ class Checkpoints(Callback):
         return True
 
     def save(self, trainer: Trainer, is_best: bool = False) -> None:
-        """Begins to write a checkpoint of the current step, unless there is one; every process must call.
+        """Begins to write a checkpoint of the current state, unless there is one; every process must call.
 
         Raises:
             OutputError: If the checkpoint before it could not be written.
         """
-        if trainer.step == self._saved_step and not is_best:
+        if _moment(trainer) == self._saved and not is_best:
             return
-        self._saved_step = trainer.step
+        self._saved = _moment(trainer)
+        state = {**trainer.state_dict(), "best": self.best, "encoder": encoder_prefix(trainer.task)}
         optimizer = trainer.optimizer.state_dict()  # gathered, if it is divided among processes
         if not distributed.is_main():
             return
@@ -116,13 +121,13 @@ class Checkpoints(Callback):
         if self.ema is not None:
             parts["ema"] = self.ema.state_dict()
         arrays = {part: store.snapshot(tensors) for part, tensors in parts.items()}
-        state = {**trainer.state_dict(), "best": self.best, "encoder": encoder_prefix(trainer.task)}
         grid = getattr(trainer.task.encoder, "grid_size", None)
         if grid is not None:  # which the stored positions do not tell
             state["grid"] = [int(length) for length in grid]
-        classes = getattr(getattr(trainer.loader, "dataset", None), "classes", None)
-        if classes is not None:
-            state["classes"] = [str(name) for name in classes]
+        position = self.position(trainer)
+        state.update(position=position.state_dict(), recounted=self._recounted)
+        if position.classes is not None:
+            state["classes"] = position.classes
         self._pending = self._writer.submit(self._write, trainer, trainer.step, arrays, state, is_best)
 
     def save_now(self, trainer: Trainer) -> None:
@@ -144,7 +149,7 @@ class Checkpoints(Callback):
     def _write(
         self, trainer: Trainer, step: int, arrays: Mapping[str, Any], state: Mapping[str, Any], is_best: bool
     ) -> None:
-        with writing(self.directory / storage.step_name(step)):
+        with writing(self.directory / storage.step_name(step, self._recounted)):
             path = storage.write(self.directory, step, arrays, state, self.config_text)
             if is_best:
                 store.point(self.directory, "best", path)
@@ -152,6 +157,7 @@ class Checkpoints(Callback):
         trainer.log.note(f"saved {path}")
 
     def on_train_end(self, trainer: Trainer) -> None:
+        self.save(trainer)  # again, if callbacks were still due after the last one
         self.wait()
 
     def rewind(self, trainer: Trainer) -> bool:
@@ -164,19 +170,69 @@ class Checkpoints(Callback):
         left_out = trainer.nonfinite.state_dict()
         self.restore(trainer, path)
         trainer.nonfinite.set_state_dict(left_out)
-        self._saved_step = trainer.step
+        self._saved = _moment(trainer)
         return True
 
-    def restore(self, trainer: Trainer, path: Path) -> None:
-        """Puts a checkpoint of the same configuration into the trainer.
+    def restore(self, trainer: Trainer, path: Path) -> List[str]:
+        """Puts a checkpoint of this run, whose config may have changed, into the trainer.
+
+        Returns:
+            What has changed and what comes of it, a line each.
 
         Raises:
-            CheckpointError: If the checkpoint is damaged or of another model; names are listed.
+            CheckpointError: If the checkpoint is damaged, of another model, or cannot be continued exactly; with what
+                differs. Nothing is changed then.
         """
         checkpoint = store.load(path)
+        resumed = self._compare(trainer, checkpoint)
         store.restore_layer(trainer.task, checkpoint)
         trainer.optimizer.set_state_dict(checkpoint.optimizer)
         if self.ema is not None and checkpoint.ema is not None:
             self.ema.set_state_dict(checkpoint.ema)
-        trainer.set_state_dict(checkpoint.state)
-        self.best = checkpoint.state.get("best")
+        elif self.ema is not None:
+            self.ema.restart(trainer.task)
+        trainer.set_state_dict(converted_state(checkpoint.state, resumed))
+        before = int(checkpoint.state.get("recounted", 0))
+        self._recounted = 1 + max(before, storage.recounts(self.directory)) if resumed.converted else before
+        self.best = checkpoint.state.get("best") if resumed.best_holds else None
+        return [*resumed.notes, *self._config_changes(trainer, checkpoint)]
+
+    def _config_changes(self, trainer: Trainer, checkpoint: store.Checkpoint) -> List[str]:
+        """A line for every key of the config that has changed; the config until now is kept as `past`."""
+        now = [parse(text, "config.yaml") if text else None for text in (checkpoint.config_text, self.config_text)]
+        found = differing_keys(*now) if all(isinstance(config, ConfigMap) for config in now) else []
+        if found:
+            step = int(checkpoint.state["step"])
+            per_epoch = dict(checkpoint.state.get("position") or {}).get("steps_per_epoch")
+            self.past = step, step / (per_epoch or trainer.plan.steps_per_epoch), checkpoint.config_text
+        shown = [f"{key}: {old} -> {new}" for key, old, new in found[:MOST_CHANGES]]
+        return shown + ([f"and {len(found) - MOST_CHANGES} more keys"] if len(found) > MOST_CHANGES else [])
+
+    def _compare(self, trainer: Trainer, checkpoint: store.Checkpoint) -> Resumed:
+        """Where the run goes on, if the checkpoint can be continued.
+
+        Raises:
+            CheckpointError: If not; with everything that differs and what to do.
+        """
+        saved = saved_position(checkpoint.state, checkpoint.ema is not None)
+        step = int(checkpoint.state["step"])
+        left_out = checkpoint.state.get("nonfinite", {}).get("left_out", ())
+        try:
+            return compare(saved, self.position(trainer), step, [number for number in left_out if number >= step])
+        except ValueError as error:
+            raise store.CheckpointError(
+                f"{checkpoint.path}: {error}\nput it back; or begin another run in another Global.output_dir, from "
+                f"these weights with Init.checkpoint={checkpoint.path} Init.take=null"
+            ) from None
+
+    def position(self, trainer: Trainer) -> Position:
+        """The meaning of a number of steps in this run; the data sets are looked at once."""
+        if self._position is None:
+            mode = "max" if self.sign > 0 else "min"
+            self._position = position_of(trainer, self.monitor, mode, self.ema is not None)
+        return self._position
+
+
+def _moment(trainer: Trainer) -> Tuple[int, Tuple[Callback, ...]]:
+    """The state that a checkpoint written now holds: the step, and the callbacks that are still due for it."""
+    return trainer.step, tuple(trainer.due)

@@ -5,8 +5,9 @@ from typing import Any, Dict, List, Mapping, Optional
 
 from plsc.engine.predictor import Predictor
 from plsc.nn.utils import count_parameters
+from plsc.report.history import before, changes
 from plsc.report.runs import Run, read_run
-from plsc.yaml_tree import dump, one_line
+from plsc.yaml_tree import ConfigMap, dump, one_line
 
 _USE = {
     "paddle": '''import paddle
@@ -56,7 +57,7 @@ def model_card(model: Predictor, facts: Mapping[str, Any], files: Mapping[str, s
     if run is not None and run.environment:
         chosen = ("plsc", "paddle", "python", "device", "git_commit")
         parts += ["## Made with", _table({key: run.environment.get(key) for key in chosen})]
-    parts += ["## Configuration", f"```yaml\n{dump(config).rstrip()}\n```"]
+    parts += ["## Configuration", *_past(run, config), f"```yaml\n{dump(config).rstrip()}\n```"]
     return "\n\n".join(parts) + "\n"
 
 
@@ -66,6 +67,16 @@ def _run(path: Path) -> Optional[Run]:
         return read_run(path.resolve().parent.parent)
     except (ValueError, OSError):
         return None
+
+
+def _past(run: Optional[Run], config: ConfigMap) -> List[str]:
+    """The keys that were changed on the way to the configuration of the network."""
+    found = changes(before(run.history, config), config) if run is not None else []
+    parts = ["The configuration was changed on the way; this is the last one."] if found else []
+    for past, changed in found:
+        rows = [f"| `{key}` | {_cell(old)} | {_cell(new)} |" for key, old, new in changed]
+        parts.append("\n".join([f"| key | {past} | after it |", "|---|---|---|", *rows]))
+    return parts
 
 
 def _table(rows: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from plsc.engine.report import check as check_report
 from plsc.engine.report import report_own
 from plsc.engine.trainer import Trainer
 from plsc.output import OutputError, RunLock, check_contents, check_room, check_writable, warnings_to, writing
+from plsc.report.history import keep_config
 from plsc.schema import read_settings
 from plsc.yaml_tree import ConfigError, blamed_on, describe
 
@@ -133,6 +134,8 @@ def _open(trainer: Trainer, lock: RunLock, directory: Path, config: Config, runt
     if warning is not None:
         trainer.log.say(warning)
     with writing(directory):
+        if saver.past is not None:
+            keep_config(directory, *saver.past)
         (directory / "config.yaml").write_text(describe(config) + "\n", encoding="utf-8")
         write_environment(directory / "env.json", runtime)
 
@@ -156,6 +159,9 @@ def rehearse(config: Config, trainer: Any) -> None:
 
 def _opening(trainer: Any, runtime: Mapping[str, str], directory: Path) -> str:
     plan = trainer.plan
+    if trainer.finished and trainer.due:
+        names = ", ".join(type(callback).__name__ for callback in trainer.due)
+        return f"all {plan.stop_step} steps are taken; of the last one, {names} had been interrupted and follow now"
     if trainer.finished:
         return (
             f"this run is complete: {trainer.step} of {plan.stop_step} steps are in {directory}; "

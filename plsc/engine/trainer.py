@@ -2,12 +2,13 @@
 
 import time
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
 
 import numpy as np
 import paddle
 
 from plsc import distributed
+from plsc.engine import due
 from plsc.engine.interrupt import Interrupted, StopRequest
 from plsc.engine.logging import RunLog
 from plsc.engine.nonfinite import NonFinitePolicy, Rewind
@@ -27,6 +28,7 @@ class Plan:
         stop_step: Where the run ends; before `total_steps` if `Global.max_train_step` says so.
         accumulate: Micro-batches per optimizer step.
         global_batch_size: Images per optimizer step over all processes.
+        by_steps: Whether the length was given in steps, not in epochs.
     """
 
     steps_per_epoch: int
@@ -34,6 +36,7 @@ class Plan:
     stop_step: int
     accumulate: int
     global_batch_size: int
+    by_steps: bool = False
 
     @property
     def epochs(self) -> float:
@@ -54,7 +57,18 @@ class Callback:
         """Called once, before the first step, after a resumed state is in place."""
 
     def on_step_end(self, trainer: "Trainer", metrics: Dict[str, paddle.Tensor]) -> None:
-        """Called after every optimizer step with the step's metrics, still on the device."""
+        """Called after every optimizer step with the step's metrics, still on the device.
+
+        If a signal interrupts it (`trainer.stop_if_asked`), it is called again for the same step when the run goes
+        on. So it records its results when all of them are there.
+        """
+
+    def state_dict(self) -> Dict[str, Any]:
+        """The state that a resumed run needs from this callback, as plain data; each process has its own."""
+        return {}
+
+    def set_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores `state_dict()`; empty if the checkpoint has no state of this callback."""
 
     def on_rewind(self, trainer: "Trainer") -> None:
         """Called after the run went back to an earlier step, whose state is in place."""
@@ -116,7 +130,8 @@ class Trainer:
         self.step = 0
         self.skipped = False  # whether the step just taken left the weights as they were
         self.evaluation: Optional[Dict[str, float]] = None  # of the step just taken, if one was due
-        self.evaluating = False  # whether a checkpoint written now lacks the evaluation of its step
+        self.metrics: Dict[str, paddle.Tensor] = {}  # of the step just taken
+        self.due: List[Callback] = []  # callbacks that have not finished for the step just taken, in their order
         self.stop_request = StopRequest()
         self.rank = distributed.rank()
         self.parameters = [p for p in task.parameters() if not p.stop_gradient]
@@ -150,6 +165,7 @@ class Trainer:
                 self.stop_if_asked()  # it may have been during the set-up
                 for callback in self.callbacks:
                     callback.on_train_begin(self)
+                self._make_up()
                 while not self.finished:
                     try:
                         self._train_epoch()
@@ -166,12 +182,30 @@ class Trainer:
         epoch, step_in_epoch = divmod(self.step, self.plan.steps_per_epoch)
         self.loader.set_position(epoch, step_in_epoch)
         for micro_batches in self._timed(_groups(self.loader, self.plan.accumulate)):
-            metrics = self.train_step(micro_batches)
-            for callback in self.callbacks:
-                callback.on_step_end(self, metrics)
+            self.metrics = self.train_step(micro_batches)
+            self.due = list(self.callbacks)
+            self._call_due()
             self.stop_if_asked()
             if self.finished:
                 return
+
+    def _call_due(self) -> None:
+        """Calls the callbacks that are due for the step just taken; an interrupted one stays due."""
+        for callback in list(self.due):
+            callback.on_step_end(self, self.metrics)
+            self.no_longer_due(callback)
+
+    def no_longer_due(self, callback: Callback) -> None:
+        """Takes a callback off the list of those due: a checkpoint that is written from now on does not call it."""
+        if callback in self.due:
+            self.due.remove(callback)
+
+    def _make_up(self) -> None:
+        """Calls the callbacks that a signal kept from their work at the step of the checkpoint."""
+        if self.due:
+            self._call_due()
+            if self.save is not None:
+                self.save(self)
 
     def _timed(self, groups: Iterator[List[Batch]]) -> Iterator[List[Batch]]:
         """The same groups; the time it took to get them is added to `data_seconds`."""
@@ -257,6 +291,7 @@ class Trainer:
         self.log.say(f"{bad} Back to step {self.step}; step {bad.step + 1} will be left out")
         for callback in self.callbacks:
             callback.on_rewind(self)
+        self._make_up()
 
     def prepare(self, batch: Batch, rng: np.random.Generator) -> Batch:
         """A batch as the task takes it: augmented, normalised, with targets.
@@ -285,20 +320,23 @@ class Trainer:
             raise Interrupted(self.step, self.stop_request.signal_number or 15)
 
     def state_dict(self) -> Dict[str, Any]:
-        """Everything besides weights and optimizer state that a resumed run needs; plain data."""
+        """Everything besides weights and optimizer state that a resumed run needs; plain data.
+
+        Every process must call it.
+        """
         parts = {"scaler": self.precision.state_dict(), "nonfinite": self.nonfinite.state_dict()}
         if self.bad_images is not None:
             parts["bad_images"] = self.bad_images.state_dict()
-        return {"step": self.step, "seed": self.seed, "evaluating": self.evaluating, **parts}
+        return {"step": self.step, "seed": self.seed, **parts, "callbacks": due.state_of_callbacks(self)}
 
-    def set_state_dict(self, state: Dict[str, Any]) -> None:
+    def set_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores `state_dict()`."""
         self.step = int(state["step"])
-        self.evaluating = bool(state.get("evaluating", False))
         self.precision.set_state_dict(state.get("scaler", {}))
         self.nonfinite.set_state_dict(state.get("nonfinite", {}))
         if self.bad_images is not None:
             self.bad_images.set_state_dict(state.get("bad_images", {}))
+        due.restore_callbacks(self, state)
 
 
 def _groups(loader: Any, size: int) -> Iterator[List[Batch]]:

@@ -43,6 +43,10 @@ class WeightEMA:
             else:
                 average.set_value(value)
 
+    def restart(self, model: nn.Layer) -> None:
+        """Begins anew at the current weights, with a warm-up of its own."""
+        self.averages, self.updates = _copies(model), 0
+
     @contextmanager
     def swap(self, model: nn.Layer) -> Iterator[None]:
         """The model has the averaged weights inside this context, its own after it. Do not save inside."""

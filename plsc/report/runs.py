@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from PIL import Image
 
+from plsc.report.history import PastConfig, read_history
 from plsc.yaml_tree import ConfigMap, parse, type_name
 
 Row = Dict[str, Any]
@@ -45,6 +46,7 @@ class Run:
         environment: Content of env.json.
         rows: Rows of metrics.jsonl by split, in order of steps; what a resumed run repeated is there once.
         pictures: By step.
+        history: The configs that it had before, oldest first.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Run:
     environment: Dict[str, Any]
     rows: Dict[str, List[Row]]
     pictures: List[Picture]
+    history: List[PastConfig] = field(default_factory=list)
 
     @property
     def kind(self) -> str:
@@ -137,6 +140,7 @@ def read_run(directory: Path) -> Run:
         _json(environment) if environment.is_file() else {},
         _rows(directory / "metrics.jsonl"),
         [_picture(path) for path in sorted((directory / "pictures").glob("step_*.png"))],
+        read_history(directory),
     )
 
 
@@ -163,7 +167,8 @@ def _rows(path: Path) -> Dict[str, List[Row]]:
             continue
         split, step = row["split"], row["step"]
         rows = by_split.setdefault(split, [])
-        while rows and rows[-1]["step"] >= step:  # the run went back to a checkpoint
+        place = row["epoch"], step  # steps are counted anew if the batch changes, epochs are not
+        while rows and (rows[-1]["epoch"], rows[-1]["step"]) >= place:  # the run went back to a checkpoint
             rows.pop()
         rows.append(row)
     return by_split

@@ -11,6 +11,7 @@ from PIL import Image
 
 from plsc.report import svg
 from plsc.report.examination import Examination, Example
+from plsc.report.history import changes
 from plsc.report.measured import (
     SHORT_NAMES,
     best,
@@ -283,9 +284,18 @@ def configs(runs: Sequence[Run]) -> str:
         table = f"<div class=scroll><table><tr><th>key</th>{head}</tr>{rows}</table></div>"
         parts.append(f"<details><summary>What differs between the runs ({len(keys)} keys)</summary>{table}</details>")
     for run in runs:
-        lines = "\n".join(map(_config_line, run.config_text.splitlines()))
-        parts.append(f"<details><summary>{escape(run.name)}</summary><pre>{lines}</pre></details>")
+        parts.append(_config(run.name, run.config_text))
+        for past, changed in changes(run.history, run.config):
+            head = "<tr><th>key</th><th>then</th><th>after it</th></tr>"
+            cells = ["".join(f"<td class=wrap>{escape(cell)}</td>" for cell in row) for row in changed]
+            rows = "".join(f"<tr>{row}</tr>" for row in cells)
+            parts.append(_config(f"{run.name} {past}", past.text, f"<table>{head}{rows}</table>"))
     return "".join(parts)
+
+
+def _config(title: str, text: str, before: str = "") -> str:
+    lines = "\n".join(map(_config_line, text.splitlines()))
+    return f"<details><summary>{escape(title)}</summary>{before}<pre>{lines}</pre></details>"
 
 
 def _config_line(line: str) -> str:

@@ -239,3 +239,14 @@ def test_a_directory_that_another_run_has_is_refused_by_all(images, tmp_path):
     assert f"run is in use by another run (process {other.pid} on " in text
     other.communicate("")
     launch(2, options(images, "run", steps=2), tmp_path)  # and the processes of one job do not shut each other out
+
+
+def test_other_number_of_processes_without_a_global_batch(images, tmp_path):
+    """Half the processes, half the batch: the run is converted to the same images, and its length has to be too."""
+    launch(2, options(images, "run", "Global.max_train_step=3", steps=10), tmp_path)
+    text = train(PRETRAIN, options(images, "run", steps=10), tmp_path, expect=2)
+    assert "a step had 8 images and has 4" in text and "Global.steps: 20 is the same number of images" in text
+    text = train(PRETRAIN, options(images, "run", steps=20), tmp_path)
+    assert "step 3 of 10 becomes step 6 of 20, the same 0 epochs and 24 images" in text
+    assert [row["step"] for row in metrics(tmp_path / "run")] == [1, 2, 3, *range(7, 21)]
+    assert storage.resolve(tmp_path / "run").name == "step_00000020_1"
