@@ -9,6 +9,7 @@ from typing import List, Optional
 
 from plsc import config as config_files
 from plsc.cli import common
+from plsc.output import write_text
 from plsc.yaml_tree import ConfigError, ConfigMap
 
 PROTOCOLS = ("knn", "ridge", "linear", "attentive", "ep", "layers")
@@ -65,7 +66,7 @@ def _run(arguments: argparse.Namespace) -> int:
         path = Path(arguments.json)
         path.parent.mkdir(parents=True, exist_ok=True)
         written = results if random is None else {**results, "random": random}
-        path.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(written, indent=2) + "\n")
     print(table(results, random))
     return 0
 

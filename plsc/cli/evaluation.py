@@ -9,6 +9,7 @@ from typing import List, Optional
 
 from plsc import config as config_files
 from plsc.cli import common
+from plsc.output import write_text
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -42,6 +43,6 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         path = Path(arguments.json)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(found, indent=2) + "\n")
     print(table(found))
     return 0

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import List, Optional
 
 from plsc.cli import common
+from plsc.output import replacing
 
 POOLINGS = ("mean", "cls", "tokens")
 
@@ -21,7 +22,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument("--pooling", nargs="+", choices=POOLINGS, default=["mean"], help="which features (mean)")
     parser.add_argument("--batch-size", type=int, default=64, help="images at a time (64)")
     parser.add_argument("--num-workers", type=int, default=0, help="processes that read images (0)")
-    return common.guarded(_run, parser.parse_args(argv))
+    return common.guarded(_run, parser.parse_args(argv), prints_results=False)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -43,7 +44,8 @@ def _run(arguments: argparse.Namespace) -> int:
         model, arguments.images, arguments.split, arguments.pooling, arguments.batch_size, arguments.num_workers
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, **arrays)
+    with replacing(path) as temporary:
+        np.savez(temporary, **arrays)
     shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in arrays.items())
     print(f"{path}: {shapes}")
     return 0

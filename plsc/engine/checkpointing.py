@@ -14,7 +14,7 @@ from plsc import distributed, storage
 from plsc.checkpoint import store
 from plsc.checkpoint.transfer import encoder_prefix
 from plsc.engine.trainer import Callback, Trainer
-from plsc.output import writing
+from plsc.output import OutputError, writing
 
 
 class Checkpoints(Callback):
@@ -141,12 +141,26 @@ class Checkpoints(Callback):
     def _write(
         self, trainer: Trainer, step: int, arrays: Mapping[str, Any], state: Mapping[str, Any], is_best: bool
     ) -> None:
-        with writing(self.directory / storage.step_name(step)):
-            path = storage.write(self.directory, step, arrays, state, self.config_text)
-            if is_best:
-                store.point(self.directory, "best", path)
-            store.keep_last(self.directory, self.keep_last)
+        directory = trainer.log.located(self.directory)
+        try:
+            path = self._write_into(directory, step, arrays, state, is_best)
+        except OutputError:
+            directory, before = trainer.log.located(self.directory), directory
+            if directory == before:
+                raise
+            path = self._write_into(directory, step, arrays, state, is_best)  # it was moved during the write
         trainer.log.note(f"saved {path}")
+
+    def _write_into(
+        self, directory: Path, step: int, arrays: Mapping[str, Any], state: Mapping[str, Any], is_best: bool
+    ) -> Path:
+        with writing(directory / storage.step_name(step)):
+            directory.mkdir(exist_ok=True)  # not the run's directory: if that is gone, it was moved
+            path = storage.write(directory, step, arrays, state, self.config_text)
+            if is_best:
+                store.point(directory, "best", path)
+            store.keep_last(directory, self.keep_last)
+        return path
 
     def on_train_end(self, trainer: Trainer) -> None:
         self.wait()
@@ -154,7 +168,7 @@ class Checkpoints(Callback):
     def rewind(self, trainer: Trainer) -> bool:
         """Puts the newest checkpoint of this run into the trainer; false if there is none."""
         self.wait()
-        path = distributed.agree_on(store.find_latest_whole(self.directory))
+        path = distributed.agree_on(store.find_latest_whole(trainer.log.located(self.directory)))
         if path is None:
             return False
         left_out = trainer.nonfinite.state_dict()

@@ -37,6 +37,9 @@ def report(
     """
     runs = read_runs(directories)
     found: Dict[str, Examination] = {}
+    for run in runs:
+        for note in run.damaged:
+            say(f"{run.path}: {note}")
     for run in runs if most_images else ():
         say(f"showing images to {run.name}")
         found[run.name] = _examine_saved(run.path, most_images, embedding)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from plsc.engine.examine import examine
-from plsc.output import writing
+from plsc.output import write_text, writing
 from plsc.report.examination import Examination
 from plsc.report.page import page
 from plsc.report.runs import read_runs
@@ -41,5 +41,5 @@ def write(path: Path, html: str) -> Path:
         raise ValueError(f"{path} is a folder; name the file to write, such as {path / FILE}")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(html, encoding="utf-8", errors="replace")  # names of files need not be text
+        write_text(path, html, errors="replace")  # names of files need not be text
     return path

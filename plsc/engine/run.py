@@ -17,7 +17,7 @@ from plsc.engine.interrupt import Interrupted, StopRequest
 from plsc.engine.logging import RunLog, write_environment
 from plsc.engine.report import report_own
 from plsc.engine.trainer import Trainer
-from plsc.output import OutputError, RunLock, check_room, check_writable, writing
+from plsc.output import OutputError, RunLock, check_room, check_writable, write_text, writing
 from plsc.schema import read_settings
 from plsc.yaml_tree import ConfigError, blamed_on, describe
 
@@ -60,14 +60,16 @@ def _train(config: Config, runtime: Mapping[str, str], stop: StopRequest) -> int
             trainer.fit()
         if run.report:
             if distributed.is_main():
-                log.say(f"report: {report_own(config, trainer.task, directory)}")
+                log.say(f"report: {report_own(config, trainer.task, log.located(directory))}")
             distributed.barrier()  # a process that ends makes the launcher end the others
-        log.say(f"done: {trainer.step} steps; everything is in {directory}")
+        log.say(f"done: {trainer.step} steps; everything is in {log.located(directory)}")
         return 0
     except Interrupted as stopped:
         log.close_bar()
-        saved = f"saved in {directory / 'checkpoints'}" if trainer.step else "there is nothing to save"
-        log.say(f"{stopped}; {saved}. The same command goes on from there.")
+        now = log.located(directory)
+        saved = f"saved in {now / 'checkpoints'}" if trainer.step else "there is nothing to save"
+        again = f"The same command with Global.output_dir={now}" if log.moved else "The same command"
+        log.say(f"{stopped}; {saved}. {again} goes on from there.")
         return 128 + stopped.signal_number
     except Exception as error:
         log.close_bar()
@@ -124,7 +126,7 @@ def _open(trainer: Trainer, lock: RunLock, directory: Path, config: Config, runt
     if warning is not None:
         trainer.log.say(warning)
     with writing(directory):
-        (directory / "config.yaml").write_text(describe(config) + "\n", encoding="utf-8")
+        write_text(directory / "config.yaml", describe(config) + "\n")
         write_environment(directory / "env.json", runtime)
 
 

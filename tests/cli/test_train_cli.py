@@ -121,8 +121,11 @@ def test_debug_shows_where_in_the_code(cli):
 def test_a_reader_that_has_seen_enough_is_no_error():
     code = """
 import argparse
+from plsc import terminal
 from plsc.cli import common
-raise SystemExit(common.guarded(lambda arguments: print("x\\n" * 100_000) or 0, argparse.Namespace(debug=False)))
+code = common.guarded(lambda arguments: print("x\\n" * 100_000) or 0, argparse.Namespace(debug=False))
+terminal.settle()
+raise SystemExit(code)
 """
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.read(1)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from plsc.engine.benchmark.scaling import predict
+from plsc.output import replacing
 
 Result = Mapping[str, Any]
 # Figures that one run is compared with another by: place in the results, name, unit, whether more is better.
@@ -224,6 +225,7 @@ def _others(base: Mapping[str, int], key: str) -> str:
 def _save(figure: Any, path: Path) -> Path:
     from matplotlib import pyplot
 
-    figure.savefig(path, dpi=130)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=130)
     pyplot.close(figure)
     return path

@@ -17,6 +17,7 @@ from plsc.engine.benchmark.startup import measure_startup
 from plsc.engine.benchmark.step import measure_step
 from plsc.engine.logging import environment
 from plsc.engine.run import set_device
+from plsc.output import write_text
 from plsc.schema import read_settings
 from plsc.yaml_tree import to_plain
 
@@ -79,7 +80,7 @@ def write(result: Mapping[str, Any], folder: Path) -> List[Path]:
     """Writes `benchmark.json` and its charts; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "benchmark.json"
-    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(result, indent=2) + "\n")
     return [path, *report.draw(result, folder)]
 
 
