@@ -30,9 +30,17 @@ _MODULES = {"eval": "evaluation", "evaluate-frozen": "evaluate_frozen", "extract
 def main(argv: Optional[List[str]] = None) -> int:
     """Run `plsc <verb> ...`; return the exit code."""
     terminal.open_missing()
+    results = terminal.safe("stdout", terminal.ResultStream)
     try:
-        with terminal.safe("stderr"), signals.exit_during_imports():
-            return _main(sys.argv[1:] if argv is None else argv)
+        with terminal.safe("stderr"), results, signals.exit_during_imports():
+            try:
+                code = _main(sys.argv[1:] if argv is None else argv)
+                sys.stdout.flush()
+                return code
+            except terminal.ResultsLost as lost:
+                if not lost.reader_ended:
+                    print(f"error: {lost}", file=sys.stderr)
+                return 0 if lost.reader_ended else 2
     finally:
         terminal.settle()
 

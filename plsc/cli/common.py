@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import traceback
 from typing import Callable, Dict, List
@@ -92,17 +93,13 @@ def guarded(
     Returns:
         What `run` returns; 2 for a mistake in the config or its files; 128 + signal if asked to stop.
     """
-    with terminal.safe("stdout", terminal.ResultStream if prints_results else terminal.SafeStream):
+    with contextlib.nullcontext() if prints_results else terminal.safe("stdout"):
         return _guarded(run, arguments)
 
 
 def _guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
     try:
-        code = run(arguments)
-        sys.stdout.flush()
-        return code
-    except terminal.ResultsLost as lost:
-        return 0 if lost.reader_ended else _report(lost, arguments.debug, str(lost))
+        return run(arguments)
     except ConfigError as error:
         count = f"{len(error.problems)} problems\n" if len(error.problems) > 1 else ""
         return _report(error, arguments.debug, count + "\n".join(error.problems))
