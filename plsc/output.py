@@ -113,6 +113,11 @@ class Place:
         inside = now != self.path and (path == self.path or self.path in path.parents)
         return now / path.relative_to(self.path) if inside else path
 
+    def anchor(self) -> Path:
+        """Return a path for this process that leads to the directory wherever it is; its present path off Linux."""
+        anchor = Path(f"/proc/self/fd/{self._handle}")
+        return anchor if self._handle is not None and anchor.is_dir() else self._now
+
     def close(self) -> None:
         """Let go of the directory."""
         if self._handle is not None:

@@ -197,7 +197,9 @@ class RunLog:
                 board.add_image(tag=name, img=row, step=step)
 
     def _visualdl(self) -> Optional[Any]:
-        if self._board and self._board_directory != self.directory:  # it opens its file for every write, by name
+        assert self.directory is not None and self._place is not None
+        directory = self._place.anchor()  # VisualDL opens its file for every write, in a thread, and makes its folder
+        if self._board and self._board_directory != directory:
             self._board.close()
             self._board = None
         if self._board is None:
@@ -207,9 +209,9 @@ class RunLog:
                 self.say(f"VisualDL cannot be imported ({error}); metrics are in metrics.jsonl only")
                 self._board = False
                 return None
-            self._board_directory = self.directory
+            self._board_directory = directory
             with writing(self.directory / "vdl"):
-                self._board = LogWriter(logdir=str(self.directory / "vdl"), display_name=self.directory.name)
+                self._board = LogWriter(logdir=str(directory / "vdl"), display_name=self.directory.name)
         return self._board or None
 
     def close(self) -> None:

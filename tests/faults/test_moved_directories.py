@@ -101,6 +101,9 @@ def test_a_place(tmp_path):
     assert place.now() == tmp_path / "b"
     assert place.locate(tmp_path / "a" / "x" / "y") == tmp_path / "b" / "x" / "y"
     assert place.locate(tmp_path / "elsewhere") == tmp_path / "elsewhere"
+    (place.anchor() / "x").touch()
+    assert (tmp_path / "b" / "x").exists()
+    (tmp_path / "b" / "x").unlink()
     (tmp_path / "b").rename(tmp_path / "a")
     assert place.now() == tmp_path / "a"
     (tmp_path / "a").rmdir()
