@@ -2,14 +2,20 @@
 
 import json
 import os
+import signal
 import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
+
+from plsc.output import write_text
+from plsc.runtime import STARTED_BY
+from plsc.signals import SignalRecorder
 
 MARKER = "job.json"
 _POLL_SECONDS = 0.1
+_NOTICE = "stopping: waiting until what runs has saved; press Ctrl-C again to stop without saving"
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,18 @@ class Job:
         return True
 
 
+class Stopped(Exception):  # noqa: N818 - jobs that were asked to stop have not failed
+    """The jobs were asked to stop; those that ran have ended.
+
+    Args:
+        signal_number: Signal that asked.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        self.signal_number = signal_number
+        super().__init__(f"stopped by {signal.Signals(signal_number).name}")
+
+
 @dataclass
 class _Running:
     job: Job
@@ -63,8 +81,9 @@ def run_jobs(
 ) -> Dict[str, str]:
     """Runs the jobs, each after those it needs, `at_once` at a time, in their order where nothing else decides.
 
-    A job that has failed stops those that need it and no other. On an interrupt the running ones get SIGTERM, with
-    which a training run saves itself, and are waited for.
+    A job that has failed stops those that need it and no other. When this process is asked to stop, by Ctrl-C,
+    SIGTERM, SIGUSR1 or SIGHUP, the running jobs get SIGTERM, with which a training run saves itself, and are waited
+    for. A second Ctrl-C is passed on to them: a training run then ends without saving.
 
     Args:
         jobs: Unique names; `needs` names jobs of the list.
@@ -78,30 +97,67 @@ def run_jobs(
     Raises:
         ValueError: If a name is taken twice, a need is not in the list or in a circle, a folder is another
             command's, or `at_once` is below 1.
+        Stopped: If this process was asked to stop.
     """
     _check(jobs, at_once)
     done = {job.name for job in jobs if job.done}
     waiting = [job for job in jobs if job.name not in done]
     failed: Dict[str, str] = {}
     running: List[_Running] = []
-    try:
-        while waiting or running:
-            _drop_hopeless(waiting, failed)
-            ready = [job for job in waiting if done.issuperset(job.needs)]
-            for job in ready[: at_once - len(running)]:
-                waiting.remove(job)
-                running.append(_start(job, environment))
-            for each in [each for each in running if each.process.poll() is not None]:
-                running.remove(each)
-                _finish(each, done, failed)
-                say(_line(each, failed, len(done), len(jobs)))
-            time.sleep(_POLL_SECONDS)
-    finally:
-        for each in running:
-            each.process.terminate()
-        for each in running:
-            each.process.wait()
+    with SignalRecorder(_NOTICE) as asked:
+        try:
+            while (waiting or running) and asked.signal_number is None:
+                _drop_hopeless(waiting, failed)
+                ready = [job for job in waiting if done.issuperset(job.needs)]
+                for job in ready[: at_once - len(running)]:
+                    waiting.remove(job)
+                    running.append(_start(job, environment))
+                for each in [each for each in running if each.process.poll() is not None]:
+                    running.remove(each)
+                    _finish(each, done, failed)
+                    say(_line(each, failed, len(done), len(jobs)))
+                time.sleep(_POLL_SECONDS)
+        finally:
+            _end([each.process for each in running])
+    if asked.signal_number is not None and (waiting or running):
+        raise Stopped(asked.signal_number)
     return failed
+
+
+def run_command(command: Sequence[str], **options: Any) -> int:
+    """Run one command to its end and pass a request to stop on to it, as `run_jobs` does.
+
+    Args:
+        command: Program and arguments.
+        **options: Of `subprocess.Popen`.
+
+    Returns:
+        Exit code; 128 + signal if this process was asked to stop and the command did not succeed all the same.
+    """
+    with SignalRecorder(_NOTICE) as asked:
+        process = subprocess.Popen(command, **options)
+        try:
+            while process.poll() is None and asked.signal_number is None:
+                time.sleep(_POLL_SECONDS)
+        finally:
+            _end([process])
+    code = process.returncode
+    return 128 + asked.signal_number if code and asked.signal_number is not None else code
+
+
+def _end(processes: Sequence[subprocess.Popen]) -> None:
+    """Ask processes to stop, and wait until they have saved; pass every further Ctrl-C on to them."""
+    for process in processes:
+        if process.poll() is None:
+            process.terminate()
+    while True:
+        try:
+            while any(process.poll() is None for process in processes):
+                time.sleep(_POLL_SECONDS)
+            return
+        except KeyboardInterrupt:
+            for process in processes:
+                process.send_signal(signal.SIGINT)  # does nothing if it has ended
 
 
 def _check(jobs: Sequence[Job], at_once: int) -> None:
@@ -134,7 +190,11 @@ def _start(job: Job, environment: Mapping[str, str]) -> _Running:
     job.folder.mkdir(parents=True, exist_ok=True)
     with open(job.folder / "job.log", "ab") as log:
         process = subprocess.Popen(
-            job.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **environment}
+            job.command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, STARTED_BY: str(os.getpid()), **environment},
         )
     return _Running(job, process, time.monotonic())
 
@@ -145,9 +205,7 @@ def _finish(ended: _Running, done: set, failed: Dict[str, str]) -> None:
         failed[job.name] = f"ended with code {code}; see {job.folder / 'job.log'}"
         return
     marker = {"command": list(job.command), "seconds": round(time.monotonic() - ended.started, 1)}
-    temporary = job.folder / (MARKER + ".tmp")
-    temporary.write_text(json.dumps(marker), encoding="utf-8")
-    os.replace(temporary, job.folder / MARKER)
+    write_text(job.folder / MARKER, json.dumps(marker))
     done.add(job.name)
 
 

@@ -66,6 +66,103 @@ def _explained(path: Path, error: OSError) -> str:
     )
 
 
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; when the block succeeds, the file written there takes the place of `path`.
+
+    A reader finds the old file or the whole new one, also if the disk is full. Links are followed. Devices and pipes
+    are written directly.
+    """
+    if (path.exists() and not path.is_file()) or path.parts[:2] == ("/", "dev"):
+        yield path
+        return
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".tmp-{os.getpid()}{target.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str, errors: str = "strict") -> None:
+    """Write a text file as UTF-8, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors=errors)
+
+
+class Place:
+    """A directory that is found again if it is renamed or moved while a run writes into it.
+
+    Args:
+        path: The directory, which must exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._now = path
+        self._handle: Optional[int] = None
+        with contextlib.suppress(OSError):  # a system on which directories cannot be opened
+            self._handle = os.open(path, os.O_RDONLY)
+
+    def now(self) -> Path:
+        """Return the directory's present path.
+
+        Raises:
+            OutputError: If it was removed or moved to another file system.
+        """
+        if self._handle is not None and not self._is_at(self._now):
+            found = _path_of(self._handle)
+            if found is None or not (self._is_at(found) or found == Path(os.path.realpath(self._now))):
+                raise OutputError(
+                    f"{self._now} was removed, or moved to another file system, while the run was writing into it. "
+                    "Steps after its last checkpoint are lost. If it was moved, set Global.output_dir to its new "
+                    "place; the same command then goes on from the last checkpoint"
+                )
+            self._now = found
+        return self._now
+
+    def _is_at(self, path: Path) -> bool:
+        try:
+            return os.path.samestat(os.stat(path), os.fstat(self._handle if self._handle is not None else -1))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def locate(self, path: Path) -> Path:
+        """Return the present path of a file that was, or would have been, at `path` in the directory.
+
+        Raises:
+            OutputError: As `now`.
+        """
+        now = self.now()
+        inside = now != self.path and (path == self.path or self.path in path.parents)
+        return now / path.relative_to(self.path) if inside else path
+
+    def anchor(self) -> Path:
+        """Return a path for this process that leads to the directory wherever it is; its present path off Linux."""
+        anchor = Path(f"/proc/self/fd/{self._handle}")
+        return anchor if self._handle is not None and anchor.is_dir() else self._now
+
+    def close(self) -> None:
+        """Let go of the directory."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+
+def _path_of(handle: int) -> Optional[Path]:
+    """Return the present path of an open directory; None if it has been removed or the system cannot tell."""
+    with contextlib.suppress(OSError):
+        path = os.readlink(f"/proc/self/fd/{handle}")
+        return None if path.endswith(" (deleted)") and not os.path.exists(path) else Path(path)
+    with contextlib.suppress(OSError, ImportError, AttributeError):
+        import fcntl
+
+        found = fcntl.fcntl(handle, fcntl.F_GETPATH, bytes(1024))  # type: ignore[attr-defined,unused-ignore] # macOS
+        return Path(os.fsdecode(found.rstrip(b"\0")))
+    return None
+
+
 def free_space(path: Path) -> int:
     """Bytes that this user may still write where `path` is or would be."""
     return shutil.disk_usage(_existing(path)).free

@@ -17,6 +17,7 @@ import sys
 import warnings
 from typing import Any, Dict, Optional
 
+STARTED_BY = "PLSC_STARTED_BY"  # process id of `plsc sweep` in the environment of its runs
 _SPIN_MS = "1"  # with 0, threads sleep between the products of a small network
 _PR_SET_PDEATHSIG = 1
 _M_TRIM_THRESHOLD = -1
@@ -101,6 +102,18 @@ def _end_forks_with_this_process() -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         os.register_at_fork(before=note_parent, after_in_child=end_with_parent)
+
+
+def stop_with_parent() -> None:
+    """Have Linux send SIGTERM to this process when its parent ends, if that is a launcher or `plsc sweep`.
+
+    Both pass SIGTERM on to what they have started. But a launcher ends at once, and its processes would go on, when it
+    gets a signal that it does not handle, such as SIGHUP or SIGUSR1, and nobody can handle SIGKILL.
+    """
+    started = "PADDLE_TRAINER_ID" in os.environ or os.environ.get(STARTED_BY) == str(os.getppid())
+    if started and sys.platform.startswith("linux"):
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
 
 
 def _keep_freed_memory() -> bool:

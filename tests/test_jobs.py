@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from plsc.jobs import MARKER, Job, run_jobs
+from plsc.jobs import MARKER, Job, run_command, run_jobs
 
 
 def job(folder, name, code="", needs=()):
@@ -113,3 +113,76 @@ def test_an_interrupt_ends_running_jobs_with_sigterm(tmp_path):
 def test_impossible_plans_are_refused(tmp_path, jobs, at_once, message):
     with pytest.raises(ValueError, match=message):
         run_jobs([job(tmp_path, name, needs=needs) for name, needs in jobs], at_once, {}, str)
+
+
+CHILD = """
+import signal, sys, time
+from pathlib import Path
+folder = Path(sys.argv[1])
+def save(number, frame):
+    (folder / "asked").touch()
+    while not (folder / "go").exists():
+        time.sleep(0.01)
+    (folder / "saved").touch()
+    sys.exit(7)
+def give_up(number, frame):
+    (folder / "gave_up").touch()
+    sys.exit(8)
+signal.signal(signal.SIGTERM, save)
+signal.signal(signal.SIGINT, give_up)
+(folder / "ready").touch()
+while True:
+    time.sleep(0.01)
+"""
+PARENT = """
+import sys
+from pathlib import Path
+from plsc.jobs import Job, Stopped, run_command, run_jobs
+folder, kind, command = sys.argv[1], sys.argv[2], (sys.executable, "-c", sys.argv[3], sys.argv[1])
+if kind == "run_command":
+    sys.exit(run_command(command))
+try:
+    run_jobs([Job("a", command, Path(folder) / "a"), Job("b", command, Path(folder) / "b")], 1, {})
+except Stopped as stopped:
+    sys.exit(128 + stopped.signal_number)
+"""
+
+
+def wait_for(path, process):
+    end = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < end and process.poll() is None
+        time.sleep(0.01)
+
+
+@pytest.fixture(params=["run_jobs", "run_command"])
+def parent(request, tmp_path):
+    command = [sys.executable, "-c", PARENT, str(tmp_path), request.param, CHILD]
+    process = subprocess.Popen(command, cwd=Path(__file__).parent.parent, stderr=subprocess.DEVNULL)
+    wait_for(tmp_path / "ready", process)
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
+def test_a_signal_is_passed_on_and_the_job_is_waited_for(tmp_path, parent, number):
+    parent.send_signal(number)
+    wait_for(tmp_path / "asked", parent)
+    assert parent.poll() is None  # it waits for the job to save
+    (tmp_path / "go").touch()
+    assert parent.wait(60) == 128 + number
+    assert (tmp_path / "saved").exists() and not (tmp_path / "b").exists()
+
+
+def test_a_second_ctrl_c_is_passed_on(tmp_path, parent):
+    parent.send_signal(signal.SIGTERM)
+    wait_for(tmp_path / "asked", parent)
+    parent.send_signal(signal.SIGINT)
+    assert parent.wait(60) == 128 + signal.SIGTERM
+    assert (tmp_path / "gave_up").exists() and not (tmp_path / "saved").exists()
+
+
+def test_a_command_that_ends_by_itself_keeps_its_code(tmp_path):
+    assert run_command([sys.executable, "-c", "raise SystemExit(3)"]) == 3
+    assert run_command([sys.executable, "-c", "print(1)"], stdout=subprocess.DEVNULL) == 0

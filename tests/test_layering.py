@@ -12,7 +12,8 @@ PACKAGE = ROOT / "plsc"
 # From the bottom up: a file imports from its own layer and those below it.
 LAYERS = [
     ["registry", "config", "runtime", "distributed", "settings", "schema", "suggest", "typecheck", "yaml_tree"]
-    + ["checks", "plugins", "safe_pickle", "storage", "watchdog", "jobs", "sweep", "output", "replace"],
+    + ["checks", "plugins", "safe_pickle", "storage", "watchdog", "jobs", "sweep", "output", "replace", "signals"]
+    + ["terminal"],
     ["nn"],
     ["models", "tokenizers", "losses", "masking", "data", "optim"],
     ["tasks"],
@@ -146,6 +147,8 @@ def test_nothing_is_evaluated_and_nothing_unsafe_is_loaded(path):
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             called = dotted(node.func) if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if (name_of(path), called) == ("signals.py", "os._exit"):
+                continue  # Ctrl-C while an extension module is imported, out of which no exception comes
             assert called not in ("eval", "exec", "compile", "exit", "quit", "__import__", "os._exit"), called
             assert not called.endswith(".eval"), f"line {node.lineno}: use plsc.nn.utils.set_training"
             assert called not in ("yaml.load", "yaml.unsafe_load", "yaml.full_load"), called

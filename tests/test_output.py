@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from plsc import output
-from plsc.output import OutputError, RunLock, check_room, check_writable, writing
+from plsc.output import OutputError, RunLock, check_room, check_writable, replacing, write_text, writing
 from tests.integration.runs import ROOT
 
 
@@ -128,3 +128,38 @@ def test_a_file_system_without_locks_keeps_nobody_out(tmp_path, monkeypatch):
     lock = RunLock(tmp_path)
     lock.acquire()
     lock.release()
+
+
+def test_a_file_is_replaced_when_it_is_whole(tmp_path):
+    file = tmp_path / "report.html"
+    file.write_text("old", encoding="utf-8")
+    with replacing(file) as temporary:
+        assert temporary.parent == tmp_path and temporary.suffix == ".html"
+        temporary.write_text("new", encoding="utf-8")
+        assert file.read_text(encoding="utf-8") == "old"
+    assert file.read_text(encoding="utf-8") == "new"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("old", encoding="utf-8")
+    with pytest.raises(OSError, match="full"), replacing(file) as temporary:
+        temporary.write_text("ha", encoding="utf-8")
+        raise OSError(errno.ENOSPC, "full")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(file, "half of it\udc80")
+    assert file.read_text(encoding="utf-8") == "old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_link_stays_one_and_a_device_is_written_to(tmp_path):
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "page.html").write_text("old", encoding="utf-8")
+    link, device = tmp_path / "report.html", tmp_path / "null"
+    link.symlink_to(tmp_path / "web" / "page.html")
+    device.symlink_to("/dev/null")
+    write_text(link, "new")
+    write_text(device, "new")
+    assert link.is_symlink() and (tmp_path / "web" / "page.html").read_text(encoding="utf-8") == "new"
+    assert device.is_symlink() and device.resolve() == type(device)("/dev/null")

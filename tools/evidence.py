@@ -11,7 +11,6 @@ images are looked at once, at the end. What is done is not repeated; an interrup
 import argparse
 import json
 import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from plsc.jobs import Job, run_jobs  # noqa: E402
+from plsc.jobs import Job, Stopped, run_jobs  # noqa: E402
 from plsc.runtime import available_cores  # noqa: E402
 
 SEEDS = (0, 1, 2)
@@ -191,14 +190,13 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument("-o", "--override", nargs="+", default=[], help="overrides for every training")
     arguments = parser.parse_args(argv)
     os.chdir(ROOT)  # configs and scripts are named relative to it
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     plan = Plan(arguments.data, arguments.output, arguments.override, arguments.seeds, arguments.changes)
     started = time.time()
     try:
         failed = run(plan, arguments.at_once)
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from there", file=sys.stderr)
-        return 130
+    except Stopped as stopped:
+        print(f"{stopped}; the same command goes on from there", file=sys.stderr)
+        return 128 + stopped.signal_number
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -13,8 +13,31 @@ python=${PYTHON:-python}
 logs=${PLSC_LAUNCH_LOGS:-$(mktemp -d -t plsc-launch-XXXXXX)}
 export PADDLE_LOCAL_SIZE=$count  # shares the cores among the processes
 echo "one log per process: $logs/workerlog.*" >&2
+processes=(--nproc_per_node="$count")
 if command -v nvidia-smi > /dev/null && nvidia-smi -L > /dev/null 2>&1; then
-  devices=$(seq -s, 0 $((count - 1)))
-  exec "$python" -m paddle.distributed.launch --devices="$devices" --log_level=WARNING --log_dir="$logs" "$root/tools/train.py" "$@"
+  processes=(--devices="$(seq -s, 0 $((count - 1)))")
 fi
-exec "$python" -m paddle.distributed.launch --nproc_per_node="$count" --log_level=WARNING --log_dir="$logs" "$root/tools/train.py" "$@"
+
+# The launcher handles Ctrl-C and SIGTERM only, and ends with another code. It gets a process group of its own, so that
+# a signal of the terminal reaches it once: as the SIGTERM that `stop` sends.
+set -m
+"$python" -m paddle.distributed.launch "${processes[@]}" --log_level=WARNING --log_dir="$logs" \
+  "$root/tools/train.py" "$@" < /dev/null &
+launcher=$!
+signal=0
+stop() {
+  signal=$1
+  kill -TERM "$launcher" 2> /dev/null || true
+}
+for name in HUP INT TERM USR1; do
+  # shellcheck disable=SC2064 - the number is the same later
+  trap "stop $(kill -l $name)" "$name"
+done
+code=0
+wait "$launcher" || code=$?
+while kill -0 "$launcher" 2> /dev/null; do # a signal ended the wait
+  code=0
+  wait "$launcher" || code=$?
+done
+if ((signal)); then exit $((128 + signal)); fi
+exit "$code"

@@ -18,6 +18,8 @@ from typing import Dict, List, Optional, Tuple
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from plsc.jobs import run_command  # noqa: E402
+
 RUNS = ("tokenizer", "pretrain", "linprobe_random", "linprobe", "scratch", "finetune")
 LABELS = {
     "linprobe_random": "linear probe, random encoder",
@@ -68,7 +70,7 @@ def train(name: str, data: Path, output: Path, overrides: List[str]) -> int:
         settings.append(f"Tokenizer.checkpoint={output / 'tokenizer'}")
     if name in ("linprobe", "finetune"):
         settings.append(f"Init.checkpoint={output / 'pretrain'}")
-    return subprocess.call([*command, "-o", *settings, *overrides])
+    return run_command([*command, "-o", *settings, *overrides])
 
 
 def read_metrics(run: Path, split: str) -> List[Dict[str, float]]:

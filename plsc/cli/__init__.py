@@ -6,6 +6,8 @@ import importlib
 import sys
 from typing import List, Optional
 
+from plsc import signals, terminal
+
 VERBS = {
     "train": "train from a config: pre-training, fine-tuning, probing, tokenizer training",
     "eval": "evaluate a checkpoint with the config it was trained with",
@@ -26,8 +28,24 @@ _MODULES = {"eval": "evaluation", "evaluate-frozen": "evaluate_frozen", "extract
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Runs `plsc <verb> ...`; returns the exit code."""
-    arguments = sys.argv[1:] if argv is None else argv
+    """Run `plsc <verb> ...`; return the exit code."""
+    terminal.open_missing()
+    results = terminal.safe("stdout", terminal.ResultStream)
+    try:
+        with terminal.safe("stderr"), results, signals.exit_during_imports():
+            try:
+                code = _main(sys.argv[1:] if argv is None else argv)
+                sys.stdout.flush()
+                return code
+            except terminal.ResultsLost as lost:
+                if not lost.reader_ended:
+                    print(f"error: {lost}", file=sys.stderr)
+                return 0 if lost.reader_ended else 2
+    finally:
+        terminal.settle()
+
+
+def _main(arguments: List[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage())
         return 0

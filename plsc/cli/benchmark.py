@@ -28,7 +28,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.fail_below is not None and arguments.against is None:
         parser.error("--fail-below needs --against")
-    return common.guarded(_run, arguments)
+    return common.guarded(_run, arguments, prints_results=False)
 
 
 def _run(arguments: argparse.Namespace) -> int:

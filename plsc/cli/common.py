@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import sys
 import traceback
 from typing import Callable, Dict, List
 
 from plsc import config as config_files
-from plsc import plugins, runtime, schema
+from plsc import plugins, runtime, schema, terminal
 from plsc.output import warnings_to
 from plsc.yaml_tree import ConfigError, ConfigMap
 
@@ -87,20 +86,29 @@ def prepare(config: ConfigMap) -> Dict[str, str]:
     return chosen
 
 
-def guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
-    """Calls a verb and turns what a user can cause into a message and an exit code.
+def guarded(
+    run: Callable[[argparse.Namespace], int], arguments: argparse.Namespace, prints_results: bool = True
+) -> int:
+    """Call a verb and turn errors that a user can cause into a message and an exit code.
+
+    Args:
+        run: The verb.
+        arguments: Of the verb.
+        prints_results: Whether standard output is what the verb is for. A reader that ends early, as in
+            `--list all | head`, then ends the verb with 0, and a full disk is an error. Other verbs train or write
+            files; they go on when standard output cannot be written.
 
     Returns:
         What `run` returns; 2 for a mistake in the config or its files; 128 + signal if asked to stop.
     """
+    with contextlib.nullcontext() if prints_results else terminal.safe("stdout"):
+        return _guarded(run, arguments)
+
+
+def _guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
     try:
         with warnings_to(lambda text: print(f"warning: {text}", file=sys.stderr)):
-            code = run(arguments)
-        sys.stdout.flush()
-        return code
-    except BrokenPipeError:  # the reader has seen enough, as in `--list all | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+            return run(arguments)
     except ConfigError as error:
         count = f"{len(error.problems)} problems\n" if len(error.problems) > 1 else ""
         return _report(error, arguments.debug, count + "\n".join(error.problems))
@@ -118,6 +126,5 @@ def _report(error: Exception, debug: bool, text: str, code: int = USER_ERROR) ->
     if debug:
         traceback.print_exception(type(error), error, error.__traceback__)
     hint = "" if debug or isinstance(error, ConfigError) else "\n(--debug shows where in the code)"
-    with contextlib.suppress(BrokenPipeError):
-        print(f"error: {text}{hint}", file=sys.stderr)
+    print(f"error: {text}{hint}", file=sys.stderr)
     return code

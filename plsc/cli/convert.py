@@ -18,7 +18,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument("target", metavar="OUT", help="file to write; a directory for `own`")
     parser.add_argument("--to", required=True, choices=FORMATS, help="format of OUT")
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
-    return common.guarded(_run, parser.parse_args(argv))
+    return common.guarded(_run, parser.parse_args(argv), prints_results=False)
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -20,7 +20,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=["paddle"], help="which (paddle)")
     parser.add_argument("--part", choices=("classifier", "encoder"), help="what (the classifier, if it is one)")
     parser.add_argument("--pooling", choices=POOLINGS, default="mean", help="of the encoder's features (mean)")
-    return common.guarded(_run, parser.parse_args(argv))
+    return common.guarded(_run, parser.parse_args(argv), prints_results=False)
 
 
 def _run(arguments: argparse.Namespace) -> int:

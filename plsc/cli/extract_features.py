@@ -21,7 +21,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument("--pooling", nargs="+", choices=POOLINGS, default=["mean"], help="which features (mean)")
     parser.add_argument("--batch-size", type=int, default=64, help="images at a time (64)")
     parser.add_argument("--num-workers", type=int, default=0, help="processes that read images (0)")
-    return common.guarded(_run, parser.parse_args(argv))
+    return common.guarded(_run, parser.parse_args(argv), prints_results=False)
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -23,7 +23,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument(
         "--embedding", choices=EMBEDDINGS, default="tsne", help="how features are drawn on the page (tsne)"
     )
-    return common.guarded(_run, parser.parse_args(argv))
+    return common.guarded(_run, parser.parse_args(argv), prints_results=False)
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -26,11 +26,12 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument("--metric", help="evaluation metric to sort by (Global.monitor, top1, or the first there is)")
     parser.add_argument("--dry-run", action="store_true", help="check every config, list the runs and stop")
     parser.add_argument("--images", type=int, default=0, help="images the report shows to each network (0)")
-    return common.guarded(_run, parser.parse_args(argv))
+    arguments = parser.parse_args(argv)
+    return common.guarded(_run, arguments, prints_results=arguments.dry_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from plsc.jobs import Job, run_jobs
+    from plsc.jobs import Job, Stopped, run_jobs
     from plsc.sweep import combinations, named
 
     common.at_least(1, at_once=arguments.at_once, random=arguments.random if arguments.random is not None else 1)
@@ -52,7 +53,11 @@ def _run(arguments: argparse.Namespace) -> int:
         from plsc.runtime import available_cores
 
         environment["OMP_NUM_THREADS"] = str(max(1, available_cores() // arguments.at_once))
-    failed = run_jobs(jobs, arguments.at_once, environment, lambda line: print(line, flush=True))
+    try:
+        failed = run_jobs(jobs, arguments.at_once, environment, lambda line: print(line, flush=True))
+    except Stopped as stopped:
+        print(f"{stopped}; the runs have ended. The same command goes on from there.", file=sys.stderr)
+        return 128 + stopped.signal_number
     _conclude(runs, out, arguments)
     for name, reason in list(failed.items())[:_FAILURES]:
         print(f"{name}: {reason}", file=sys.stderr)

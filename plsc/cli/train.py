@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import List, Optional
 
+from plsc import runtime
 from plsc.cli import common
 from plsc.yaml_tree import ConfigMap, describe
 
@@ -20,12 +21,14 @@ def main(argv: Optional[List[str]] = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.config is None and arguments.list is None:
         parser.error("-c FILE is needed")
-    return common.guarded(_run, arguments)
+    prints_results = arguments.print_config or arguments.dry_run or arguments.list is not None
+    return common.guarded(_run, arguments, prints_results)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.list is not None:
         return _list(arguments)
+    runtime.stop_with_parent()
     config = common.load_config(arguments)
     if arguments.print_config:
         print(describe(config), flush=True)  # before the check: it shows where a mistake comes from
@@ -44,7 +47,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from plsc import plugins, runtime
+    from plsc import plugins
 
     runtime.setup()
     runtime.import_paddle()

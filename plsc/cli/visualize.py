@@ -31,7 +31,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.config is None and arguments.checkpoint is None:
         parser.error("-c FILE or --checkpoint PATH is needed")
-    return common.guarded(_run, arguments)
+    return common.guarded(_run, arguments, prints_results=False)
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -1,14 +1,13 @@
 """What becomes of images that cannot be read: the run stops, or goes on with others and counts them."""
 
 import json
-import sys
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Callable, Dict, Iterator, Mapping, Set
 
 import numpy as np
 
-from plsc import distributed
+from plsc import distributed, terminal
 from plsc.data.images import ImageError
 
 UNREADABLE = (ImageError, OSError)
@@ -19,7 +18,7 @@ _TRIES = 20  # substitutes that may be bad themselves
 def tell(text: str) -> None:
     """Prints a line to the terminal, from one process of a job."""
     if distributed.is_main():
-        print(text, file=sys.stderr)
+        print(text, file=terminal.stderr())
 
 
 @dataclass

@@ -17,6 +17,7 @@ from plsc.data.bad_images import UNREADABLE, BadImages, decode, encode, substitu
 from plsc.data.pipeline import Arrays, Sample, SampleDataset, Transform, collate, file_of
 from plsc.data.sampler import EpochBatchSampler, Position
 from plsc.data.workers import SHARED_MEMORY, Watch, Whereabouts, safe_fork
+from plsc.signals import SIGNALS
 
 _FAILURE = "failure"  # key of a batch that could not be made
 _BAD = "bad images"  # key of what could not be read for a batch
@@ -287,8 +288,9 @@ def _error(text: str) -> Exception:
 
 
 def _quiet_worker(worker_id: int) -> None:
-    """One thread per worker; signals to the job's process group, such as Ctrl-C, reach the main process only."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """One thread per worker; signals that ask the whole job to stop, such as Ctrl-C, are for the main process only."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     os.setpgid(0, 0)
     os.environ["OMP_NUM_THREADS"] = "1"
     if "cv2" in sys.modules:

@@ -15,7 +15,7 @@ from plsc.checkpoint import store
 from plsc.checkpoint.transfer import encoder_prefix
 from plsc.engine.position import Position, Resumed, compare, converted_state, position_of, saved_position
 from plsc.engine.trainer import Callback, Trainer
-from plsc.output import warnings_to, writing
+from plsc.output import OutputError, warnings_to, writing
 from plsc.yaml_tree import ConfigMap, differing_keys, parse
 
 MOST_CHANGES = 50  # keys of a config in a message
@@ -149,12 +149,26 @@ class Checkpoints(Callback):
     def _write(
         self, trainer: Trainer, step: int, arrays: Mapping[str, Any], state: Mapping[str, Any], is_best: bool
     ) -> None:
-        with writing(self.directory / storage.step_name(step, self._recounted)):
-            path = storage.write(self.directory, step, arrays, state, self.config_text)
-            if is_best:
-                store.point(self.directory, "best", path)
-            store.keep_last(self.directory, self.keep_last)
+        directory = trainer.log.located(self.directory)
+        try:
+            path = self._write_into(directory, step, arrays, state, is_best)
+        except OutputError:
+            directory, before = trainer.log.located(self.directory), directory
+            if directory == before:
+                raise
+            path = self._write_into(directory, step, arrays, state, is_best)  # it was moved during the write
         trainer.log.note(f"saved {path}")
+
+    def _write_into(
+        self, directory: Path, step: int, arrays: Mapping[str, Any], state: Mapping[str, Any], is_best: bool
+    ) -> Path:
+        with writing(directory / storage.step_name(step, self._recounted)):
+            directory.mkdir(exist_ok=True)  # not the run's directory: if that is gone, it was moved
+            path = storage.write(directory, step, arrays, state, self.config_text)
+            if is_best:
+                store.point(directory, "best", path)
+            store.keep_last(directory, self.keep_last)
+        return path
 
     def on_train_end(self, trainer: Trainer) -> None:
         self.save(trainer)  # again, if callbacks were still due after the last one
@@ -164,7 +178,7 @@ class Checkpoints(Callback):
         """Puts the newest checkpoint of this run into the trainer; false if there is none."""
         self.wait()
         with warnings_to(lambda text: trainer.log.say(f"warning: {text}")):
-            path = distributed.agree_on(store.find_latest_whole(self.directory))
+            path = distributed.agree_on(store.find_latest_whole(trainer.log.located(self.directory)))
         if path is None:
             return False
         left_out = trainer.nonfinite.state_dict()

@@ -43,6 +43,9 @@ def report(
     folder = runs[0].path if len(runs) == 1 else runs[0].path.parent
     check(out or folder / FILE)
     found: Dict[str, Examination] = {}
+    for run in runs:
+        for note in run.damaged:
+            say(f"{run.path}: {note}")
     for run in runs if most_images else ():
         say(f"showing images to {run.name}")
         found[run.name] = _examine_saved(run.path, most_images, embedding)

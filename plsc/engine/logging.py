@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, TextIO
@@ -18,7 +19,8 @@ from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
 import plsc
-from plsc.output import writing
+from plsc import terminal
+from plsc.output import Place, replacing, write_text, writing
 from plsc.report.runs import ROWS
 
 METRICS = "metrics.jsonl"
@@ -55,14 +57,17 @@ class RunLog:
     def __init__(self, main: bool = True, progress: str = "auto") -> None:
         self.main = main
         if progress == "auto":
-            progress = "bar" if sys.stderr.isatty() else "lines"
+            progress = "bar" if terminal.stderr().isatty() else "lines"
         self.progress = progress
         self.directory: Optional[Path] = None
+        self._place: Optional[Place] = None
+        self._place_lock = threading.Lock()
         self._early: List[str] = []
         self._logger = logging.Logger("plsc")
         self._bar: Optional[tqdm] = None
         self._metrics: Optional[TextIO] = None
         self._board: Any = None
+        self._board_directory: Optional[Path] = None
 
     def open(self, directory: Path) -> None:
         """Creates the run's directory, if need be, and the log files in it.
@@ -80,15 +85,42 @@ class RunLog:
             self._logger.addHandler(handler)
             _drop_unfinished_line(directory / METRICS)
             self._metrics = open(directory / METRICS, "a", encoding="utf-8")  # noqa: SIM115
-        self.directory = directory
+        self.directory, self._place = directory, Place(directory)
         for text in self._early:
             self._logger.info(text)
         self._early.clear()
 
+    def located(self, path: Path) -> Path:
+        """Return the present path of a file of the run, which differs from `path` if the run's directory was moved.
+
+        Raises:
+            OutputError: If the directory was removed or moved to another file system.
+        """
+        self._follow()
+        return path if self._place is None else self._place.locate(path)
+
+    def _follow(self) -> None:
+        """Look where the run's directory is, and say so if it was moved."""
+        if self._place is None:
+            return
+        with self._place_lock:  # the thread that writes checkpoints asks too
+            before, now = self.directory, self._place.now()
+            self.directory = now
+        if now != before:
+            self.say(
+                f"{before} was moved to {now} while the run was writing into it; the run goes on there. To resume it, "
+                f"set Global.output_dir={now}"
+            )
+
+    @property
+    def moved(self) -> bool:
+        """Whether the run's directory is no longer where it was opened."""
+        return self._place is not None and self.directory != self._place.path
+
     def say(self, text: str) -> None:
-        """Prints text and adds it to train.log."""
+        """Print text and add it to train.log; text that cannot be printed is only added there."""
         if self.main:
-            tqdm.write(text, file=sys.stderr)
+            tqdm.write(text, file=terminal.stderr())
             self.note(text)
 
     def note(self, text: str) -> None:
@@ -101,7 +133,10 @@ class RunLog:
     def open_bar(self, total: int, initial: int, description: str) -> None:
         """Starts the progress bar of a loop, if this run shows bars."""
         if self.main and self.progress == "bar":
-            self._bar = tqdm(total=total, initial=initial, desc=description, unit="step", dynamic_ncols=True)
+            screen = terminal.stderr()
+            self._bar = tqdm(
+                total=total, initial=initial, desc=description, unit="step", dynamic_ncols=True, file=screen
+            )
 
     def advance(self) -> None:
         """Moves the bar by one step."""
@@ -124,8 +159,9 @@ class RunLog:
             metrics: Numbers by name.
             line: What a plain terminal and train.log show; none if empty.
         """
-        if self._metrics is None:
+        if self._metrics is None or self.directory is None:
             return
+        self._follow()
         row = {"step": step, "epoch": round(epoch, 4), "split": split, "time": round(time.time(), 2), **metrics}
         with writing(self.directory / METRICS):
             self._metrics.write(json.dumps(row) + "\n")
@@ -146,19 +182,26 @@ class RunLog:
         """Writes uint8 pictures (B, H, W, 3) to `pictures/step_<step>.png`, a row each, and to VisualDL by name."""
         if self.directory is None or not pictures:
             return
+        self._follow()
         rows = [np.concatenate(list(images), axis=1) for images in pictures.values()]
-        folder = self.directory / "pictures"
+        file = self.directory / "pictures" / f"step_{step:08d}.png"
         names = PngInfo()
         names.add_text(ROWS, json.dumps(list(pictures)))
-        with writing(folder):
-            folder.mkdir(exist_ok=True)
-            Image.fromarray(np.concatenate(rows)).save(folder / f"step_{step:08d}.png", pnginfo=names)
+        with writing(file):
+            file.parent.mkdir(exist_ok=True)
+            with replacing(file) as temporary:
+                Image.fromarray(np.concatenate(rows)).save(temporary, pnginfo=names)
         board = self._visualdl()
         for name, row in zip(pictures, rows):
             if board is not None:
                 board.add_image(tag=name, img=row, step=step)
 
     def _visualdl(self) -> Optional[Any]:
+        assert self.directory is not None and self._place is not None
+        directory = self._place.anchor()  # VisualDL opens its file for every write, in a thread, and makes its folder
+        if self._board and self._board_directory != directory:
+            self._board.close()
+            self._board = None
         if self._board is None:
             try:
                 from visualdl import LogWriter
@@ -166,8 +209,9 @@ class RunLog:
                 self.say(f"VisualDL cannot be imported ({error}); metrics are in metrics.jsonl only")
                 self._board = False
                 return None
+            self._board_directory = directory
             with writing(self.directory / "vdl"):
-                self._board = LogWriter(logdir=str(self.directory / "vdl"), display_name=self.directory.name)
+                self._board = LogWriter(logdir=str(directory / "vdl"), display_name=self.directory.name)
         return self._board or None
 
     def close(self) -> None:
@@ -176,8 +220,12 @@ class RunLog:
         with contextlib.suppress(OSError):  # what could not be written has been an error before
             if self._metrics is not None:
                 self._metrics.close()
-        if self._board:
-            self._board.close()
+        with contextlib.suppress(OSError):
+            if self._board:
+                self._board.close()
+        if self._place is not None:
+            self._place.close()
+            self._place = None
         for handler in list(self._logger.handlers):
             self._logger.removeHandler(handler)
             with contextlib.suppress(OSError):
@@ -190,7 +238,7 @@ def _short(metrics: Mapping[str, float]) -> Dict[str, str]:
 
 def write_environment(path: Path, runtime: Mapping[str, str]) -> None:
     """Writes `environment(runtime)` as env.json."""
-    path.write_text(json.dumps(environment(runtime), indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(environment(runtime), indent=2) + "\n")
 
 
 def environment(runtime: Mapping[str, str]) -> Dict[str, Any]:

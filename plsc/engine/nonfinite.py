@@ -16,6 +16,7 @@ from paddle import nn
 from plsc import distributed, storage
 from plsc.checkpoint.store import snapshot
 from plsc.data.pipeline import file_of
+from plsc.output import OutputError, replacing, write_text
 from plsc.tasks.base import Batch
 
 FACTS, WEIGHTS, CONFIG = "facts.json", "model.safetensors", "config.yaml"
@@ -90,7 +91,10 @@ class NonFinitePolicy:
     def _dump(self, trainer: Any, micro_batches: Sequence[Batch], found: Mapping[str, Any]) -> Optional[Path]:
         if self.directory is None:
             return None
-        folder = self.directory / f"step_{trainer.step + 1:08d}"
+        directory = distributed.agree_on(_located(trainer, self.directory))
+        if directory is None:
+            raise OutputError("the output directory was removed")
+        folder = Path(directory) / f"step_{trainer.step + 1:08d}"
         facts = {
             "step": trainer.step, "seed": trainer.seed, "rank": distributed.rank(),
             "world_size": distributed.world_size(), "files": files_of(trainer.loader, micro_batches), **found,
@@ -98,11 +102,13 @@ class NonFinitePolicy:
         mine = folder / f"rank_{distributed.rank()}"
         mine.mkdir(parents=True, exist_ok=True)
         for number, batch in enumerate(micro_batches):
-            np.savez(mine / f"batch_{number}.npz", **{key: value.numpy() for key, value in batch.items()})
-        (mine / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+            with replacing(mine / f"batch_{number}.npz") as temporary:
+                np.savez(temporary, **{key: value.numpy() for key, value in batch.items()})
+        write_text(mine / FACTS, json.dumps(facts, indent=2) + "\n")
         if distributed.is_main():
-            storage.write_arrays(folder / WEIGHTS, snapshot(trainer.task.state_dict()))
-            (folder / CONFIG).write_text(self.config_text, encoding="utf-8")
+            with replacing(folder / WEIGHTS) as temporary:
+                storage.write_arrays(temporary, snapshot(trainer.task.state_dict()))
+            write_text(folder / CONFIG, self.config_text)
         return folder
 
     def state_dict(self) -> Dict[str, Any]:
@@ -113,6 +119,14 @@ class NonFinitePolicy:
         """Restores `state_dict()`; steps that were left out since stay left out."""
         self.left_out |= set(state.get("left_out", ()))
         self.overflows = max(self.overflows, int(state.get("overflows", 0)))
+
+
+def _located(trainer: Any, directory: Path) -> Optional[str]:
+    """Return the present path of a directory of the run; None if the run's directory is gone."""
+    try:
+        return str(trainer.log.located(directory))
+    except OutputError:
+        return None
 
 
 def files_of(loader: Any, micro_batches: Sequence[Batch]) -> List[str]:

@@ -42,7 +42,10 @@ class Profile(Callback):
             on_gpu = paddle.device.get_device().startswith("gpu")
             targets = [profiler.ProfilerTarget.CPU] + ([profiler.ProfilerTarget.GPU] if on_gpu else [])
             name = f"steps_{self.start}_to_{self.stop}"
-            write = profiler.export_chrome_tracing(str(self.directory), name)
+
+            def write(recorded: Any) -> None:
+                profiler.export_chrome_tracing(str(trainer.log.located(self.directory)), name)(recorded)
+
             self._profiler = profiler.Profiler(targets=targets, on_trace_ready=write)
             self._profiler.start()
         elif trainer.step >= self.stop:
@@ -52,4 +55,6 @@ class Profile(Callback):
         if self._profiler is not None:
             self._profiler.stop()
             self._profiler = None
-            trainer.log.say(f"the trace of steps {self.start} to {trainer.step} is in {self.directory}")
+            trainer.log.say(
+                f"the trace of steps {self.start} to {trainer.step} is in {trainer.log.located(self.directory)}"
+            )

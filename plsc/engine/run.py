@@ -19,7 +19,16 @@ from plsc.engine.report import FILE as REPORT
 from plsc.engine.report import check as check_report
 from plsc.engine.report import report_own
 from plsc.engine.trainer import Trainer
-from plsc.output import OutputError, RunLock, check_contents, check_room, check_writable, warnings_to, writing
+from plsc.output import (
+    OutputError,
+    RunLock,
+    check_contents,
+    check_room,
+    check_writable,
+    warnings_to,
+    write_text,
+    writing,
+)  # fmt: skip
 from plsc.report.history import keep_config
 from plsc.schema import read_settings
 from plsc.yaml_tree import ConfigError, blamed_on, describe
@@ -64,14 +73,16 @@ def _train(config: Config, runtime: Mapping[str, str], stop: StopRequest) -> int
             trainer.fit()
         if run.report:
             if distributed.is_main():
-                log.say(f"report: {report_own(config, trainer.task, directory)}")
+                log.say(f"report: {report_own(config, trainer.task, log.located(directory))}")
             distributed.barrier()  # a process that ends makes the launcher end the others
-        log.say(f"done: {trainer.step} steps; everything is in {directory}")
+        log.say(f"done: {trainer.step} steps; everything is in {log.located(directory)}")
         return 0
     except Interrupted as stopped:
         log.close_bar()
-        saved = f"saved in {directory / 'checkpoints'}" if trainer.step else "there is nothing to save"
-        log.say(f"{stopped}; {saved}. The same command goes on from there.")
+        now = log.located(directory)
+        saved = f"saved in {now / 'checkpoints'}" if trainer.step else "there is nothing to save"
+        again = f"The same command with Global.output_dir={now}" if log.moved else "The same command"
+        log.say(f"{stopped}; {saved}. {again} goes on from there.")
         return 128 + stopped.signal_number
     except Exception as error:
         log.close_bar()
@@ -136,7 +147,7 @@ def _open(trainer: Trainer, lock: RunLock, directory: Path, config: Config, runt
     with writing(directory):
         if saver.past is not None:
             keep_config(directory, *saver.past)
-        (directory / "config.yaml").write_text(describe(config) + "\n", encoding="utf-8")
+        write_text(directory / "config.yaml", describe(config) + "\n")
         write_environment(directory / "env.json", runtime)
 
 

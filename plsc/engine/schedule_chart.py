@@ -8,6 +8,7 @@ import paddle
 from plsc import distributed, registry
 from plsc.engine.build import build_task
 from plsc.engine.dry_run import plan_of
+from plsc.output import replacing
 from plsc.schema import read_settings
 from plsc.tasks.base import Task
 
@@ -62,5 +63,6 @@ def draw_schedules(config: Config, path: Path) -> None:
         axis.grid(alpha=0.3)
     figure.suptitle(f"{config['LRScheduler']['name']}, {config['Optimizer']['name']}")
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=110)
     pyplot.close(figure)

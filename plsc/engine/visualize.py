@@ -14,6 +14,7 @@ from plsc.engine.build import build_list
 from plsc.engine.preprocess import Preprocessing, find_images, open_image
 from plsc.engine.schedule_chart import draw_schedules
 from plsc.nn.attention import attention_maps
+from plsc.output import replacing
 from plsc.replace import PNG_START, begins_with, check_file
 from plsc.report.sheet import mark, overlay, sheet
 from plsc.schema import read_settings
@@ -211,7 +212,8 @@ def visualize(pictures: Pictures, out: Path, parts: Sequence[str], say: Callable
     written = []
     for name, picture in drawn.items():
         written.append(out / f"{name}.png")
-        picture.save(written[-1])
+        with replacing(written[-1]) as temporary:
+            picture.save(temporary)
     if "schedules" in parts:
         written.append(out / "schedules.png")
         draw_schedules(pictures.config, written[-1])

@@ -41,6 +41,7 @@ def page(
         f"<h1>{escape(shown)}</h1><p class=soft>{escape(names)}</p>",
         _navigation(bool(results), bool(seen)),
         sections.headline(runs),
+        sections.damaged(runs),
         results,
         sections.curves(runs),
         f"<div id=images>{seen}</div>",

@@ -47,6 +47,7 @@ class Run:
         rows: Rows of metrics.jsonl by split, in order of steps; what a resumed run repeated is there once.
         pictures: By step.
         history: The configs that it had before, oldest first.
+        damaged: What could not be read and is left out, a sentence each.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Run:
     rows: Dict[str, List[Row]]
     pictures: List[Picture]
     history: List[PastConfig] = field(default_factory=list)
+    damaged: List[str] = field(default_factory=list)
 
     @property
     def kind(self) -> str:
@@ -131,16 +133,17 @@ def read_run(directory: Path) -> Run:
     config = parse(text, str(directory / "config.yaml"))
     if not isinstance(config, ConfigMap):
         raise ValueError(f"{directory / 'config.yaml'}: a config is a mapping of sections, got {type_name(config)}")
-    environment = directory / "env.json"
+    damaged: List[str] = []
     return Run(
         directory.resolve().name,
         directory,
         config,
         text,
-        _json(environment) if environment.is_file() else {},
+        _environment(directory / "env.json", damaged),
         _rows(directory / "metrics.jsonl"),
-        [_picture(path) for path in sorted((directory / "pictures").glob("step_*.png"))],
+        _pictures(directory / "pictures", damaged),
         read_history(directory),
+        damaged,
     )
 
 
@@ -151,11 +154,14 @@ def _text(path: Path) -> str:
         raise ValueError(f"{path}: is no text; the run's files are damaged ({error})") from error
 
 
-def _json(path: Path) -> Dict[str, Any]:
+def _environment(path: Path, damaged: List[str]) -> Dict[str, Any]:
+    if not path.is_file():
+        return {}
     try:
         found = json.loads(_text(path))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: is no JSON; the run's files are damaged ({error})") from error
+        damaged.append(f"{path.name} is damaged and left out ({error})")
+        return {}
     return found if isinstance(found, dict) else {}
 
 
@@ -190,6 +196,16 @@ def _row(line: str) -> Optional[Row]:
 def _beyond(value: float) -> bool:
     """Whether a number is finite, but too large to draw."""
     return _LARGEST < abs(value) < math.inf
+
+
+def _pictures(folder: Path, damaged: List[str]) -> List[Picture]:
+    found = []
+    for path in sorted(folder.glob("step_*.png")):
+        try:
+            found.append(_picture(path))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            damaged.append(f"{folder.name}/{path.name} is damaged and left out ({error})")
+    return found
 
 
 def _picture(path: Path) -> Picture:

@@ -163,6 +163,11 @@ def _chart(group: Sequence[Run], metric: str) -> str:
     return f"<figure class=card><h3>{escape(name)}</h3>{svg.line_chart(lines, 'epoch', f'{name} by epoch')}</figure>"
 
 
+def damaged(runs: Sequence[Run]) -> str:
+    """Notes about files of the runs that could not be read."""
+    return "".join(f"<p class=soft>{escape(run.name)}: {escape(note)}</p>" for run in runs for note in run.damaged)
+
+
 def pictures(run: Run, most: int = 6) -> str:
     """The pictures that a run drew, from its first to its last; empty if it drew none."""
     if not run.pictures:

@@ -23,9 +23,6 @@ FILES = {
     "binary_run/metrics.jsonl": b"\xff\xfe",
     "odd_run/config.yaml": "- a",
     "odd_run/metrics.jsonl": "",
-    "env_run/config.yaml": "Task: 3",
-    "env_run/metrics.jsonl": "[1]\n3\n",
-    "env_run/env.json": "{",
     "empty/.keep": "",
 }
 SWEEP = "sweep -c classify.yaml -o Optimizer.beta1="
@@ -66,7 +63,6 @@ VERBS = [
     ("report cut_run", "cut_run/config.yaml:1: not valid YAML"),
     ("report binary_run", "binary_run/metrics.jsonl: is no text; the run's files are damaged"),
     ("report odd_run", "odd_run/config.yaml: a config is a mapping of sections, got a list"),
-    ("report env_run", "env_run/env.json: is no JSON; the run's files are damaged"),
     ("report classifier classifier", "a run is named twice; give each output directory once"),
     ("report classifier --images -1", "--images must be at least 0, got -1"),
     ("report classifier --images 0 --out empty", "empty is a folder; name the file to write, such as empty/"),

@@ -120,9 +120,10 @@ def test_debug_shows_where_in_the_code(cli):
 
 def test_a_reader_that_has_seen_enough_is_no_error():
     code = """
-import argparse
-from plsc.cli import common
-raise SystemExit(common.guarded(lambda arguments: print("x\\n" * 100_000) or 0, argparse.Namespace(debug=False)))
+import sys, types
+from plsc import cli
+sys.modules["plsc.cli.train"] = types.SimpleNamespace(main=lambda rest: print("x\\n" * 100_000) or 0)
+raise SystemExit(cli.main(["train"]))
 """
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.read(1)

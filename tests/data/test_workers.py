@@ -13,6 +13,7 @@ import pytest
 
 from plsc.data.subset import Subset
 from plsc.data.workers import Whereabouts
+from plsc.signals import SIGNALS
 from tests.data.test_loader import children, loader
 from tests.data.toys import Images
 
@@ -82,6 +83,19 @@ def test_a_worker_that_is_killed_while_it_waits_for_work():
     time.sleep(0.5)  # both have filled their queues
     os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
     assert "was ended by SIGKILL while" in failure(batches)
+
+
+def test_workers_leave_signals_that_ask_to_stop_to_the_training_process():
+    """A service manager sends SIGTERM to every process; the run needs its workers until the step is done."""
+
+    class Signalled(Images):
+        def __getitem__(self, index):
+            for number in SIGNALS:
+                os.kill(os.getpid(), number)
+            return super().__getitem__(index)
+
+    expected = [batch["index"].tolist() for batch in loader(Images(64), num_workers=2)]
+    assert [batch["index"].tolist() for batch in loader(Signalled(64), num_workers=2)] == expected
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from tests.distributed.jobs import (
     launch_command,
     logs,
 )
+from tests.faults.scenes import alive, children_of
 from tests.integration.runs import ROOT, data, make_digits, metrics, train
 from tests.test_output import hold
 
@@ -127,6 +128,43 @@ def test_a_signal_to_one_rank_saves_and_ends_all(images, undisturbed, tmp_path, 
     assert 0 < stopped < STEPS
     launch(2, arguments, tmp_path)
     assert_same(tmp_path / "run", undisturbed)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs prctl")
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
+def test_a_job_whose_launcher_ends_saves_and_ends(images, tmp_path, number):
+    """The launcher does not handle SIGHUP, of a terminal that is closed, nor SIGUSR1; nobody handles SIGKILL."""
+    process = start(launch_command(2, PRETRAIN, options(images, "run", steps=10_000)), tmp_path)
+    wait_for_steps(tmp_path / "run", 5, process)
+    trained = workers(process)
+    assert len(trained) == 2
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    wait_until_ended(trained.values())
+    assert "saved in run/checkpoints" in logs(tmp_path)
+    assert storage.read_state(storage.resolve(tmp_path / "run"))["step"] >= 5
+
+
+def wait_until_ended(pids):
+    deadline = time.monotonic() + 60
+    while any(alive(pid) for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_the_script_for_one_machine_passes_signals_on_and_says_which_in_its_code(images, tmp_path, number):
+    script = [str(ROOT / "tools/launch_local.sh"), "2", "-c", str(ROOT / PRETRAIN), "-o", "Global.device=cpu"]
+    environment = {**job_environment(), "PYTHON": sys.executable, "PLSC_LAUNCH_LOGS": str(tmp_path / "logs")}
+    process = subprocess.Popen([*script, *options(images, "run", steps=10_000)], cwd=tmp_path, env=environment,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)  # fmt: skip
+    wait_for_steps(tmp_path / "run", 5, process)
+    (launcher,) = children_of(process.pid)
+    trained = children_of(launcher)
+    process.send_signal(number)
+    assert process.wait(timeout=60) == 128 + number
+    assert not [pid for pid in (launcher, *trained) if alive(pid)]
+    assert "saved in run/checkpoints" in logs(tmp_path)
 
 
 def test_a_signal_during_an_evaluation_with_uneven_shares(images, tmp_path):

@@ -1,11 +1,14 @@
 """Runs whose output directory is full, read-only, taken or no directory: one error, nothing lost, then they go on."""
 
 import os
+import shutil
 
+import numpy as np
 import pytest
 
 from plsc import storage
-from plsc.output import RunLock
+from plsc.engine.logging import RunLog
+from plsc.output import OutputError, RunLock
 from tests.faults.scenes import arguments, arrays, assert_same, disk, lines, size_of  # noqa: F401 - a fixture
 from tests.test_output import hold
 
@@ -104,3 +107,32 @@ def test_a_line_that_was_not_finished_is_cut_off(tmp_path, toy_runs, cli):
     assert cli(*arguments(toy_runs.images, tmp_path / "whole"))[0] == 0
     kept = [line for line in lines(tmp_path / "run") if '"step": 3' not in line]
     assert kept == [line for line in lines(tmp_path / "whole") if '"step": 3' not in line]
+
+
+def test_a_picture_that_does_not_fit_is_not_there(disk, tally):  # noqa: F811
+    log = RunLog(progress="none")
+    log.open(disk.path / "run")
+    noise = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    try:
+        log.pictures(1, {"noise": noise})
+        with open(disk.path / "fill", "wb", buffering=0) as fill:
+            while shutil.disk_usage(disk.path).free:
+                fill.write(bytes(2**16))
+            fill.truncate(fill.tell() - 20_000)  # a part of the next one fits
+        with pytest.raises(OutputError, match="step_00000002.png cannot be written: No space left on device"):
+            log.pictures(2, {"noise": noise})
+    finally:
+        log.close()
+    assert [path.name for path in (disk.path / "run" / "pictures").iterdir()] == ["step_00000001.png"]
+    tally.add("faults survived", 1)
+
+
+def test_a_half_picture_of_an_older_version_does_not_stop_a_report(tmp_path, toy_runs, cli, tally):
+    shutil.copytree(toy_runs.pixels, tmp_path / "run")
+    picture = sorted((tmp_path / "run" / "pictures").iterdir())[-1]
+    picture.write_bytes(picture.read_bytes()[:200])
+    code, out, _ = cli("report", tmp_path / "run", "--images", "0")
+    note = f"pictures/{picture.name} is damaged and left out"
+    assert code == 0 and note in out
+    assert note in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    tally.add("faults survived", 1)

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from plsc.report.page import page
 from plsc.report.runs import read_run, read_runs
 from tests.report.toys import make_run
 
@@ -36,3 +37,26 @@ def test_mistakes(tmp_path):
     path = make_run(tmp_path)
     with pytest.raises(ValueError, match="named twice"):
         read_runs([path, path / ".." / "run"])
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n", b"<html>", "cut", "changed"], ids=repr)
+def test_a_damaged_picture_is_left_out_with_a_note(tmp_path, content):
+    run = make_run(tmp_path)
+    whole = (run / "pictures" / "step_00000010.png").read_bytes()
+    if isinstance(content, str):
+        middle = whole.index(b"IDAT") + 6
+        content = whole[:middle] if content == "cut" else whole[:middle] + b"x" * 20 + whole[middle + 20 :]
+    (run / "pictures" / "step_00000020.png").write_bytes(content)
+    found = read_run(run)
+    assert [picture.step for picture in found.pictures] == [10]
+    assert len(found.damaged) == 1 and found.damaged[0].startswith("pictures/step_00000020.png is damaged and left out")
+    assert "run: pictures/step_00000020.png is damaged and left out" in page([found])
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff"])
+def test_a_damaged_description_of_the_environment_is_left_out_with_a_note(tmp_path, content):
+    run = make_run(tmp_path)
+    (run / "env.json").write_bytes(content)
+    found = read_run(run)
+    assert found.environment == {}
+    assert found.damaged[0].startswith("env.json is damaged and left out (") and "env.json is damaged" in page([found])

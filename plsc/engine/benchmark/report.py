@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from plsc.engine.benchmark.scaling import predict
+from plsc.output import replacing
 from plsc.replace import PNG_START, begins_with, check_file
 
 Result = Mapping[str, Any]
@@ -226,6 +227,7 @@ def _save(figure: Any, path: Path) -> Path:
     from matplotlib import pyplot
 
     check_file(path, begins_with(PNG_START), "a PNG image")
-    figure.savefig(path, dpi=130)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=130)
     pyplot.close(figure)
     return path
