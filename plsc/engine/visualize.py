@@ -10,6 +10,7 @@ from PIL import Image
 from plsc import registry
 from plsc.data.loader import DataLoader
 from plsc.data.pipeline import SampleDataset, transform_rng
+from plsc.data.transforms import resize
 from plsc.engine.build import build_list
 from plsc.engine.preprocess import Preprocessing, find_images, open_image
 from plsc.engine.schedule_chart import draw_schedules
@@ -86,7 +87,7 @@ class Pictures:
         """Masks over the first image."""
         generator = registry.MASK_GENERATORS.build(self.config["MaskGenerator"])
         side = 8 * max(generator.grid)
-        base = np.asarray(open_image(self.samples[0]["image"]).resize((side, side)))
+        base = np.asarray(resize(self.samples[0]["image"], (side, side), "bicubic"))
         drawn = []
         for number in range(_MASKS):
             mask = np.asarray(generator(np.random.default_rng([self.seed, number])), dtype=bool)
