@@ -2,7 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import paddle
@@ -18,7 +18,15 @@ from plsc.text import printable
 
 Config = Mapping[str, Any]
 _PIXELS = ((2, ()), (3, (3,)), (3, (4,)))  # grey, RGB, RGB with transparency
-ImageLike = Union[str, Path, Image.Image, np.ndarray]
+
+
+class Prepared(NamedTuple):
+    """What `Preprocessing.pixels` gave of an image, to be used in its place later; uint8 (3, H, W)."""
+
+    pixels: np.ndarray
+
+
+ImageLike = Union[str, Path, Image.Image, np.ndarray, Prepared]
 
 
 class Preprocessing:
@@ -53,6 +61,8 @@ class Preprocessing:
         Raises:
             ValueError: If it is no image.
         """
+        if isinstance(image, Prepared):
+            return image.pixels
         sample = SampleDataset([{"image": open_image(image, self.bits), "path": _name(image)}], self.transforms)[0, 0]
         return sample["image"]
 
@@ -84,7 +94,7 @@ def open_image(image: ImageLike, bits: Optional[int] = None) -> Image.Image:
 
 
 def _name(image: ImageLike) -> str:
-    return str(image) if isinstance(image, (str, Path)) else "the image"
+    return printable(image) if isinstance(image, (str, Path)) else "the image"
 
 
 def reading_of(config: Config) -> Tuple[Sequence[str], Optional[int]]:
