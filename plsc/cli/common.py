@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import os
 import sys
 import traceback
-from typing import Callable, Dict, List
+from typing import Callable, Dict, List, TextIO
 
 from plsc import config as config_files
 from plsc import plugins, runtime, schema
+from plsc.text import lines
 from plsc.yaml_tree import ConfigError, ConfigMap
 
 USER_ERROR = 2
@@ -85,6 +87,7 @@ def guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Namesp
     Returns:
         What `run` returns; 2 for a mistake in the config or its files; 128 + signal if asked to stop.
     """
+    _encode_everything(sys.stdout)
     try:
         code = run(arguments)
         sys.stdout.flush()
@@ -105,10 +108,16 @@ def guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Namesp
         return 130
 
 
+def _encode_everything(stream: TextIO) -> None:
+    """Lets a stream escape what its encoding lacks (an ASCII locale, names that are not UTF-8), instead of raising."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+
+
 def _report(error: Exception, debug: bool, text: str, code: int = USER_ERROR) -> int:
     if debug:
         traceback.print_exception(type(error), error, error.__traceback__)
     hint = "" if debug or isinstance(error, ConfigError) else "\n(--debug shows where in the code)"
     with contextlib.suppress(BrokenPipeError):
-        print(f"error: {text}{hint}", file=sys.stderr)
+        print(lines(f"error: {text}{hint}"), file=sys.stderr)
     return code

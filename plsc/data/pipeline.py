@@ -142,7 +142,7 @@ def _stack(key: str, samples: Sequence[Sample]) -> np.ndarray:
 
 
 def _name(sample: Sample) -> str:
-    return f"sample {int(sample['index'])} ({sample.get('path', 'no file')})"
+    return f"sample {int(sample['index'])} ({printable(sample.get('path', 'no file'))})"
 
 
 def _positions(mask: np.ndarray) -> np.ndarray:

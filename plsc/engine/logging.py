@@ -20,6 +20,7 @@ from tqdm import tqdm
 import plsc
 from plsc.output import writing
 from plsc.report.runs import ROWS
+from plsc.text import lines
 
 METRICS = "metrics.jsonl"
 
@@ -88,11 +89,12 @@ class RunLog:
     def say(self, text: str) -> None:
         """Prints text and adds it to train.log."""
         if self.main:
-            tqdm.write(text, file=sys.stderr)
+            tqdm.write(lines(text), file=sys.stderr)
             self.note(text)
 
     def note(self, text: str) -> None:
         """Adds text to train.log only."""
+        text = lines(text).replace("\n", "\n    ")  # only what is logged begins a line, whatever a name holds
         if self.main and self.directory is None:
             self._early.append(text)
         elif self.main:
