@@ -86,7 +86,7 @@ def test_a_damaged_file_is_named(tmp_path, images, workers, name):
 
 
 def test_a_step_that_is_not_finite_names_its_files_and_keeps_the_dump(tmp_path, images):
-    code, _, err = run(*arguments(images, tmp_path / "run", "LRScheduler.learning_rate=1.0e+30"))
+    code, _, err = run(*arguments(images, tmp_path / "run", "LRScheduler.learning_rate=9.0e+18"))
     assert code == 1 and "are not finite" in clean(err) and "Dump: " in err, err
     assert SHOWN in err or r"caf\xe9" in err
     facts = list((tmp_path / "run" / "nonfinite").rglob("facts.json"))
