@@ -2,7 +2,6 @@
 
 import unicodedata
 from collections import Counter
-from html import escape
 from typing import List, Sequence
 
 _ESCAPED = ("Cc", "Cs", "Zl", "Zp")  # control characters, surrogates, separators of lines and paragraphs
@@ -28,11 +27,6 @@ def printable(text: object, keep: str = "") -> str:
 def lines(text: object) -> str:
     """A whole message as `printable` text, in which line breaks and tabs stay."""
     return printable(text, keep="\n\t")
-
-
-def html(text: object) -> str:
-    """A message as HTML, without markup or control characters."""
-    return escape(lines(text))
 
 
 def distinguishable(names: Sequence[str]) -> List[str]:

@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from html import escape
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
@@ -23,7 +24,6 @@ from plsc.report.measured import (
     ranked,
 )
 from plsc.report.runs import Run
-from plsc.text import html as escape
 from plsc.yaml_tree import one_line
 
 _ENGINE = ("lr", "grad_norm", "images_per_second", "skipped_steps", "data_wait")

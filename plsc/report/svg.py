@@ -2,11 +2,10 @@
 
 import math
 from dataclasses import dataclass
+from html import escape
 from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
-
-from plsc.text import html as escape
 
 COLOURS = 7  # of --c0 ... --c6
 _WIDTH, _HEIGHT = 400, 250
