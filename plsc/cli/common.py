@@ -11,6 +11,7 @@ from typing import Callable, Dict, List
 from plsc import config as config_files
 from plsc import plugins, runtime, schema, terminal
 from plsc.output import warnings_to
+from plsc.text import lines
 from plsc.yaml_tree import ConfigError, ConfigMap
 
 USER_ERROR = 2
@@ -107,7 +108,7 @@ def guarded(
 
 def _guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
     try:
-        with warnings_to(lambda text: print(f"warning: {text}", file=sys.stderr)):
+        with warnings_to(lambda text: print(lines(f"warning: {text}"), file=sys.stderr)):
             return run(arguments)
     except ConfigError as error:
         count = f"{len(error.problems)} problems\n" if len(error.problems) > 1 else ""
@@ -126,5 +127,5 @@ def _report(error: Exception, debug: bool, text: str, code: int = USER_ERROR) ->
     if debug:
         traceback.print_exception(type(error), error, error.__traceback__)
     hint = "" if debug or isinstance(error, ConfigError) else "\n(--debug shows where in the code)"
-    print(f"error: {text}{hint}", file=sys.stderr)
+    print(lines(f"error: {text}{hint}"), file=sys.stderr)
     return code

@@ -37,28 +37,31 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _rows(model: Any, arguments: argparse.Namespace) -> Iterator[Dict[str, Any]]:
     """One for each image, in order; a batch is read and classified at a time."""
-    from plsc.data.images import ImageError, load_image
-    from plsc.engine.preprocess import find_images
+    from plsc.data.bad_images import UNREADABLE
+    from plsc.engine.preprocess import Prepared, find_images
+    from plsc.text import lines, printable
 
-    files = find_images(arguments.images)
+    files = find_images(arguments.images, model.prepare.extensions)
     for start in range(0, len(files), arguments.batch_size):
         opened: Dict[str, Any] = {}
         for file in files[start : start + arguments.batch_size]:
             try:
-                opened[str(file)] = load_image(file)
-            except ImageError as error:
+                opened[str(file)] = Prepared(model.prepare.pixels(file))  # not as large as the files may be
+            except UNREADABLE as error:
                 opened[str(file)] = error
-        readable = [image for image in opened.values() if not isinstance(image, ImageError)]
+        readable = [image for image in opened.values() if isinstance(image, Prepared)]
         guesses = iter(model.predict(readable, arguments.topk, arguments.batch_size) if readable else [])
         for file, image in opened.items():
-            if isinstance(image, ImageError):
-                yield {"file": file, "error": str(image)}
+            if isinstance(image, Prepared):
+                predictions = [{**guess._asdict(), "name": printable(guess.name)} for guess in next(guesses)]
+                yield {"file": printable(file), "predictions": predictions}
             else:
-                yield {"file": file, "predictions": [guess._asdict() for guess in next(guesses)]}
+                yield {"file": printable(file), "error": lines(image)}
 
 
 def _text(row: Dict[str, Any]) -> str:
     if "error" in row:
-        return f"{row['file']}  cannot be read"
+        reason = row["error"].replace(f"{row['file']}: ", "", 1)
+        return f"{row['file']}  cannot be read: {reason}"
     shown = "  ".join(f"{one['name']} {one['probability']:.1%}" for one in row["predictions"])
     return f"{row['file']}  {shown}"

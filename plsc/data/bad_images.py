@@ -1,7 +1,7 @@
 """What becomes of images that cannot be read: the run stops, or goes on with others and counts them."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Callable, Dict, Iterator, Mapping, Set
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from plsc import distributed, terminal
 from plsc.data.images import ImageError
+from plsc.text import lines, printable
 
 UNREADABLE = (ImageError, OSError)
 _SUBSTITUTE_SALT = 3  # tells the choice of substitutes from an image's transforms and its mask
@@ -18,7 +19,7 @@ _TRIES = 20  # substitutes that may be bad themselves
 def tell(text: str) -> None:
     """Prints a line to the terminal, from one process of a job."""
     if distributed.is_main():
-        print(text, file=terminal.stderr())
+        print(lines(text), file=terminal.stderr())
 
 
 @dataclass
@@ -38,13 +39,18 @@ class BadImages:
     limit: int = 100
     leave_out: bool = False
     say: Callable[[str], None] = tell
+    dataset: Any = None  # of the loader, to know which classes have no image left
     found: Dict[int, str] = field(default_factory=dict, init=False)  # index to what is wrong with it
     told: Set[int] = field(default_factory=set, init=False)
+
+    def for_reading_once(self, **changes: Any) -> "BadImages":
+        """The same policy for a loader of its own, which leaves bad images out."""
+        return replace(self, leave_out=True, dataset=None, **changes)
 
     def explained(self, error: Exception) -> ImageError:
         """The error of a run that stops."""
         hint = f", or go on without it: {self.section}.on_bad_image: skip" if self.section else ""
-        return ImageError(f"{error}{hint}")
+        return ImageError(f"{lines(error)}{hint}")
 
     def note(self, found: Dict[int, str]) -> None:
         """Takes in what this process has met.
@@ -53,12 +59,22 @@ class BadImages:
             ImageError: With the list, if there are too many.
         """
         self.found.update(found)
-        if len(self.found) > self.limit:
-            listed = "\n  ".join(self.found.values())
+        self.check(self.found)
+
+    def check(self, found: Mapping[int, str]) -> None:
+        """Raises ImageError, with the list, if these are more than the limit."""
+        if len(found) > self.limit:
+            listed = "\n  ".join(found.values())
             raise ImageError(
-                f"{len(self.found)} images cannot be read, more than {self.section}.max_bad_images: {self.limit}:\n  "
+                f"{len(found)} images cannot be read, more than {self.section}.max_bad_images: {self.limit}:\n  "
                 f"{listed}\nrepair or remove them, or raise the limit"
             )
+
+    def none_left(self, found: Mapping[int, str]) -> ImageError:
+        """The error of a dataset whose images are all in `found`."""
+        listed = "\n  ".join(found.values())
+        where = self.section.replace(".loader", "") or "the dataset"
+        return ImageError(f"none of the {len(found)} images of {where} can be read:\n  {listed}\nrepair them")
 
     def share(self) -> int:
         """Tells what is new and returns how many there are in all processes, which must all call."""
@@ -69,8 +85,24 @@ class BadImages:
             for index, text in sorted(news.items()):
                 self.told.add(index)
                 self.say(f"bad image, skipped: {text}")
+            self._tell_classes(news)
             self.note(news)
         return len(self.found)
+
+    def _tell_classes(self, news: Mapping[int, str]) -> None:
+        """Tells which classes have no image that can be read, now that `news` cannot be read either."""
+        labels, names = getattr(self.dataset, "labels", None), getattr(self.dataset, "classes", None) or ()
+        if labels is None:
+            return
+        labels = np.asarray(labels)
+        bad = np.zeros(len(labels), dtype=bool)
+        bad[[index for index in self.told if index < len(bad)]] = True
+        for label in sorted({int(labels[index]) for index in news if index < len(labels)}):
+            if bad[labels == label].all():
+                name = names[label] if label < len(names) else label
+                effect = "it is not evaluated" if self.leave_out else "nothing is learned about it"
+                count = int((labels == label).sum())
+                self.say(f"no image of class {printable(name)} can be read ({count} of {count} are bad): {effect}")
 
     def count(self) -> int:
         """Images left out in all processes since `forget`; each is read by one of them. All must call."""

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from plsc.data.images import ImageError, check_size, load_image, pixel_limit
+from plsc.text import printable
 
 Box = Tuple[int, int, int, int]  # left, top, right, bottom
 
@@ -213,8 +214,12 @@ def of_array(pixels: np.ndarray) -> FastImage:
     return FastImage(_Source(pixels))
 
 
-def load_fast(path: str) -> FastImage:
+def load_fast(path: str, bits: Optional[int] = None) -> FastImage:
     """Reads a file; JPEG is decoded when its pixels are asked for, everything else at once by Pillow.
+
+    Args:
+        path: The file.
+        bits: See `plsc.data.images.to_rgb`.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -226,9 +231,9 @@ def load_fast(path: str) -> FastImage:
         with open(path, "rb") as file:
             data = file.read()
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: there is no such file") from None
+        raise FileNotFoundError(f"{printable(path)}: there is no such file") from None
     except OSError as error:
-        raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
+        raise ImageError(f"{printable(path)}: cannot be read: {error.strerror}") from error
     if data.startswith(_START) and data.endswith(_END):  # Pillow knows what to make of a file that has no end
         try:
             height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
@@ -237,7 +242,7 @@ def load_fast(path: str) -> FastImage:
         if colours in ("YCbCr", "RGB", "Gray"):
             check_size(path, width, height, pixel_limit())
             return FastImage(_Source(None, data, (width, height), path))
-    return of_array(np.asarray(load_image(path)))
+    return of_array(np.asarray(load_image(path, bits)))
 
 
 def check_installed() -> None:

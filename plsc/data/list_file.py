@@ -1,11 +1,13 @@
 """A dataset that is a list of image files."""
 
+import os
 import re
 from pathlib import Path
 from typing import List, Optional, Tuple
 
 from plsc.data.folder import Decoder, ImageFiles, existing_folder, is_inside
 from plsc.registry import DATASETS
+from plsc.text import printable
 
 _MOST_CLASSES = 1_000_000
 
@@ -21,13 +23,14 @@ class ListFile(ImageFiles):
         root: Folder that the paths are relative to.
         list_file: The text file.
         decoder: `pillow`: pixels as the reference has them; `fast`: several times faster, slightly other pixels.
+        bits: Bits that the values of grey images of more than 8 bits use, such as 12; by default 16.
 
     Raises:
-        ValueError: If the file cannot be read or is empty, or a line has no path, a path out of `root`, no label, or
-            one label too many; the message names the line.
+        ValueError: If the file cannot be read or is empty, or a line has no path, a path out of `root` or with
+            backslashes that lead nowhere, no label, or one label too many; the message names the line.
     """
 
-    def __init__(self, root: str, list_file: str, decoder: Decoder = "pillow") -> None:
+    def __init__(self, root: str, list_file: str, decoder: Decoder = "pillow", bits: Optional[int] = None) -> None:
         folder = existing_folder(root)
         rows = _read(list_file)
         labelled = _split(rows[0][1])[1] is not None
@@ -43,11 +46,16 @@ class ListFile(ImageFiles):
                 )
             if not is_inside(path, folder):
                 raise ValueError(f"{list_file}:{number}: {path!r} leads out of the root {root}; move it, or set root")
+            if "\\" in path and not os.path.exists(folder / path):
+                raise ValueError(
+                    f"{list_file}:{number}: there is no file '{printable(path)}'; separate folders by /: "
+                    f"'{printable(path).replace(chr(92), '/')}'"
+                )
             paths.append(path)
         if not labelled:
-            super().__init__(folder, paths, decoder=decoder)
+            super().__init__(folder, paths, decoder=decoder, bits=bits)
             return
-        super().__init__(folder, paths, labels, [str(label) for label in range(max(labels) + 1)], decoder)
+        super().__init__(folder, paths, labels, [str(label) for label in range(max(labels) + 1)], decoder, bits)
 
 
 def _read(list_file: str) -> List[Tuple[int, str]]:

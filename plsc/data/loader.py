@@ -18,6 +18,7 @@ from plsc.data.pipeline import Arrays, Sample, SampleDataset, Transform, collate
 from plsc.data.sampler import EpochBatchSampler, Position
 from plsc.data.workers import SHARED_MEMORY, Watch, Whereabouts, safe_fork
 from plsc.signals import SIGNALS
+from plsc.text import lines, printable
 
 _FAILURE = "failure"  # key of a batch that could not be made
 _BAD = "bad images"  # key of what could not be read for a batch
@@ -80,6 +81,7 @@ class DataLoader:
         self.use_shared_memory = _has_shared_memory() if use_shared_memory is None else use_shared_memory
         self.timeout = timeout
         self.bad_images = bad_images or BadImages()
+        self.bad_images.dataset = dataset
 
     @property
     def accumulate(self) -> int:
@@ -106,14 +108,22 @@ class DataLoader:
         self.sampler.set_position(epoch, step)
 
     def first(self, count: int) -> Dict[str, paddle.Tensor]:
-        """The first samples of the data set as one batch, read by this process; bad images do not count here.
+        """The first samples that can be read as one batch, read by this process; bad images are not counted here.
 
         Raises:
-            ValueError: As in iterating.
+            ValueError: As in iterating; or if bad images are left out and there are too many, or no others.
         """
-        positions = [(0, index) for index in range(min(count, len(self.dataset)))]
-        arrays = _Batches(self.samples, self.bad_images).make(positions)
-        return _tensors({key: values for key, values in arrays.items() if key != _BAD})
+        batches, found = _Batches(self.samples, self.bad_images), {}
+        samples: List[Sample] = []
+        for index in range(len(self.dataset)):
+            sample = batches.read((0, index), found)
+            samples += [] if sample is None else [sample]
+            if len(samples) == count:
+                break
+            self.bad_images.check(found)
+        if not samples:
+            raise self.bad_images.none_left(found)
+        return _tensors(collate(samples))
 
     def __len__(self) -> int:
         """Micro-batches in a whole epoch."""
@@ -158,7 +168,7 @@ class DataLoader:
             atexit.unregister(close)
 
     def _name(self, index: int) -> str:
-        return file_of(self.dataset, index) or f"sample {index}"
+        return printable(file_of(self.dataset, index) or f"sample {index}")
 
     def _reader(self, batches: "_Batches", source: "_OneByOne") -> paddle.io.DataLoader:
         return paddle.io.DataLoader(
@@ -187,11 +197,11 @@ class _Batches(paddle.io.Dataset):
     def make(self, positions: Sequence[Position]) -> Arrays:
         """The samples at positions as a batch, with what could not be read for it."""
         found: Dict[int, str] = {}
-        samples = [self._read(position, found) for position in positions]
+        samples = [self.read(position, found) for position in positions]
         batch = collate([sample for sample in samples if sample is not None]) if any(samples) else {}
         return {**batch, **({_BAD: encode(found)} if found else {})}
 
-    def _read(self, position: Position, found: Dict[int, str]) -> Optional[Sample]:
+    def read(self, position: Position, found: Dict[int, str]) -> Optional[Sample]:
         """A sample, or one of another image if its own is bad; None if that is to be left out."""
         epoch, index = position
         others = () if self.bad.leave_out else substitutes(self.samples.seed, epoch, index, len(self.samples))
@@ -203,7 +213,7 @@ class _Batches(paddle.io.Dataset):
             except UNREADABLE as error:
                 if self.bad.action == "stop":
                     raise self.bad.explained(error) from error
-                found[source] = str(error)
+                found[source] = lines(error)
         if self.bad.leave_out:
             return None
         raise ValueError("none of these images, tried in a row, can be read:\n  " + "\n  ".join(found.values()))
@@ -220,7 +230,7 @@ class _Batches(paddle.io.Dataset):
             text = f"{ValueError.__name__}:{error}"
         except Exception as error:  # noqa: BLE001 - carried to the main process, where it is raised
             text = f"{RuntimeError.__name__}:{error}\n\nin a worker process:\n{traceback.format_exc()}"
-        return {_FAILURE: np.frombuffer(text.encode(), dtype=np.uint8)}
+        return {_FAILURE: np.frombuffer(lines(text).encode(), dtype=np.uint8)}
 
 
 class _OneByOne(paddle.io.BatchSampler):

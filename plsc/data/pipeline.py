@@ -6,8 +6,9 @@ import numpy as np
 from PIL import Image
 
 from plsc.data.fast_image import FastImage
-from plsc.data.images import ImageError
+from plsc.data.images import ImageError, ImageSizeError, is_out_of_memory, out_of_memory
 from plsc.data.sampler import Position
+from plsc.text import printable
 
 Sample = Dict[str, Any]
 Arrays = Dict[str, np.ndarray]
@@ -71,23 +72,33 @@ class SampleDataset:
         """The sample at a position made of the image `source`: what is random is the position's, `index` the image's.
         """
         epoch, index = position
-        sample = self.dataset[source]
-        rng = transform_rng(self.seed, epoch, index)
-        for transform in self.transforms:
-            try:
-                sample = transform(sample, rng)
-            except ImageError:  # decoded late; it names the file
-                raise
-            except Exception as error:
-                name, path = type(transform).__name__, sample.get("path", f"sample {source}")
-                failure = ValueError if isinstance(error, ValueError) else RuntimeError
-                raise failure(f"{path}: {name} failed: {error}") from error
-        arrays = {key: _to_array(value) for key, value in sample.items()}  # an image nobody cropped is decoded here
+        try:
+            arrays = self._transformed(source, transform_rng(self.seed, epoch, index))
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise out_of_memory(file_of(self.dataset, source) or f"sample {source}") from error
+            raise
         arrays["index"] = np.int64(source)
         if self.mask_generator is not None:
             mask_rng = np.random.default_rng([self.seed, epoch, index, _MASK_SALT])
             arrays["mask"] = np.asarray(self.mask_generator(mask_rng), dtype=bool).reshape(-1)
         return arrays
+
+    def _transformed(self, source: int, rng: np.random.Generator) -> Sample:
+        sample = self.dataset[source]
+        for transform in self.transforms:
+            try:
+                sample = transform(sample, rng)
+            except Exception as error:
+                if isinstance(error, ImageError) and not isinstance(error, ImageSizeError):
+                    raise  # decoded late; it names the file
+                name, path = type(transform).__name__, printable(sample.get("path", f"sample {source}"))
+                if is_out_of_memory(error):
+                    raise out_of_memory(path) from error
+                kinds = (ImageSizeError, ImageError), (ValueError, ValueError), (Exception, RuntimeError)
+                failure = next(to for kind, to in kinds if isinstance(error, kind))
+                raise failure(f"{path}: {name} failed: {error}") from error
+        return {key: _to_array(value) for key, value in sample.items()}  # an image nobody cropped is decoded here
 
 
 def collate(samples: Sequence[Sample]) -> Arrays:
@@ -131,7 +142,7 @@ def _stack(key: str, samples: Sequence[Sample]) -> np.ndarray:
 
 
 def _name(sample: Sample) -> str:
-    return f"sample {int(sample['index'])} ({sample.get('path', 'no file')})"
+    return f"sample {int(sample['index'])} ({printable(sample.get('path', 'no file'))})"
 
 
 def _positions(mask: np.ndarray) -> np.ndarray:

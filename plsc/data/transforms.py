@@ -12,14 +12,18 @@ import numpy as np
 from PIL import Image
 
 from plsc.data.fast_image import AnyImage, FastImage
+from plsc.data.images import LIMIT, ImageSizeError, pixel_limit
 from plsc.registry import TRANSFORMS
 
 Sample = Dict[str, Any]
 Size = Union[int, Tuple[int, int]]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Region = Tuple[int, int, int, int]  # left, top, width, height
+Box = Tuple[int, int, int, int]  # left, top, right, bottom
 
 _ATTEMPTS = 10
+_MOST_BETWEEN = 2**25  # pixels of an intermediate image; only images of extreme shapes need more
+_SUPPORT = 3  # pixels that the widest filter, lanczos, reaches to each side
 _RATIOS = (1e-3, 1e3)
 
 
@@ -182,11 +186,11 @@ class Resize:
         self.interpolation = interpolation
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        def resize(image: AnyImage) -> AnyImage:
+        def change(image: AnyImage) -> AnyImage:
             size = _shorter_side(image, self.size) if isinstance(self.size, int) else (self.size[1], self.size[0])
-            return image if image.size == size else image.resize(size, _filter(self.interpolation))
+            return image if image.size == size else resize(image, size, self.interpolation)
 
-        return map_images(sample, resize)
+        return map_images(sample, change)
 
 
 @TRANSFORMS.register()
@@ -198,6 +202,8 @@ class CenterCrop:
         crop_ratio: Crop size / shorter side after resizing; 224 / 256 is usual at 224 px and 1.0 from 384 px on.
             null: crops without resizing.
         interpolation: Of the resizing.
+
+    An image so thin that the whole of it would be huge after the resizing is resized where the crop is only.
 
     Raises:
         ValueError: When called, if the image is smaller than the crop.
@@ -216,16 +222,21 @@ class CenterCrop:
         return map_images(sample, self._crop)
 
     def _crop(self, image: AnyImage) -> AnyImage:
+        width, height = image.size
         if self.crop_ratio is not None:
-            size = _shorter_side(image, int(max(self.width, self.height) / self.crop_ratio))
-            image = image.resize(size, _filter(self.interpolation))
-        if image.width < self.width or image.height < self.height:
+            width, height = _shorter_side(image, int(max(self.width, self.height) / self.crop_ratio))
+        if width < self.width or height < self.height:
             raise ValueError(
-                f"the image has {image.width} x {image.height} pixels, less than the crop of {self.width} x "
+                f"the image has {width} x {height} pixels, less than the crop of {self.width} x "
                 f"{self.height}; set crop_ratio, or put a Resize before it"
             )
-        left, top = round((image.width - self.width) / 2), round((image.height - self.height) / 2)
-        return image.crop((left, top, left + self.width, top + self.height))
+        left, top = round((width - self.width) / 2), round((height - self.height) / 2)
+        part = (left, top, left + self.width, top + self.height)
+        if self.crop_ratio is None:
+            return image.crop(part)
+        if width * height > _MOST_BETWEEN:
+            return _part_of_resized(image, (width, height), part, self.interpolation)
+        return resize(image, (width, height), self.interpolation).crop(part)
 
 
 def crop_and_resize(image: AnyImage, region: Region, size: Tuple[int, int], interpolation: str) -> AnyImage:
@@ -240,7 +251,51 @@ def crop_and_resize(image: AnyImage, region: Region, size: Tuple[int, int], inte
         interpolation: A filter's name.
     """
     left, top, width, height = region
-    return image.crop((left, top, left + width, top + height)).resize(size, _filter(interpolation))
+    return resize(image.crop((left, top, left + width, top + height)), size, interpolation)
+
+
+def resize(image: AnyImage, size: Tuple[int, int], interpolation: str) -> AnyImage:
+    """An image at another size, within limits of memory.
+
+    Args:
+        image: Any size.
+        size: (width, height) of the result.
+        interpolation: A filter's name.
+
+    Raises:
+        ImageSizeError: If the result would have more pixels than an image may have.
+    """
+    width, height = size
+    limit = pixel_limit()
+    if limit is not None and width * height > limit:
+        raise ImageSizeError(
+            f"{image.width:,} x {image.height:,} pixels would become {width:,} x {height:,}, and the limit is "
+            f"{limit:,} in all; remove the image, crop it before the resizing, or set {LIMIT} in the environment"
+        )
+    if isinstance(image, Image.Image) and width * image.height > _MOST_BETWEEN and height < image.height:
+        image = image.resize((image.width, height), _filter(interpolation))  # Pillow would first change the width
+    return image.resize(size, _filter(interpolation))
+
+
+def _part_of_resized(image: AnyImage, size: Tuple[int, int], part: Box, interpolation: str) -> AnyImage:
+    """What `image.resize(size).crop(part)` gives, within a level of grey, without the resized image.
+
+    Both decoders leave it to Pillow, which resizes from a box of fractions of pixels.
+    """
+    scales = (image.width / size[0], image.height / size[1]) * 2
+    box = [edge * scale for edge, scale in zip(part, scales)]
+    reach = [math.ceil(_SUPPORT * max(scale, 1.0)) + 1 for scale in scales]
+    left, top = (max(0, math.floor(box[axis]) - reach[axis]) for axis in (0, 1))
+    right, bottom = (min(image.size[axis], math.ceil(box[2 + axis]) + reach[axis]) for axis in (0, 1))
+    # relative to the part that is cut out: Pillow holds boxes in 32 bits, which are exact for small numbers only
+    inner = (box[0] - left, box[1] - top, min(box[2] - left, right - left), min(box[3] - top, bottom - top))
+    target = (part[2] - part[0], part[3] - part[1])
+
+    def change(cut: Image.Image) -> Image.Image:
+        return cut.resize(target, _filter(interpolation), inner)
+
+    cut = image.crop((left, top, right, bottom))
+    return cut.by_pillow(change) if isinstance(cut, FastImage) else change(cut)
 
 
 def check_range(component: str, argument: str, value: float, least: float, greatest: float) -> None:

@@ -7,6 +7,7 @@ from plsc import settings
 from plsc.engine.evaluate import Evaluator
 from plsc.engine.interrupt import Interrupted
 from plsc.tasks.base import Task
+from plsc.text import distinguishable, look_the_same
 from plsc.yaml_tree import blame
 
 Config = Mapping[str, Any]
@@ -87,8 +88,18 @@ def _check_classes(section: Config, task: Task, dataset: Any) -> None:
     if there is not None and told_apart is not None and there > told_apart:
         raise blame(
             section["dataset"],
-            f"it has {there} classes, but the model tells {told_apart} apart; set the num_classes of Model to {there}",
+            f"it has {there} classes, but the model tells {told_apart} apart; "
+            f"{_start_of_labels(dataset)}set the num_classes of Model to {there}",
         )
+
+
+def _start_of_labels(dataset: Any) -> str:
+    """Advice about labels that seem to be counted from 1; empty if there is a label 0."""
+    labels = getattr(dataset, "labels", None)
+    least = 0 if labels is None or not len(labels) else int(min(labels))
+    if least < 1:
+        return ""
+    return f"its labels are {least} to {max(labels)}, but labels start at 0: subtract {least} from each, or "
 
 
 def _check_width(node: Any, task: Task, component: Any) -> None:
@@ -113,10 +124,12 @@ def _check_same_classes(config: Config, train: Any, evaluation: Any) -> None:
     ours, theirs = (list(getattr(dataset, "classes", None) or ()) for dataset in (train, evaluation))
     for label, (own, other) in enumerate(zip(ours, theirs)):
         if own != other:
+            its, trained = distinguishable([str(other), str(own)])
+            unicode = " (Unicode NFC and NFD of the same letters)" if look_the_same(str(own), str(other)) else ""
             raise blame(
                 config["DataLoader"]["Eval"]["dataset"],
-                f"its class number {label} is {other!r}, but that of DataLoader.Train is {own!r}, so their labels "
-                "do not mean the same; both need the same class folders, or the same class_list",
+                f"its class number {label} is '{its}', but that of DataLoader.Train is '{trained}'{unicode}, so their "
+                "labels do not mean the same; both need the same class folders, or the same class_list",
             )
 
 

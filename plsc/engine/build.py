@@ -15,6 +15,7 @@ from plsc import distributed, registry, settings, storage
 from plsc.checkpoint import store, transfer
 from plsc.data import bad_images
 from plsc.data.loader import DataLoader
+from plsc.data.summary import summary
 from plsc.engine import agreement
 from plsc.engine.callbacks import Evaluation, ProgressLog, SyncCheck, WeightAverage
 from plsc.engine.checkpointing import Checkpoints
@@ -130,18 +131,19 @@ def build_loader(
 ) -> DataLoader:
     """The loader of `DataLoader.<split>`; its masks come from the section MaskGenerator, if there is one.
 
-    Bad images that are skipped, `say` tells of. Training takes others in their place, evaluation leaves them out.
+    `say` tells the number of images and classes, and each bad image that is skipped. Training takes others in their
+    place, evaluation leaves them out.
     """
     section = config["DataLoader"][split]
     loader: settings.Loader = read_settings(config, f"DataLoader.{split}.loader")
     masks = config.get("MaskGenerator")
+    dataset = registry.DATASETS.build(section["dataset"])
+    say(f"DataLoader.{split}: {summary(dataset)}")
     parts = {
-        "dataset": registry.DATASETS.build(section["dataset"]),
+        "dataset": dataset,
         "transforms": build_list(registry.TRANSFORMS, section.get("transforms")),
         "mask_generator": registry.MASK_GENERATORS.build(masks) if masks is not None else None,
-        "bad_images": bad_images.BadImages(
-            f"DataLoader.{split}.loader", loader.on_bad_image, loader.max_bad_images, split != "Train", say
-        ),
+        "bad_images": bad_image_policy(config, split, say, leave_out=split != "Train"),
     }
     with blamed_on(section["loader"]):
         return DataLoader(
@@ -157,6 +159,15 @@ def build_loader(
             accumulate=accumulation(run, loader, distributed.world_size()) if split == "Train" else 1,
             timeout=loader.timeout,
         )
+
+
+def bad_image_policy(
+    config: Config, split: str, say: Callable[[str], None] = bad_images.tell, leave_out: bool = True
+) -> bad_images.BadImages:
+    """What becomes of images that cannot be read, as `DataLoader.<split>.loader` says."""
+    loader: settings.Loader = read_settings(config, f"DataLoader.{split}.loader")
+    section = f"DataLoader.{split}.loader"
+    return bad_images.BadImages(section, loader.on_bad_image, loader.max_bad_images, leave_out, say)
 
 
 def accumulation(run: settings.Global, loader: settings.Loader, processes: int) -> int:

@@ -15,6 +15,7 @@ from plsc.engine.restore import restore_task
 from plsc.engine.run import join_job
 from plsc.evaluation.classification import class_accuracy
 from plsc.schema import read_settings
+from plsc.text import distinguishable
 from plsc.yaml_tree import ConfigError
 
 Config = Mapping[str, Any]
@@ -61,7 +62,7 @@ def evaluate_in_detail(config: Config, checkpoint: Path, ema: bool = False) -> D
 def _as_data(
     metrics: Dict[str, float], matrix: np.ndarray, bins: np.ndarray, names: Optional[List[str]]
 ) -> Dict[str, Any]:
-    known = names or []
+    known = distinguishable(names or [])
     shown = [*known, *(str(number) for number in range(len(known), len(matrix)))]
     accuracy = [None if np.isnan(value) else float(value) for value in class_accuracy(matrix)]
     counts = matrix.sum(axis=1).tolist()

@@ -53,8 +53,10 @@ def evaluate(
                     on_batch()
     finally:
         set_training(task, True)
-    results = {name: value for metric in tracked for name, value in _reduced(metric).items()}
     left_out = bad.count() if bad is not None else 0
+    if left_out and left_out == len(loader.dataset):
+        raise bad.none_left(bad.found)
+    results = {name: value for metric in tracked for name, value in _reduced(metric).items()}
     return {**results, **({"bad_images": float(left_out)} if left_out else {})}
 
 

@@ -10,13 +10,14 @@ from paddle.nn import functional as F
 from plsc import registry
 from plsc.data.loader import DataLoader
 from plsc.data.subset import EveryKth
-from plsc.engine.build import build_list
+from plsc.engine.build import bad_image_policy, build_list
 from plsc.evaluation.classification import calibration_bins, calibration_error, confusion_matrix
 from plsc.evaluation.embedding import embed
 from plsc.nn.utils import inference
 from plsc.report.examination import Examination, Example
 from plsc.schema import read_settings
 from plsc.tasks.base import Batch, Task
+from plsc.text import distinguishable, printable
 
 Config = Mapping[str, Any]
 _MOST_POINTS = 1500
@@ -61,7 +62,7 @@ def examine(
     with inference(task):
         seen = _show(config, split, task, dataset)
     images = f"{len(dataset):,} of {len(dataset.whole):,} {'evaluation' if split == 'Eval' else 'training'} images."
-    found = Examination(images=images, classes=list(map(str, names)))
+    found = Examination(images=images, classes=distinguishable(list(map(str, names))))
     labels = seen.all("labels")
     if labels is not None:
         _judge(found, seen, labels, config, split, dataset, examples)
@@ -82,6 +83,7 @@ def _loader(config: Config, split: str, dataset: Any) -> DataLoader:
         shuffle=False,
         drop_last=False,
         seed=read_settings(config, "Global").seed,
+        bad_images=bad_image_policy(config, split),
     )
 
 
@@ -93,6 +95,8 @@ def _show(config: Config, split: str, task: Task, dataset: Any) -> _Seen:
     rng = np.random.default_rng(0)
     with paddle.no_grad():
         for batch in _loader(config, split, dataset):
+            if not batch:  # all its images were bad and are left out
+                continue
             for transform in transforms:
                 batch = transform(batch, rng)
             if "label" not in batch:
@@ -139,7 +143,7 @@ def _judge(
         sample = samples[0, int(index[place])]
         image = np.ascontiguousarray(sample["image"].transpose(1, 2, 0))
         names = found.classes[labels[place]], found.classes[predicted[place]]
-        return Example(image, *names, float(confidence[place]), str(sample.get("path", "")))
+        return Example(image, *names, float(confidence[place]), printable(sample.get("path", "")))
 
     order = np.argsort(-confidence, kind="stable")
     found.worst = [example(place) for place in order[~correct[order]][:examples]]

@@ -17,6 +17,7 @@ from plsc.checkpoint.store import snapshot
 from plsc.engine.model_card import model_card
 from plsc.engine.predictor import Predictor, image_size
 from plsc.evaluation.pooling import POOLINGS, pooled
+from plsc.text import distinguishable
 from plsc.yaml_tree import to_plain
 
 FORMATS = ("paddle", "onnx", "safetensors", "timm")
@@ -192,5 +193,5 @@ def _facts(
             "pooling": pooling,
             "shape": ["batch", *output],
         },
-        "classes": model.classes if part == "classifier" else None,
+        "classes": distinguishable(model.classes) if part == "classifier" and model.classes is not None else None,
     }

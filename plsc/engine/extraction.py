@@ -9,8 +9,10 @@ import paddle
 from plsc import registry
 from plsc.data.images import load_image
 from plsc.data.loader import DataLoader
+from plsc.engine.build import bad_image_policy
 from plsc.engine.predictor import Predictor
 from plsc.engine.preprocess import find_images
+from plsc.evaluation.features import tell_bad_images
 from plsc.evaluation.pooling import pooled
 from plsc.yaml_tree import ConfigError
 
@@ -20,8 +22,9 @@ class _Files:
 
     classes = None
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], bits: Optional[int] = None) -> None:
         self.paths = list(paths)
+        self.bits = bits
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -30,7 +33,7 @@ class _Files:
         return str(self.paths[index])
 
     def __getitem__(self, index: int) -> Dict[str, Any]:
-        return {"image": load_image(self.paths[index]), "path": self.path(index)}
+        return {"image": load_image(self.paths[index], self.bits), "path": self.path(index)}
 
 
 def extract_features(
@@ -42,6 +45,9 @@ def extract_features(
     num_workers: int = 0,
 ) -> Dict[str, np.ndarray]:
     """Runs the encoder over images, prepared as the run's evaluation does.
+
+    Images that cannot be read are an error, or left out, as `on_bad_image` of the split says; of named images, as that
+    of `DataLoader.Eval.loader` (without an evaluation set: `DataLoader.Train.loader`).
 
     Args:
         model: Loaded from a checkpoint.
@@ -60,22 +66,38 @@ def extract_features(
     """
     if not hasattr(model.task.encoder, "forward_features"):
         raise ValueError(f"{model.path} is a run of {type(model.task).__name__}, whose network has no token features")
-    dataset = _Files(find_images(images)) if images else _dataset(model, split or "Eval")
-    sizes = {"batch_size": batch_size, "num_workers": num_workers}
-    loader = DataLoader(dataset, model.prepare.transforms, shuffle=False, drop_last=False, **sizes)
+    own = "Eval" if model.config["DataLoader"].get("Eval") is not None else "Train"
+    if images:
+        dataset = _Files(find_images(images, model.prepare.extensions), model.prepare.bits)
+    else:
+        dataset = _dataset(model, split or "Eval")
+    loader = DataLoader(
+        dataset,
+        model.prepare.transforms,
+        shuffle=False,
+        drop_last=False,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        bad_images=bad_image_policy(model.config, split or own),
+    )
     found: Dict[str, List[np.ndarray]] = {name: [] for name in poolings}
+    places: List[np.ndarray] = []
     rng = np.random.default_rng(0)
     with paddle.no_grad():
         for batch in loader:
+            if not batch:  # all its images were bad and are left out
+                continue
+            places.append(batch["index"].numpy().reshape(-1))
             for transform in model.prepare.batch_transforms:
                 batch = transform(batch, rng)
             for name in poolings:
                 found[name].append(pooled(model.task.encoder, batch["image"], name).astype("float32").numpy())
             if "label" in batch:
                 found.setdefault("labels", []).append(batch["label"].numpy().reshape(-1))
+    tell_bad_images(loader)
     arrays = {name: np.concatenate(parts) for name, parts in found.items()}
     if hasattr(dataset, "path") and callable(dataset.path):
-        arrays["files"] = np.array([dataset.path(index) for index in range(len(dataset))])
+        arrays["files"] = np.array([dataset.path(int(index)) for index in np.concatenate(places)])
     if getattr(dataset, "classes", None) is not None:
         arrays["classes"] = np.array([str(name) for name in dataset.classes])
     return arrays

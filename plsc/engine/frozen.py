@@ -4,7 +4,7 @@ from typing import Any, Dict, Mapping, Sequence
 
 from plsc import registry
 from plsc.data.loader import DataLoader
-from plsc.engine.build import build_list, initialise
+from plsc.engine.build import bad_image_policy, build_list, initialise
 from plsc.engine.logging import RunLog
 from plsc.engine.restore import Restored, fresh_task
 from plsc.evaluation.features import Features, extract
@@ -77,7 +77,7 @@ def evaluate_task(
 
 
 def features_of(config: Config, split: str, task: Task, with_tokens: bool = False) -> Features:
-    """Features of `DataLoader.<split>`'s images, as an evaluation sees them."""
+    """Features of `DataLoader.<split>`'s images, as an evaluation sees them; bad images as the split's loader says."""
     section = config["DataLoader"]["Eval"]
     loader = read_settings(config, "DataLoader.Eval.loader")
     reader = DataLoader(
@@ -87,6 +87,7 @@ def features_of(config: Config, split: str, task: Task, with_tokens: bool = Fals
         num_workers=loader.num_workers,
         shuffle=False,
         drop_last=False,
+        bad_images=bad_image_policy(config, split),
     )
     transforms = build_list(registry.BATCH_TRANSFORMS, section.get("batch_transforms"))
     return extract(task.encoder, reader, transforms, with_tokens)

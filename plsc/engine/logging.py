@@ -22,6 +22,7 @@ import plsc
 from plsc import terminal
 from plsc.output import Place, replacing, write_text, writing
 from plsc.report.runs import ROWS
+from plsc.text import lines
 
 METRICS = "metrics.jsonl"
 
@@ -120,11 +121,12 @@ class RunLog:
     def say(self, text: str) -> None:
         """Print text and add it to train.log; text that cannot be printed is only added there."""
         if self.main:
-            tqdm.write(text, file=terminal.stderr())
+            tqdm.write(lines(text), file=terminal.stderr())
             self.note(text)
 
     def note(self, text: str) -> None:
         """Adds text to train.log only."""
+        text = lines(text).replace("\n", "\n    ")  # only what is logged begins a line, whatever a name holds
         if self.main and self.directory is None:
             self._early.append(text)
         elif self.main:

@@ -1,12 +1,13 @@
 """What is learned while pre-training runs: classification by frozen features of a few images, and signs of collapse."""
 
 from pathlib import Path
-from typing import Any, Dict, List, Literal, Optional
+from typing import Any, Dict, Literal, Optional
 
 import numpy as np
 import paddle
 
 from plsc import checks, distributed
+from plsc.data.bad_images import BadImages
 from plsc.data.folder import ImageFolder
 from plsc.data.loader import DataLoader
 from plsc.data.subset import EveryKth
@@ -34,7 +35,8 @@ class FrozenProbe(Callback):
 
     The images are prepared as an evaluation would: the central square, without augmentation. Every fourth of them is
     classified by the others. The encoder is in inference mode and comes back as it was, so the run is the same, bit
-    for bit, with and without the probe. Several processes share the images.
+    for bit, with and without the probe. Several processes share the images. Those that cannot be read end the run, or
+    are left out, as `DataLoader.Train.loader.on_bad_image` says.
 
     Under the split `probe` it measures, and `Global.monitor` may name: `knn_top1` and `ridge_top1`, accuracies in
     percent of nearest neighbours and of a ridge regression; `rankme`, the features' effective rank (arXiv 2210.02885),
@@ -50,8 +52,8 @@ class FrozenProbe(Callback):
         num_workers: Processes that read images; 0: the training process.
 
     Raises:
-        ValueError: If a number is out of range; when the run begins, if there are no labels, too few images, or an
-            encoder without tokens.
+        ValueError: If a number is out of range; when the run begins, if there are no labels, too few images that can
+            be read, or an encoder without tokens.
     """
 
     measures = ("knn_top1", "ridge_top1", "rankme", "feature_std")
@@ -91,14 +93,10 @@ class FrozenProbe(Callback):
                 "features; remove it from Callbacks"
             )
         whole = trainer.loader.dataset if self.data is None else ImageFolder(str(Path(self.data)))
-        if "label" not in whole[0]:
-            raise ValueError(
-                "FrozenProbe: the images have no labels; give it some with data: FOLDER, which has one sub-folder a "
-                "class, or remove it from Callbacks"
-            )
         if len(whole) < _LEAST:
             raise ValueError(f"FrozenProbe: {len(whole)} images are too few; it needs {_LEAST}")
-        return DataLoader(
+        policy = trainer.bad_images or BadImages()
+        loader = DataLoader(
             EveryKth(whole, self.images),
             [CenterCrop(encoder.image_size, crop_ratio=1.0)],
             batch_size=self.batch_size,
@@ -107,7 +105,14 @@ class FrozenProbe(Callback):
             drop_last=False,
             rank=distributed.rank(),
             world_size=distributed.world_size(),
+            bad_images=policy.for_reading_once(say=trainer.log.say),
         )
+        if "label" not in loader.first(1):
+            raise ValueError(
+                "FrozenProbe: the images have no labels; give it some with data: FOLDER, which has one sub-folder a "
+                "class, or remove it from Callbacks"
+            )
+        return loader
 
     def _measure(self, trainer: Trainer) -> None:
         features, labels = self._features(trainer)
@@ -120,26 +125,40 @@ class FrozenProbe(Callback):
         restart_clock(trainer)
 
     def _features(self, trainer: Trainer) -> Any:
-        """Features float64 (N, D) and labels int64 (N,) of all images, the same in every process."""
+        """Features float64 (N, D) and labels int64 (N,) of all images that can be read, the same in every process.
+
+        Raises:
+            ValueError: If too few images can be read.
+        """
         encoder, rng = trainer.task.encoder, np.random.default_rng(0)
         transforms = [one for one in trainer.batch_transforms if getattr(one, "key", None) == "image"]
-        rows: List[np.ndarray] = []
-        places: List[np.ndarray] = []
+        table: Any = None
+        self._loader.bad_images.forget()
         with inference(encoder), paddle.no_grad():
             for number, batch in enumerate(self._loader):
-                for transform in transforms:
-                    batch = transform(batch, rng)
-                with trainer.precision.autocast():
-                    part = pooled(encoder, batch["image"], self.pooling).astype("float32").numpy()
-                rows.append(np.concatenate([part, batch["label"].numpy().reshape(-1, 1)], axis=1))
-                places.append(batch["index"].numpy().reshape(-1))
+                if batch:  # else all its images were bad and are left out
+                    rows = self._rows(trainer, batch, transforms, rng)
+                    table = np.zeros((len(self._loader.dataset), rows.shape[1])) if table is None else table
+                    table[batch["index"].numpy().reshape(-1)] = rows
                 if number < self._loader.batches_of_all:
                     trainer.stop_if_asked()
-        own = np.concatenate(rows)
-        table = np.zeros((len(self._loader.dataset), own.shape[1]))
-        table[np.concatenate(places)] = own
+        self._loader.bad_images.count()
+        if table is None:  # of other processes there may be images
+            table = np.zeros((len(self._loader.dataset), encoder.embed_dim + 2))
         table = distributed.sum_over_processes(table)  # each row is of one process, and 0 in the others
-        return table[:, :-1], table[:, -1].astype(np.int64)
+        places = np.flatnonzero(table[:, -1])
+        if len(places) < _LEAST:
+            raise ValueError(f"FrozenProbe: {len(places)} images that can be read are too few; it needs {_LEAST}")
+        return table[places, :-2], table[places, -2].astype(np.int64)
+
+    def _rows(self, trainer: Trainer, batch: Any, transforms: Any, rng: np.random.Generator) -> np.ndarray:
+        """Features, label and a 1 of each image of a batch, float64 (B, D + 2)."""
+        for transform in transforms:
+            batch = transform(batch, rng)
+        with trainer.precision.autocast():
+            part = pooled(trainer.task.encoder, batch["image"], self.pooling).astype("float32").numpy()
+        labels = batch["label"].numpy().reshape(-1, 1)
+        return np.concatenate([part, labels, np.ones_like(labels)], axis=1)
 
     def _judge(self, features: np.ndarray, labels: np.ndarray) -> Dict[str, float]:
         held_out = np.arange(len(labels)) % _HELD_OUT == _HELD_OUT - 1

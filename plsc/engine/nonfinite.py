@@ -18,6 +18,7 @@ from plsc.checkpoint.store import snapshot
 from plsc.data.pipeline import file_of
 from plsc.output import OutputError, replacing, write_text
 from plsc.tasks.base import Batch
+from plsc.text import printable
 
 FACTS, WEIGHTS, CONFIG = "facts.json", "model.safetensors", "config.yaml"
 _SHOWN = 8  # file names in a message
@@ -130,10 +131,10 @@ def _located(trainer: Any, directory: Path) -> Optional[str]:
 
 
 def files_of(loader: Any, micro_batches: Sequence[Batch]) -> List[str]:
-    """Names of the files that a step's batches were read from, if the data set has any."""
+    """Names of the files that a step's batches were read from, if the data set has any, in a form to print."""
     dataset = getattr(loader, "dataset", None)
     files = [file_of(dataset, int(index)) for batch in micro_batches for index in batch.get("index", ())]
-    return [file for file in files if file is not None]
+    return [printable(file) for file in files if file is not None]
 
 
 def diagnose(trainer: Any, micro_batches: Sequence[Batch]) -> Dict[str, Any]:

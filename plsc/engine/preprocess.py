@@ -1,22 +1,32 @@
 """From any image to what a trained network takes, as its evaluation prepares images."""
 
+from collections import Counter
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import paddle
 from PIL import Image
 
 from plsc import registry
-from plsc.data.folder import EXTENSIONS
+from plsc.data.folder import EXTENSIONS, endings_text, images_below
 from plsc.data.images import load_image, to_rgb
 from plsc.data.pipeline import SampleDataset
 from plsc.data.transforms import CenterCrop
 from plsc.engine.build import build_list
+from plsc.text import printable
 
 Config = Mapping[str, Any]
 _PIXELS = ((2, ()), (3, (3,)), (3, (4,)))  # grey, RGB, RGB with transparency
-ImageLike = Union[str, Path, Image.Image, np.ndarray]
+
+
+class Prepared(NamedTuple):
+    """What `Preprocessing.pixels` gave of an image, to be used in its place later; uint8 (3, H, W)."""
+
+    pixels: np.ndarray
+
+
+ImageLike = Union[str, Path, Image.Image, np.ndarray, Prepared]
 
 
 class Preprocessing:
@@ -32,6 +42,7 @@ class Preprocessing:
 
     def __init__(self, config: Config, image_size: Optional[Tuple[int, int]]) -> None:
         loaders = config["DataLoader"]
+        self.extensions, self.bits = reading_of(config)
         own = loaders.get("Eval")
         nodes = (own or {}).get("transforms")
         if not nodes and image_size is None:
@@ -50,7 +61,9 @@ class Preprocessing:
         Raises:
             ValueError: If it is no image.
         """
-        sample = SampleDataset([{"image": open_image(image), "path": _name(image)}], self.transforms)[0, 0]
+        if isinstance(image, Prepared):
+            return image.pixels
+        sample = SampleDataset([{"image": open_image(image, self.bits), "path": _name(image)}], self.transforms)[0, 0]
         return sample["image"]
 
     def __call__(self, pixels: Sequence[np.ndarray]) -> paddle.Tensor:
@@ -62,16 +75,18 @@ class Preprocessing:
         return batch["image"]
 
 
-def open_image(image: ImageLike) -> Image.Image:
+def open_image(image: ImageLike, bits: Optional[int] = None) -> Image.Image:
     """A file, a PIL image of any mode, or uint8 pixels (H, W, 3) or (H, W), as an RGB image.
+
+    `bits`: see `plsc.data.images.to_rgb`.
 
     Raises:
         ValueError: If it is none of these.
     """
     if isinstance(image, (str, Path)):
-        return load_image(image)
+        return load_image(image, bits)
     if isinstance(image, Image.Image):
-        return to_rgb(image)
+        return to_rgb(image, bits)
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and (image.ndim, image.shape[2:]) in _PIXELS:
         return to_rgb(Image.fromarray(image))
     shape = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
@@ -79,23 +94,42 @@ def open_image(image: ImageLike) -> Image.Image:
 
 
 def _name(image: ImageLike) -> str:
-    return str(image) if isinstance(image, (str, Path)) else "the image"
+    return printable(image) if isinstance(image, (str, Path)) else "the image"
 
 
-def find_images(paths: Sequence[Union[str, Path]]) -> List[Path]:
-    """Image files: those named, and all in the folders named, at any depth, in alphabetical order.
+def reading_of(config: Config) -> Tuple[Sequence[str], Optional[int]]:
+    """Endings of image files, and bits of deep ones, as a run's own evaluation set (or training set) reads them."""
+    loaders = config["DataLoader"]
+    node = (loaders.get("Eval") or loaders["Train"])["dataset"]
+    while isinstance(node.get("dataset"), Mapping):  # a part of another dataset
+        node = node["dataset"]
+    extensions = [ending.lower() for ending in node.get("extensions") or EXTENSIONS]
+    return extensions, node.get("bits")
+
+
+def find_images(paths: Sequence[Union[str, Path]], extensions: Sequence[str] = EXTENSIONS) -> List[Path]:
+    """Image files: those named, and all in the folders named, found as `ImageFolder` finds them.
+
+    Args:
+        paths: Files and folders.
+        extensions: Endings of the images in folders, in lower case.
 
     Raises:
-        ValueError: If a path does not exist, or there is no image at all.
+        ValueError: If a path does not exist, or there is no image at all; it counts the files of other endings.
     """
     found: List[Path] = []
+    left_out: "Counter[str]" = Counter()
     for path in map(Path, paths):
         if path.is_dir():
-            found += sorted(file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS and file.is_file())
+            found += [path / name for name in images_below(path, extensions, None, left_out, missing=True)]
         elif path.is_file():
             found.append(path)
         else:
-            raise ValueError(f"{path}: there is no such file or folder")
+            what = "is no regular file" if path.exists() else "there is no such file or folder"
+            raise ValueError(f"{printable(path)}: {what}")
     if not found:
-        raise ValueError(f"{', '.join(map(str, paths))}: there are no images; looked for {', '.join(EXTENSIONS)}")
+        others = f", found {endings_text(left_out)}" if left_out else ""
+        raise ValueError(
+            f"{', '.join(map(printable, paths))}: there are no images; looked for {', '.join(extensions)}{others}"
+        )
     return found

@@ -8,10 +8,13 @@ import paddle
 from PIL import Image
 
 from plsc import registry
+from plsc.data.bad_images import UNREADABLE, BadImages
 from plsc.data.loader import DataLoader
 from plsc.data.pipeline import SampleDataset, transform_rng
-from plsc.engine.build import build_list
-from plsc.engine.preprocess import Preprocessing, find_images, open_image
+from plsc.data.subset import EveryKth
+from plsc.data.transforms import resize
+from plsc.engine.build import bad_image_policy, build_list
+from plsc.engine.preprocess import Preprocessing, find_images, open_image, reading_of
 from plsc.engine.schedule_chart import draw_schedules
 from plsc.nn.attention import attention_maps
 from plsc.output import replacing
@@ -19,6 +22,7 @@ from plsc.replace import PNG_START, begins_with, check_file
 from plsc.report.sheet import mark, overlay, sheet
 from plsc.schema import read_settings
 from plsc.tasks.base import Task
+from plsc.text import printable
 from plsc.yaml_tree import ConfigError
 
 Config = Mapping[str, Any]
@@ -48,7 +52,8 @@ class Pictures:
         block: int = -1,
     ) -> None:
         self.config, self.task, self.patch, self.block = config, task, patch, block
-        self.samples = _given(images, count) if images else _first(config, count)
+        bad = bad_image_policy(config, "Train")
+        self.samples = _readable(_given(config, images) if images else _first(config, count), count, bad)
         self.seed = read_settings(config, "Global").seed
 
     def parts(self) -> Dict[str, Callable[[], Dict[str, Image.Image]]]:
@@ -81,14 +86,14 @@ class Pictures:
             columns = ["file", *(node["name"] for node in nodes), "for the tokenizer"][: len(rows[0][1])]
             name = Path(sample["path"]).name
             note = "Each column is the image after one more transform of DataLoader.Train; each row another draw."
-            pictures[f"augmentation_{index}"] = sheet(rows, f"Augmentation of {name}", columns, note)
+            pictures[f"augmentation_{index}"] = sheet(rows, f"Augmentation of {printable(name)}", columns, note)
         return pictures
 
     def masks(self) -> Dict[str, Image.Image]:
         """Masks over the first image."""
         generator = registry.MASK_GENERATORS.build(self.config["MaskGenerator"])
         side = 8 * max(generator.grid)
-        base = np.asarray(open_image(self.samples[0]["image"]).resize((side, side)))
+        base = np.asarray(resize(self.samples[0]["image"], (side, side), "bicubic"))
         drawn = []
         for number in range(_MASKS):
             mask = np.asarray(generator(np.random.default_rng([self.seed, number])), dtype=bool)
@@ -126,7 +131,7 @@ class Pictures:
         rows = [(caption, list(pictures)) for caption, pictures in drawn.items()]
         note = "Images as the training sees them. The last row has what is predicted where the image is hidden, and "
         note += "what the row above has everywhere else."
-        names = [Path(sample["path"]).name for sample in self.samples]
+        names = [printable(Path(sample["path"]).name) for sample in self.samples]
         return {"reconstruction": sheet(rows, type(self.task).__name__, names, note if masks is not None else "")}
 
     def attention(self) -> Dict[str, Image.Image]:
@@ -147,22 +152,54 @@ class Pictures:
                 weights = maps[index, :, token, 1:].reshape(-1, *grid)  # (heads, rows, columns)
                 rows.append((caption, [base, *(overlay(image, w) for w in (weights.mean(axis=0), *weights))]))
             columns = ["image", "mean", *(f"head {head + 1}" for head in range(maps.shape[1]))]
-            title = f"Attention of block {number + 1} of {len(encoder.blocks)}, {Path(sample['path']).name}"
+            title = f"Attention of block {number + 1} of {len(encoder.blocks)}, {printable(Path(sample['path']).name)}"
             note = "Yellow: most attention of that head, dark blue: least; to the class token is left out. "
             note += f"The patch, framed on the left: row {patch[0]}, column {patch[1]}, counted from 0."
             pictures[f"attention_{index}"] = sheet(rows, title, columns, note)
         return pictures
 
 
-def _given(images: Sequence[str], count: int) -> List[Dict[str, Any]]:
-    # a label, as some tasks want one; nothing that is drawn depends on it
-    return [{"image": open_image(path), "path": str(path), "label": 0} for path in find_images(images)[:count]]
+class _Given:
+    """Named files as a dataset; with a label, as some tasks want one: nothing that is drawn depends on it."""
+
+    def __init__(self, paths: Sequence[Path], bits: Optional[int]) -> None:
+        self.paths, self.bits = paths, bits
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Dict[str, Any]:
+        path = self.paths[index]
+        return {"image": open_image(path, self.bits), "path": str(path), "label": 0}
 
 
-def _first(config: Config, count: int) -> List[Dict[str, Any]]:
-    dataset = registry.DATASETS.build(config["DataLoader"]["Train"]["dataset"])
-    places = np.unique(np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int))
-    return [dataset[int(place)] for place in places]
+def _given(config: Config, images: Sequence[str]) -> Any:
+    extensions, bits = reading_of(config)
+    return _Given(find_images(images, extensions), bits)
+
+
+def _first(config: Config, count: int) -> Any:
+    return EveryKth(registry.DATASETS.build(config["DataLoader"]["Train"]["dataset"]), count)
+
+
+def _readable(dataset: Any, count: int, bad: BadImages) -> List[Dict[str, Any]]:
+    """The first `count` samples that can be read and decoded; others are told or an error, as the policy says."""
+    samples: List[Dict[str, Any]] = []
+    reader = SampleDataset(dataset)
+    for index in range(len(dataset)):
+        if len(samples) == count:
+            break
+        try:
+            reader[0, index]  # decodes it, also where that is done late
+            samples.append(dataset[index])
+        except UNREADABLE as error:
+            if bad.action == "stop":
+                raise bad.explained(error) from error
+            bad.note({index: str(error)})
+            bad.say(f"bad image, skipped: {error}")
+    if not samples:
+        raise bad.none_left(bad.found)
+    return samples
 
 
 def _array(image: Any) -> np.ndarray:

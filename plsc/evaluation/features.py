@@ -80,7 +80,7 @@ def extract(
         with_tokens: Whether to keep all tokens.
 
     Raises:
-        ValueError: If the dataset has no labels.
+        ValueError: If the dataset has no labels, or no image can be read.
     """
     outputs: List[paddle.Tensor] = []
     hooks = [block.register_forward_post_hook(lambda _, __, y: outputs.append(y)) for block in encoder.blocks]
@@ -89,6 +89,8 @@ def extract(
     try:
         with inference(encoder), paddle.no_grad():
             for batch in loader:
+                if not batch:  # all its images were bad and are left out
+                    continue
                 for transform in batch_transforms:
                     batch = transform(batch, rng)
                 if "label" not in batch:
@@ -101,7 +103,19 @@ def extract(
     finally:
         for hook in hooks:
             hook.remove()
+    tell_bad_images(loader)
     return Features(**{key: np.concatenate(parts) for key, parts in collected.items()})
+
+
+def tell_bad_images(loader: Any) -> None:
+    """Tells which images a loader has left out after a whole pass.
+
+    Raises:
+        ImageError: If it has left out all.
+    """
+    bad = getattr(loader, "bad_images", None)
+    if bad is not None and bad.count() == len(loader.dataset):
+        raise bad.none_left(bad.found)
 
 
 def _of_batch(

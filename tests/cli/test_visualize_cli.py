@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from plsc.engine.preprocess import Preprocessing, find_images, open_image
+from plsc.data.folder import EXTENSIONS, ImageFolder
+from plsc.engine.preprocess import Preprocessing, find_images, open_image, reading_of
 from plsc.engine.restore import restore
 from plsc.engine.schedule_chart import schedules
 from plsc.engine.visualize import Pictures
@@ -98,6 +99,34 @@ def test_images_are_found_in_folders(toy_runs, tmp_path):
         find_images([tmp_path / "nowhere"])
     with pytest.raises(ValueError, match="there are no images; looked for .jpg"):
         find_images([tmp_path])
+
+
+def test_all_commands_find_the_same_files(tmp_path):
+    root = tmp_path / "images"
+    hidden = ("b/._2.jpg", "a/.ipynb_checkpoints/1-checkpoint.png")
+    for name in ("a/1.png", "b/2.JFIF", "b/3.heic", "b/deep/4.avif", *hidden):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"x")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "5.png").write_bytes(b"x")
+    (root / "a" / "linked").symlink_to(tmp_path / "elsewhere")
+    dataset = ImageFolder(str(root))
+    expected = [dataset.path(index) for index in range(len(dataset))]
+    assert expected == [f"{root}/{name}" for name in ("a/1.png", "a/linked/5.png", "b/2.JFIF", "b/deep/4.avif")]
+    assert [str(path) for path in find_images([root])] == expected
+    assert [path.name for path in find_images([root], [".heic"])] == ["3.heic"]
+    with pytest.raises(ValueError, match=r"there are no images; looked for .webp, found 2 .png, 1 .avif, 1 .heic"):
+        find_images([root], [".webp"])
+    (root / "a" / "0.png").symlink_to("nowhere.png")
+    assert find_images([root])[0].name == "0.png", "reported when it is read"
+
+
+def test_the_run_says_which_files_are_images():
+    subset = {"name": "Subset", "dataset": {"extensions": [".PNG"]}}
+    config = {"DataLoader": {"Eval": None, "Train": {"dataset": subset}}}
+    assert reading_of(config) == ([".png"], None)
+    config["DataLoader"]["Eval"] = {"dataset": {"name": "ListFile", "bits": 12}}
+    assert reading_of(config) == (list(EXTENSIONS), 12)
 
 
 @pytest.mark.parametrize(

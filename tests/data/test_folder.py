@@ -165,5 +165,26 @@ def test_paths_are_kept_compactly(tmp_path):
     assert dataset._paths.nbytes == 2 * len("bb/22.png")
 
 
+def test_class_list_in_another_normalisation(tmp_path):
+    root = write_images(tmp_path / "data", ["cr\xe8me/1.png"])
+    (tmp_path / "classes.txt").write_text("cre\u0300me\n", encoding="utf-8")
+    with pytest.raises(ValueError) as caught:
+        ImageFolder(root, class_list=str(tmp_path / "classes.txt"))
+    assert r"the list's 'cre\u0300me' and the folder 'cr\xe8me' look the same" in str(caught.value)
+
+
+def test_a_class_of_other_endings_is_named_with_them(tmp_path):
+    root = write_images(tmp_path, ["a/1.png"])
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "1.heic").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"no images in b; .*files left out for their endings: 1 \.heic \(see exten"):
+        ImageFolder(root)
+
+
+def test_bits_are_checked(tmp_path):
+    with pytest.raises(ValueError, match=r"bits must be in \[1, 24\], got 0"):
+        ImageFolder(write_images(tmp_path, ["a/1.png"]), bits=0)
+
+
 def test_registered():
     assert {"ImageFolder", "ImageNet", "ListFile", "CIFAR10", "CIFAR100"} <= set(DATASETS.names())

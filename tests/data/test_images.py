@@ -1,3 +1,4 @@
+import struct
 import subprocess
 import warnings
 
@@ -183,3 +184,114 @@ def test_formats(tmp_path, kind):
     path = tmp_path / "image"
     noise(16, 16).save(path, kind)
     assert load_image(path).size == (16, 16)
+
+
+RAMP = np.linspace(0, 1, 64 * 64).reshape(64, 64)
+
+
+@READERS
+@pytest.mark.parametrize(
+    ("name", "greatest", "dtype", "bits"),
+    [
+        ("8 in 32.tif", 255, np.int32, None),
+        ("8 in 32.tif", 255, np.int32, 8),
+        ("8 in 16.tif", 255, np.uint16, 8),
+        ("12 in 16.png", 4095, np.uint16, 12),
+        ("12 in 16.tif", 4095, np.uint16, 12),
+        ("12 in 32.tif", 4095, np.int32, 12),
+        ("24 in 32.tif", 2**24 - 1, np.int32, 24),
+        ("16.png", 65535, np.uint16, None),
+    ],
+)
+def test_values_of_any_depth_become_all_levels(tmp_path, read, name, greatest, dtype, bits):
+    values = np.round(RAMP * greatest).astype(dtype)
+    found = np.asarray(read(str(saved(tmp_path, Image.fromarray(values), name)), bits=bits))
+    expected = np.round(values * (255 / greatest))
+    np.testing.assert_allclose(found[..., 0], expected, atol=0 if bits is None else 1)
+    assert len(np.unique(found)) == 256
+
+
+@READERS
+def test_a_range_that_is_unknown_or_exceeded_is_refused(tmp_path, read):
+    path = str(saved(tmp_path, Image.fromarray((RAMP * 4095).astype(np.int32)), "12 in 32.tif"))
+    with pytest.raises(ImageError, match="32.tif.*32-bit numbers from 0 to 4095, whose full range is unknown; set"):
+        read(path)
+    with pytest.raises(ImageError, match="32.tif.*range from 0 to 4095, beyond 10 bits; set the dataset's `bits`"):
+        read(path, bits=10)
+
+
+def test_all_values_of_16_bits_are_scaled_as_ever():
+    values = np.arange(65536, dtype=np.int64)
+    found = np.asarray(to_rgb(Image.fromarray(values.reshape(256, 256).astype(np.uint16))))[..., 0]
+    np.testing.assert_array_equal(found.ravel(), (values + 128) // 257)
+
+
+def tiff(bands, photometric, extra=None, size=4, dtype=np.uint8):
+    """A TIFF whose every pixel has the values `bands`; `extra`: its ExtraSamples, or none."""
+    array = np.broadcast_to(np.array(bands, dtype=dtype), (size, size, len(bands)))
+    data, bits = array.tobytes(), 8 * array.itemsize
+    tags = {256: (4, [size]), 257: (4, [size]), 258: (3, [bits] * len(bands)), 259: (3, [1]), 262: (3, [photometric])}
+    tags.update({273: (4, [8]), 277: (3, [len(bands)]), 278: (4, [size]), 279: (4, [len(data)]), 284: (3, [1])})
+    if extra is not None:
+        tags[338] = (3, extra)
+    start = 8 + len(data)
+    behind, entries, tail = start + 2 + 12 * len(tags) + 4, b"", b""
+    for tag, (kind, values) in sorted(tags.items()):
+        raw = struct.pack("<" + {3: "H", 4: "I"}[kind] * len(values), *values)
+        at = raw.ljust(4, b"\0") if len(raw) <= 4 else struct.pack("<I", behind + len(tail))
+        tail += b"" if len(raw) <= 4 else raw
+        entries += struct.pack("<HHI", tag, kind, len(values)) + at
+    head = b"II*\0" + struct.pack("<I", start)
+    return head + data + struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0) + tail
+
+
+@READERS
+@pytest.mark.parametrize(
+    ("extra", "expected"),
+    [(None, [200, 100, 50]), ([0], [200, 100, 50]), ([2], [227, 177, 152])],
+    ids=["unnamed", "unspecified", "alpha"],
+)
+@pytest.mark.parametrize("wide", [False, True])
+def test_a_fourth_band_is_transparency_only_if_the_file_says_so(tmp_path, read, extra, expected, wide):
+    path, bands = tmp_path / "image.tif", np.array([200, 100, 50, 128])
+    path.write_bytes(tiff(bands * 257, 2, extra, dtype=np.uint16) if wide else tiff(bands, 2, extra))
+    np.testing.assert_allclose(np.asarray(read(str(path)))[0, 0], expected, atol=1)
+
+
+@READERS
+@pytest.mark.parametrize(("bands", "extra"), [(4, [0] * 3), (8, [0] * 7)])
+def test_bands_that_cannot_be_read_are_named(tmp_path, read, bands, extra):
+    path = tmp_path / "image.tif"
+    path.write_bytes(tiff([9] * bands, 1, extra))
+    message = rf"image.tif: is a TIFF of {bands} bands of 8 bits \(whole numbers\), which Pillow does not decode; save "
+    with pytest.raises(ImageError, match=message):
+        read(str(path))
+
+
+@READERS
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"\0\0\0\x18ftypheic" + bytes(40), "is a HEIC image, which Pillow does not decode; convert it"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a pointer of Git LFS"),
+        (b"II*\0\xff\xff\xff\x7f", "is a TIFF whose header cannot be read"),
+        (b"MM\0*", "is a TIFF whose header cannot be read"),
+    ],
+)
+def test_other_kinds_of_files_are_named(tmp_path, read, content, says):
+    path = tmp_path / "image.jpg"
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match=f"image.jpg: {says}"):
+        read(str(path))
+
+
+@READERS
+def test_names_are_escaped_in_messages(tmp_path, read):
+    path = tmp_path / "caf\udce9\n2026-01-01 forged \x1b[2J.png"
+    path.write_bytes(b"x")
+    with pytest.raises(ImageError) as caught:
+        read(str(path))
+    assert r"caf\xe9\n2026-01-01 forged \x1b[2J.png: is no image" in str(caught.value)
+    with pytest.raises(FileNotFoundError) as caught:
+        read(str(path) + "x")
+    assert r"caf\xe9\n2026" in str(caught.value)

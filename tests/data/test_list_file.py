@@ -69,3 +69,10 @@ def test_missing_image_is_named(listed):
     dataset = listed("a.png 0\nnowhere.png 1\n")
     with pytest.raises(FileNotFoundError, match="nowhere.png: there is no such file"):
         dataset[1]
+
+
+def test_backslashes_that_lead_nowhere(listed, tmp_path):
+    with pytest.raises(ValueError, match=r"txt:2: there is no file 'sub\\b c.png'; separate folders by /: 'sub/b c"):
+        listed("a.png 0\nsub\\b c.png 1\n")
+    (tmp_path / "data" / "x\\y.png").write_bytes((tmp_path / "data" / "a.png").read_bytes())
+    assert listed("x\\y.png\n")[0]["image"].size == (20, 16)
