@@ -20,7 +20,7 @@ class Cifar:
     archive: str  # name of the published file
     md5: str
     members: Dict[str, str]  # for each split, how the names of its files in the archive begin
-    labels: str  # what the files call the classes
+    label_key: str  # the name of the labels in the files
     classes: List[str]
 
     def __init__(self, root: str, split: Literal["train", "test"] = "train") -> None:
@@ -33,18 +33,23 @@ class Cifar:
             )
         if hashlib.md5(self.path.read_bytes(), usedforsecurity=False).hexdigest() != self.md5:
             raise ValueError(f"{self.path}: is not the published {self.archive} (MD5 {self.md5}); download it again")
-        parts = list(_parts(self.path, self.members[split], self.labels))
+        parts = list(_parts(self.path, self.members[split], self.label_key))
         pixels = np.concatenate([part for part, _ in parts])
+        self.split = split
         self._pixels = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-        self._labels = np.concatenate([labels for _, labels in parts])
+        self.labels = np.concatenate([labels for _, labels in parts])
 
     def __len__(self) -> int:
-        return len(self._labels)
+        return len(self.labels)
+
+    def sample_names(self) -> np.ndarray:
+        """The split and number of every image, bytes (N,); the archive itself has been compared with its checksum."""
+        return np.array([f"{self.split}[{index}]".encode() for index in range(len(self))])
 
     def __getitem__(self, index: int) -> Dict[str, Any]:
         """A sample: `image` (PIL, RGB, 32 px), `label` (int), `path`."""
         image = Image.fromarray(np.ascontiguousarray(self._pixels[index]))
-        return {"image": image, "label": int(self._labels[index]), "path": f"{self.path}[{index}]"}
+        return {"image": image, "label": int(self.labels[index]), "path": f"{self.path}[{index}]"}
 
 
 def _parts(path: Path, member: str, labels: str) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
@@ -76,7 +81,7 @@ class CIFAR10(Cifar):
     archive = "cifar-10-python.tar.gz"
     md5 = "c58f30108f718f92721af3b95e74349a"
     members = {"train": "data_batch", "test": "test_batch"}
-    labels = "labels"
+    label_key = "labels"
     classes = list(_CIFAR10_CLASSES)
 
 
@@ -95,5 +100,5 @@ class CIFAR100(Cifar):
     archive = "cifar-100-python.tar.gz"
     md5 = "eb9058c3a382ffc7106e4002c42a8d85"
     members = {"train": "train", "test": "test"}
-    labels = "fine_labels"
+    label_key = "fine_labels"
     classes = [str(label) for label in range(100)]

@@ -54,6 +54,10 @@ class ImageFiles:
         """Where the image at `index` is."""
         return os.path.join(str(self.root), os.fsdecode(self._paths[index].item()))
 
+    def sample_names(self) -> np.ndarray:
+        """The relative path of every image, bytes (N,)."""
+        return self._paths
+
     def __getitem__(self, index: int) -> Dict[str, Any]:
         """A sample: `image` (PIL, RGB; or `FastImage`), `path`, and `label` (int) if there are classes.
 

@@ -5,6 +5,7 @@ from typing import Any, Dict, Literal, Optional
 import numpy as np
 
 from plsc import checks
+from plsc.data.fingerprint import sample_labels, sample_names
 from plsc.data.pipeline import file_of
 from plsc.registry import DATASETS
 
@@ -71,6 +72,11 @@ class Subset:
         """Where the image at `index` is, if the other dataset says so."""
         return file_of(self.dataset, int(self.indices[index]))
 
+    def sample_names(self) -> Optional[np.ndarray]:
+        """The name of every sample, bytes (N,), if the other dataset has names."""
+        names = sample_names(self.dataset)
+        return None if names is None else names[self.indices]
+
     def __getitem__(self, index: int) -> Dict[str, Any]:
         """The sample of the other dataset."""
         return self.dataset[int(self.indices[index])]
@@ -87,9 +93,17 @@ class EveryKth:
     def __init__(self, whole: Any, most: int) -> None:
         self.whole = whole
         self.chosen = np.unique(np.linspace(0, len(whole) - 1, min(most, len(whole))).round().astype(int))
+        self.classes = getattr(whole, "classes", None)
+        labels = sample_labels(whole)
+        self.labels = None if labels is None else labels[self.chosen]
 
     def __len__(self) -> int:
         return len(self.chosen)
+
+    def sample_names(self) -> Optional[np.ndarray]:
+        """The name of every sample, bytes (N,), if the other dataset has names."""
+        names = sample_names(self.whole)
+        return None if names is None else names[self.chosen]
 
     def __getitem__(self, place: int) -> Dict[str, Any]:
         """The sample of the other dataset."""
