@@ -11,6 +11,7 @@ from typing import Callable, Dict, List
 
 from plsc import config as config_files
 from plsc import plugins, runtime, schema
+from plsc.process_barrier import JobError
 from plsc.yaml_tree import ConfigError, ConfigMap
 
 USER_ERROR = 2
@@ -100,6 +101,8 @@ def guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Namesp
         of_system = isinstance(error, OSError) and error.filename is not None and error.strerror
         text = f"{error.filename}: {error.strerror}" if of_system else str(error)
         return _report(error, arguments.debug, text, code)
+    except JobError as error:
+        return _report(error, arguments.debug, str(error), USER_ERROR if error.user_error else FAILURE)
     except KeyboardInterrupt:
         print("stopped without saving", file=sys.stderr)
         return 130
@@ -108,7 +111,7 @@ def guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Namesp
 def _report(error: Exception, debug: bool, text: str, code: int = USER_ERROR) -> int:
     if debug:
         traceback.print_exception(type(error), error, error.__traceback__)
-    hint = "" if debug or isinstance(error, ConfigError) else "\n(--debug shows where in the code)"
+    hint = "" if debug or isinstance(error, (ConfigError, JobError)) else "\n(--debug shows where in the code)"
     with contextlib.suppress(BrokenPipeError):
         print(f"error: {text}{hint}", file=sys.stderr)
     return code

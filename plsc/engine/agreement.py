@@ -6,6 +6,7 @@ from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence
 from plsc import settings
 from plsc.engine.evaluate import Evaluator
 from plsc.engine.interrupt import Interrupted
+from plsc.process_barrier import JobError
 from plsc.tasks.base import Task
 from plsc.yaml_tree import blame
 
@@ -151,5 +152,5 @@ def first_time(what: str, sections: str, still: Callable[[], bool] = lambda: Tru
 
 def _is_clear(error: Exception) -> bool:
     """Whether a message is our own: Paddle's begin with the kind of error in brackets."""
-    ours = isinstance(error, (ValueError, OSError, ImportError, FloatingPointError, Interrupted, MemoryError))
+    ours = isinstance(error, (ValueError, OSError, ImportError, FloatingPointError, Interrupted, MemoryError, JobError))
     return ours and not str(error).startswith("(")

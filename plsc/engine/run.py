@@ -58,10 +58,9 @@ def _train(config: Config, runtime: Mapping[str, str], stop: StopRequest) -> int
         log.say(_opening(trainer, runtime, directory))
         with _nothing_left_without_a_step(trainer, lock):
             trainer.fit()
-        if run.report:
-            if distributed.is_main():
-                log.say(f"report: {report_own(config, trainer.task, directory)}")
-            distributed.barrier()  # a process that ends makes the launcher end the others
+        if run.report and distributed.is_main():
+            log.say(f"report: {report_own(config, trainer.task, directory)}")
+        distributed.barrier("the end of the run")  # no process ends well if another does not
         log.say(f"done: {trainer.step} steps; everything is in {directory}")
         return 0
     except Interrupted as stopped:
@@ -70,6 +69,7 @@ def _train(config: Config, runtime: Mapping[str, str], stop: StopRequest) -> int
         log.say(f"{stopped}; {saved}. The same command goes on from there.")
         return 128 + stopped.signal_number
     except Exception as error:
+        distributed.report_failure(error)
         log.close_bar()
         with suppress(OutputError):  # it may be the log that cannot be written
             log.note(f"{type(error).__name__}: {error}")
