@@ -145,8 +145,13 @@ def report_failure(error: Exception) -> None:
         _barrier.fail(str(error) or type(error).__name__, isinstance(error, (ValueError, OSError, ImportError)))
 
 
-def check_agreement(facts: Mapping[str, str]) -> None:
+def check_agreement(facts: Mapping[str, str], problem: str, advice: str) -> None:
     """Compares facts that must be the same in every process, such as the config.
+
+    Args:
+        facts: By name.
+        problem: Begins the message, such as "the processes of this job do not see the same data".
+        advice: Ends the message: what to do.
 
     Raises:
         ValueError: In every process, with what differs and where.
@@ -155,19 +160,15 @@ def check_agreement(facts: Mapping[str, str]) -> None:
         return
     everyone = gather_objects(dict(facts))
     first = everyone[0]
-    problems = [
-        f"  {key}: {first.get(key, 'not there')} in process 0, {other.get(key, 'not there')} in process {number}"
+    different = [
+        f"  {key}: {first.get(key, 'missing')} in process 0, {other.get(key, 'missing')} in process {number}"
         for number, other in enumerate(everyone)
-        for key in sorted(set(first) | set(other))
+        for key in dict.fromkeys([*first, *other])  # in the order in which they were given
         if first.get(key) != other.get(key)
     ]
-    if problems:
-        more = f"\n  and {len(problems) - 10} more" if len(problems) > 10 else ""
-        raise ValueError(
-            "the processes of this job were not started with the same config:\n"
-            + "\n".join(problems[:10])
-            + f"{more}\nstart every node with the same command and the same files"
-        )
+    if different:
+        more = f"\n  and {len(different) - 10} more" if len(different) > 10 else ""
+        raise ValueError(f"{problem}:\n" + "\n".join(different[:10]) + f"{more}\n{advice}")
 
 
 def broadcast_parameters(layer: paddle.nn.Layer) -> None:

@@ -12,7 +12,8 @@ PACKAGE = ROOT / "plsc"
 # From the bottom up: a file imports from its own layer and those below it.
 LAYERS = [
     ["registry", "config", "runtime", "distributed", "settings", "schema", "suggest", "typecheck", "yaml_tree"]
-    + ["checks", "plugins", "safe_pickle", "storage", "watchdog", "jobs", "sweep", "output", "process_barrier"],
+    + ["checks", "plugins", "safe_pickle", "storage", "watchdog", "jobs", "sweep", "output"]
+    + ["process_barrier", "source_digest"],
     ["nn"],
     ["models", "tokenizers", "losses", "masking", "data", "optim"],
     ["tasks"],
