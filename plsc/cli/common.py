@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 import sys
 import traceback
 from typing import Callable, Dict, List
@@ -109,6 +110,9 @@ def guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Namesp
 
 
 def _report(error: Exception, debug: bool, text: str, code: int = USER_ERROR) -> int:
+    if os.environ.get("PADDLE_TRAINERS_NUM", "1") != "1":
+        with contextlib.suppress(ValueError):  # not in the main thread
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher's, sent to all when the first has ended
     if debug:
         traceback.print_exception(type(error), error, error.__traceback__)
     hint = "" if debug or isinstance(error, (ConfigError, JobError)) else "\n(--debug shows where in the code)"

@@ -1,17 +1,22 @@
 """Two nodes with disks of their own: whatever differs between them is named before the first step, by both."""
 
 import shutil
+import sys
 
 import pytest
 
-from tests.distributed.jobs import PRETRAIN, SMALL_CAE, launch_command, logs
+from tests.distributed.jobs import PRETRAIN, SMALL_CAE, logs
 from tests.distributed.test_faults import start
-from tests.integration.runs import ROOT, make_digits, train
+from tests.integration.runs import ROOT, SMALL, make_digits, train
 
 SCRATCH = "configs/quickstart/scratch.yaml"
 RUN = [
     "DataLoader.Train.dataset.root=digits/train", "DataLoader.Train.loader.batch_size=4", "Global.epochs=null",
     "Global.steps=2", "LRScheduler.warmup_epochs=0", "Global.output_dir=run",
+]  # fmt: skip
+CLASSIFIER = [
+    "Model.encoder.embed_dim=16", "Model.encoder.depth=1", "Model.encoder.num_heads=2", "Model.head.in_features=16",
+    "Model.head.num_classes=2",
 ]  # fmt: skip
 
 
@@ -29,27 +34,32 @@ def nodes(digits, tmp_path):
     return folders
 
 
-def run(nodes, *overrides, config=PRETRAIN):
+def run(nodes, *overrides, config=PRETRAIN, verb="train"):
     """What a job prints whose processes start in their nodes' directories; and its exit code."""
+    options = ["-c", str(ROOT / config), "-o", *SMALL, *RUN] if verb == "train" else ["--checkpoint", "run"]
+    return start_on_nodes(nodes, [verb, *options, *overrides])
+
+
+def start_on_nodes(nodes, arguments):
     folder = nodes[0].parent
-    script = folder / "train.py"
+    script = folder / "job.py"
     script.write_text(
         f"import os, sys\nsys.path.insert(0, {str(ROOT)!r})\n"
         f"os.chdir({str(folder / 'node')!r} + os.environ['PADDLE_TRAINER_ID'])\n"
-        "from plsc.cli import main\nsys.exit(main(['train', *sys.argv[1:]]))\n",
+        "from plsc.cli import main\nsys.exit(main(sys.argv[1:]))\n",
         encoding="utf-8",
     )
-    command = launch_command(2, config, [*RUN, *overrides])
-    command = [str(script) if part == str(ROOT / "tools/train.py") else part for part in command]
-    process = start(command, folder)
+    launcher = ["-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir", "logs"]
+    shutil.rmtree(folder / "logs", ignore_errors=True)
+    process = start([sys.executable, *launcher, str(script), *arguments], folder)
     process.communicate(timeout=120)
     return logs(folder), process.returncode
 
 
-def refused(nodes, *overrides, config=PRETRAIN, left=()):
+def refused(nodes, *overrides, config=PRETRAIN, verb="train", left=()):
     """The message of a job that both processes refuse in the same words."""
-    text, code = run(nodes, *overrides, config=config)
-    assert code == 2, text
+    text, code = run(nodes, *overrides, config=config, verb=verb)
+    assert code != 0, text
     _, first, *others = text.split("error: ")
     assert "Traceback" not in text and len(others) == 1, text
     assert first.split("\nI1")[0].split("=====")[0].strip() == others[0].strip(), text
@@ -79,10 +89,7 @@ def test_classes_in_another_order(nodes):
     for node, name in zip(nodes, ("antelope", "zebra")):
         for split in ("train", "val"):
             (node / "digits" / split / "0").rename(node / "digits" / split / name)
-    small = ["Model.encoder.embed_dim=16", "Model.encoder.depth=1", "Model.encoder.num_heads=2",
-             "Model.head.in_features=16", "Model.head.num_classes=2", "DataLoader.Eval=null",
-             "Metric=null"]  # fmt: skip
-    text = refused(nodes, *small, config=SCRATCH)
+    text = refused(nodes, *CLASSIFIER, "DataLoader.Eval=null", "Metric=null", config=SCRATCH)
     assert "DataLoader.Train.dataset: class 1: antelope in process 0, zebra in process 1" in text
 
 
@@ -128,3 +135,16 @@ def test_a_checkpoint_to_resume_that_only_one_process_has(nodes, trained, owner)
     sees = {owner: "run/checkpoints/step_00000001 (checksum ", 1 - owner: "no checkpoint"}
     assert f"  Global.resume: {sees[0]}" in text and f" in process 0, {sees[1]}" in text
     assert "put it on a file system that all nodes see" in text
+
+
+def test_evaluation_with_other_images_or_another_checkpoint(nodes):
+    train(SCRATCH, [*RUN, *CLASSIFIER, "DataLoader.Eval.dataset.root=digits/val"], nodes[0])
+    shutil.copytree(nodes[0] / "run", nodes[1] / "run")
+    both = [node.name for node in nodes]
+    next((nodes[1] / "digits/val/0").iterdir()).unlink()
+    for details in ((), ("--details",)):
+        text = refused(nodes, *details, verb="eval", left=both)
+        assert "DataLoader.Eval.dataset: images: 20 in process 0, 19 in process 1" in text
+    state = nodes[1] / "run/checkpoints/step_00000002/state.json"
+    state.write_text(state.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    assert "the checkpoint: run/checkpoints/step_00000002 (checksum " in refused(nodes, verb="eval", left=both)
