@@ -2,27 +2,27 @@
 
 Processes are started by `python -m paddle.distributed.launch`; everything below is fleet's. With a single process
 every function is a cheap no-op, so callers never ask whether the run is distributed.
+
+Before a collective, every process waits at a barrier of `plsc.process_barrier`, so one may be busy for long.
 """
 
 import os
-import subprocess
-import sys
 import warnings
 import zlib
-from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence
 
 import numpy as np
 import paddle
 
-from plsc import watchdog
+from plsc import process_barrier, watchdog
+from plsc.process_barrier import ProcessBarrier
 from plsc.settings import DistributedStrategy
 
 LAUNCH = "python -m paddle.distributed.launch"
 _ready = False
 _strategy = DistributedStrategy()
+_barrier: Optional[ProcessBarrier] = None
 
 
 def launched_processes() -> int:
@@ -38,19 +38,20 @@ def setup(strategy: DistributedStrategy) -> None:
     Raises:
         ValueError: If the strategy does not fit the number of processes or the device.
     """
-    global _ready, _strategy
+    global _ready, _strategy, _barrier
     processes = launched_processes()
     if _ready or processes == 1:
         return
     check_strategy(strategy, processes)
     from paddle.distributed import fleet
 
+    os.environ.setdefault("PADDLE_PG_TIMEOUT", str(1000 * strategy.collective_timeout))  # of NCCL, in milliseconds
     plan = fleet.DistributedStrategy()
     degree = strategy.sharding_degree
     plan.hybrid_configs = {
         "dp_degree": processes // degree, "mp_degree": 1, "pp_degree": 1, "sharding_degree": degree,
     }  # fmt: skip
-    with _deadline(strategy.timeout), warnings.catch_warnings():
+    with watchdog.deadline(strategy.timeout, _nobody_there(strategy.timeout)), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "Current global rank 1 is not in group", of groups that are not its own
         if _on_gpu():
             fleet.init(is_collective=True, strategy=plan)
@@ -59,7 +60,20 @@ def setup(strategy: DistributedStrategy) -> None:
             paddle.distributed.init_parallel_env()
             fleet.fleet._user_defined_strategy = plan  # where fleet's optimizers look it up
         _ready, _strategy = True, strategy
-        barrier()
+        host = os.environ["PADDLE_CURRENT_ENDPOINT"].rsplit(":", 1)[0]
+        _barrier = process_barrier.connect(
+            rank(), world_size(), host, gather_objects, float(strategy.collective_timeout)
+        )
+
+
+def _nobody_there(seconds: float) -> str:
+    master = os.environ.get("PADDLE_MASTER") or os.environ.get("PADDLE_TRAINER_ENDPOINTS", "").split(",")[0]
+    return (
+        f"error: process {os.environ.get('PADDLE_TRAINER_ID')} of {launched_processes()} did not find the others "
+        f"within {seconds:g} seconds. Master: {master}. Do all nodes name this master and the same --nnodes, is its "
+        "port open, and did another process end early (see the workerlog files)? DistributedStrategy.timeout gives "
+        "slow clusters more time"
+    )
 
 
 def check_strategy(strategy: DistributedStrategy, processes: int) -> None:
@@ -97,25 +111,6 @@ def _on_gpu() -> bool:
     return paddle.device.get_device().startswith("gpu")
 
 
-@contextmanager
-def _deadline(seconds: float) -> Iterator[None]:
-    """Ends this process with a message unless the block is left in time: these calls wait for others without end."""
-    master = os.environ.get("PADDLE_MASTER") or os.environ.get("PADDLE_TRAINER_ENDPOINTS", "").split(",")[0]
-    message = (
-        f"error: process {os.environ.get('PADDLE_TRAINER_ID')} of {launched_processes()} did not find the others "
-        f"within {seconds:g} seconds. Master: {master}. Do all nodes name this master and the same --nnodes, is its "
-        "port open, and did another process end early (see the workerlog files)? DistributedStrategy.timeout gives "
-        "slow clusters more time"
-    )
-    script = str(Path(watchdog.__file__))
-    watcher = subprocess.Popen([sys.executable, "-S", "-E", script, str(os.getpid()), str(seconds), message])
-    try:
-        yield
-    finally:
-        watcher.kill()
-        watcher.wait()
-
-
 def rank() -> int:
     """This process's number among all, from 0."""
     return paddle.distributed.get_rank() if _ready else 0
@@ -131,42 +126,56 @@ def is_main() -> bool:
     return rank() == 0
 
 
-def barrier() -> None:
-    """Waits until every process is here."""
-    if _ready:
-        paddle.distributed.barrier()
+def barrier(place: str) -> None:
+    """Waits until every process is here; without a barrier yet, returns at once.
+
+    Args:
+        place: Where the processes are, for messages.
+
+    Raises:
+        JobError: In every process, with the reason, if one has ended or failed, is elsewhere or does not arrive.
+    """
+    if _barrier is not None:
+        _barrier.wait(place)
 
 
-def check_agreement(facts: Mapping[str, str]) -> None:
+def report_failure(error: Exception) -> None:
+    """Tells the other processes, which wait for this one or will, why it fails."""
+    if _barrier is not None:
+        _barrier.fail(str(error) or type(error).__name__, isinstance(error, (ValueError, OSError, ImportError)))
+
+
+def check_agreement(facts: Mapping[str, str], problem: str, advice: str) -> None:
     """Compares facts that must be the same in every process, such as the config.
+
+    Args:
+        facts: By name.
+        problem: Begins the message, such as "the processes of this job do not see the same data".
+        advice: Ends the message: what to do.
 
     Raises:
         ValueError: In every process, with what differs and where.
     """
     if not _ready:
         return
-    with _deadline(_strategy.timeout):
-        everyone = gather_objects(dict(facts))
+    everyone = gather_objects(dict(facts))
     first = everyone[0]
-    problems = [
-        f"  {key}: {first.get(key, 'not there')} in process 0, {other.get(key, 'not there')} in process {number}"
+    different = [
+        f"  {key}: {first.get(key, 'missing')} in process 0, {other.get(key, 'missing')} in process {number}"
         for number, other in enumerate(everyone)
-        for key in sorted(set(first) | set(other))
+        for key in dict.fromkeys([*first, *other])  # in the order in which they were given
         if first.get(key) != other.get(key)
     ]
-    if problems:
-        more = f"\n  and {len(problems) - 10} more" if len(problems) > 10 else ""
-        raise ValueError(
-            "the processes of this job were not started with the same config:\n"
-            + "\n".join(problems[:10])
-            + f"{more}\nstart every node with the same command and the same files"
-        )
+    if different:
+        more = f"\n  and {len(different) - 10} more" if len(different) > 10 else ""
+        raise ValueError(f"{problem}:\n" + "\n".join(different[:10]) + f"{more}\n{advice}")
 
 
 def broadcast_parameters(layer: paddle.nn.Layer) -> None:
     """Gives every process the parameters and buffers of the first."""
     if not _ready:
         return
+    barrier("the first weights")
     with paddle.no_grad():
         for tensor in layer.state_dict().values():
             paddle.distributed.broadcast(tensor, src=0)
@@ -188,6 +197,7 @@ def sync_gradients(parameters: Iterable[paddle.Tensor]) -> None:
     """Replaces each gradient by its mean over the processes, `DistributedStrategy.bucket_mb` in a message."""
     if not _ready:
         return
+    barrier("the gradients")
     from paddle.distributed.fleet.utils.hybrid_parallel_util import fused_allreduce_gradients_with_group
 
     bucket = _strategy.bucket_mb * 2**20
@@ -223,6 +233,7 @@ class GradientExchange:
         if self._reducer is None:
             return self.layer(batch)
         self._arrivals = [0] * len(self.parameters)
+        barrier("the last backward pass of a step")
         return self._reducer(batch)
 
     def finish(self) -> None:
@@ -264,12 +275,14 @@ class _Sum(paddle.autograd.PyLayer):
     @staticmethod
     def forward(ctx: Any, value: paddle.Tensor) -> paddle.Tensor:
         total = value.clone()
+        barrier(f"a sum of a tensor of shape {list(total.shape)}")
         paddle.distributed.all_reduce(total)
         return total
 
     @staticmethod
     def backward(ctx: Any, gradient: paddle.Tensor) -> paddle.Tensor:
         total = gradient.clone()
+        barrier(f"the gradient of a sum of a tensor of shape {list(total.shape)}")
         paddle.distributed.all_reduce(total)
         return total
 
@@ -284,6 +297,7 @@ def sum_over_processes(values: np.ndarray) -> np.ndarray:
     if not _ready:
         return values
     tensor = paddle.to_tensor(np.asarray(values, dtype="float64"))
+    barrier(f"a sum of an array of shape {list(tensor.shape)}")
     paddle.distributed.all_reduce(tensor)
     return tensor.numpy()
 
@@ -297,6 +311,7 @@ def gather_objects(item: Any) -> List[Any]:
     """`item` of every process, in the order of ranks; plain data only."""
     if not _ready:
         return [item]
+    barrier("an exchange of objects")
     items: List[Any] = []
     paddle.distributed.all_gather_object(items, item)
     return items
@@ -352,6 +367,7 @@ class ShardedOptimizer:
 
     def step(self) -> None:
         """Updates this process's share and exchanges the results."""
+        barrier("the update of the weights")
         self._sharding.step()
 
     def is_mine(self, parameter: paddle.Tensor) -> bool:
@@ -366,6 +382,7 @@ class ShardedOptimizer:
             make: Returns the tensor where it is kept, elsewhere one of its shape and type to receive it.
         """
         tensor = make()
+        barrier("the exchange of the optimizer's state")
         paddle.distributed.broadcast(tensor, src=self._owner(parameter), group=self._group)
         return tensor
 

@@ -11,7 +11,7 @@ import importlib
 import os
 import sys
 from importlib import metadata
-from typing import Any, Iterable, List
+from typing import Any, Iterable, List, Mapping
 
 from plsc.yaml_tree import ConfigError, ConfigList, ConfigMap
 
@@ -29,6 +29,12 @@ def load(config: ConfigMap) -> None:
     problems = [*_load_entry_points(), *_load_imports(config)]
     if problems:
         raise ConfigError(problems)
+
+
+def modules(config: Mapping[str, Any]) -> List[str]:
+    """The names of the modules that plug-ins of a config come from: installed ones and those of `imports:`."""
+    installed = [entry.value.partition(":")[0].strip() for entry in _entry_points()]
+    return [*installed, *(str(name) for name in config.get("imports") or ())]
 
 
 def load_built_in() -> None:

@@ -120,6 +120,7 @@ class DistributedStrategy:
     bucket_mb: int = at_least(1, 128)  # gradients in one message
     overlap: bool = False  # gradients are sent while the backward pass goes on; not with recompute
     timeout: int = at_least(1, 60)  # seconds until processes that do not find each other give up
+    collective_timeout: int = at_least(1, 3600)  # seconds the processes wait for one that is busy or stopped
 
 
 @dataclass

@@ -385,6 +385,16 @@ def fingerprint(path: Path) -> Dict[str, int]:
     return {"size": path.stat().st_size, "crc32": checksum}
 
 
+def identity(path: Path) -> str:
+    """The checksum of a checkpoint directory, of all its files, or of a file.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    found = _fingerprint(path / STATE if path.is_dir() else path)  # state.json holds the checksums of the others
+    return f"checksum {found['crc32']:08x}"
+
+
 def _flush(path: Path) -> None:
     """Makes sure that a file or directory survives a power failure."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
+import signal
 import sys
 import traceback
 from typing import Callable, Dict, List
@@ -11,6 +13,7 @@ from typing import Callable, Dict, List
 from plsc import config as config_files
 from plsc import plugins, runtime, schema, terminal
 from plsc.output import warnings_to
+from plsc.process_barrier import JobError
 from plsc.text import lines
 from plsc.yaml_tree import ConfigError, ConfigMap
 
@@ -118,14 +121,19 @@ def _guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Names
         of_system = isinstance(error, OSError) and error.filename is not None and error.strerror
         text = f"{error.filename}: {error.strerror}" if of_system else str(error)
         return _report(error, arguments.debug, text, code)
+    except JobError as error:
+        return _report(error, arguments.debug, str(error), USER_ERROR if error.user_error else FAILURE)
     except KeyboardInterrupt:
         print("stopped without saving", file=sys.stderr)
         return 130
 
 
 def _report(error: Exception, debug: bool, text: str, code: int = USER_ERROR) -> int:
+    if os.environ.get("PADDLE_TRAINERS_NUM", "1") != "1":
+        with contextlib.suppress(ValueError):  # not in the main thread
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher's, sent to all when the first has ended
     if debug:
         traceback.print_exception(type(error), error, error.__traceback__)
-    hint = "" if debug or isinstance(error, ConfigError) else "\n(--debug shows where in the code)"
+    hint = "" if debug or isinstance(error, (ConfigError, JobError)) else "\n(--debug shows where in the code)"
     print(lines(f"error: {text}{hint}"), file=sys.stderr)
     return code

@@ -1,16 +1,24 @@
-"""Whether sections of a config that are right by themselves go together, as far as that shows before the first step."""
+"""Checks before the first step: sections of a config go together, and all processes of a job use the same things."""
 
 import contextlib
-from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-from plsc import settings
+import paddle
+
+import plsc
+from plsc import distributed, plugins, settings, storage
+from plsc.data.fingerprint import fingerprint
 from plsc.engine.evaluate import Evaluator
 from plsc.engine.interrupt import Interrupted
+from plsc.process_barrier import JobError
+from plsc.source_digest import source_digests
 from plsc.tasks.base import Task
 from plsc.text import distinguishable, look_the_same
-from plsc.yaml_tree import blame
+from plsc.yaml_tree import ConfigError, blame
 
 Config = Mapping[str, Any]
+INITIAL_WEIGHTS = "Init.checkpoint"
 
 
 def check_training(config: Config, task: Task, loader: Any, evaluator: Optional[Evaluator]) -> List[str]:
@@ -141,6 +149,111 @@ def check_monitor(config: Config, run: settings.Global, measured: Sequence[str])
         raise blame(config["Global"], text)
 
 
+def agree_on_inputs(config: Config) -> None:
+    """Compares what all processes of a job start with: config, versions, source files, and files that the config names.
+
+    Raises:
+        ValueError: In every process, with what differs between which processes.
+    """
+    if distributed.world_size() == 1:
+        return
+    leaves = dict(_leaves(config, ""))
+    versions = {"plsc": plsc.__version__, "paddle": paddle.__version__}
+    distributed.check_agreement(
+        {**versions, **{key: repr(value) for key, value in leaves.items()}},
+        "the processes of this job were not started with the same config",
+        "start every node with the same command and the same files",
+    )
+    distributed.check_agreement(
+        {f"checksum of {name}": value for name, value in source_digests(plugins.modules(config)).items()},
+        "the processes of this job do not run the same code",
+        "install the same version of plsc and of the modules that `imports` names on every node",
+    )
+    distributed.check_agreement(
+        {key: _described(value) for key, value in leaves.items() if isinstance(value, str) and key != INITIAL_WEIGHTS},
+        "the processes of this job do not see the same files",
+        "copy the same files to every node, or use a file system that all nodes see",
+    )
+
+
+def _leaves(node: Any, path: str) -> Iterator[Tuple[str, Any]]:
+    """Key paths and values of a config."""
+    items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else None
+    if items is None:
+        yield path, node
+        return
+    for key, value in items:
+        yield from _leaves(value, f"{path}.{key}" if path else str(key))
+
+
+def _described(value: str) -> str:
+    """A value of the config, with the checksum of the file that it names, if it names one."""
+    try:
+        path = Path(value).expanduser()
+        return f"{value} ({storage.identity(path)})" if path.is_file() else f"{value} (not a file)"
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: no such user
+        return f"{value} ({error})"
+
+
+def agree_on_data(**datasets: Any) -> None:
+    """Compares the data sets of all processes: number of images, classes in their order, names and labels.
+
+    Args:
+        datasets: By their section of DataLoader; None is left out.
+
+    Raises:
+        ConfigError: In every process, with what differs between which processes.
+    """
+    if distributed.world_size() == 1:
+        return
+    facts: Dict[str, str] = {}
+    for split, dataset in datasets.items():
+        if dataset is None:
+            continue
+        found, section = fingerprint(dataset), f"DataLoader.{split}.dataset"
+        facts[f"{section}: images"] = str(found["samples"])
+        facts[f"{section}: classes"] = "none" if found["classes"] is None else str(len(found["classes"]))
+        facts.update({f"{section}: class {n}": name for n, name in enumerate(found["classes"] or ())})
+        facts[f"{section}: digest of names and labels"] = found["digest"][:16]
+    _agree(facts, "data", "copy the same data to every node, or use a file system that all nodes see")
+
+
+def agree_on_checkpoint(key: str, find: Callable[[], Optional[Path]]) -> Optional[Path]:
+    """The checkpoint that every process finds, which must be the same one.
+
+    Args:
+        key: Of the config, for messages.
+        find: Looks for the checkpoint; None if there is none. It may raise ValueError or OSError.
+
+    Returns:
+        What `find` returned.
+
+    Raises:
+        ConfigError: In every process, with what each of them sees, if they do not see the same checkpoint.
+        ValueError: What `find` raised, if it did so in every process.
+    """
+    if distributed.world_size() == 1:
+        return find()
+    path, failure = None, None
+    try:
+        path = find()
+        seen = "no checkpoint" if path is None else f"{path} ({storage.identity(path)})"
+    except (ValueError, OSError) as error:
+        failure, seen = error, f"an error ({error})"
+    advice = "put it on a file system that all nodes see, or copy it to every node"
+    _agree({key: seen}, "checkpoint", advice)
+    if failure is not None:
+        raise failure
+    return path
+
+
+def _agree(facts: Mapping[str, str], subject: str, advice: str) -> None:
+    try:
+        distributed.check_agreement(facts, f"the processes of this job do not see the same {subject}", advice)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
 @contextlib.contextmanager
 def first_time(what: str, sections: str, still: Callable[[], bool] = lambda: True) -> Iterator[None]:
     """Makes errors of the first pass through networks and data readable, as the cause is mostly a config.
@@ -164,5 +277,5 @@ def first_time(what: str, sections: str, still: Callable[[], bool] = lambda: Tru
 
 def _is_clear(error: Exception) -> bool:
     """Whether a message is our own: Paddle's begin with the kind of error in brackets."""
-    ours = isinstance(error, (ValueError, OSError, ImportError, FloatingPointError, Interrupted, MemoryError))
+    ours = isinstance(error, (ValueError, OSError, ImportError, FloatingPointError, Interrupted, MemoryError, JobError))
     return ours and not str(error).startswith("(")

@@ -6,6 +6,7 @@ Nothing here knows a method: components come from the registries, what they need
 """
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, List, Mapping, Optional, Tuple
 
@@ -52,6 +53,7 @@ def build_trainer(config: Config, log: RunLog) -> Trainer:
     precision = Precision(read_settings(config, "AMP"), log.say)
     evaluates = config["DataLoader"].get("Eval") is not None
     evaluator = build_evaluation(config, run, task, precision, log.say) if evaluates else None
+    agreement.agree_on_data(Train=loader.dataset, Eval=None if evaluator is None else evaluator.loader.dataset)
     for note in agreement.check_training(config, task, loader, evaluator):
         log.say(f"note: {note}")
     plan = make_plan(run, loader.steps_per_epoch, loader.accumulate, loader.global_batch_size)
@@ -104,9 +106,16 @@ def initialise(task: Task, config: Config, log: RunLog) -> None:
     init: settings.Init = read_settings(config, "Init")
     if init.checkpoint is not None:
         with blamed_on(config["Init"]):
+            agreement.agree_on_checkpoint(agreement.INITIAL_WEIGHTS, partial(_source, init.checkpoint))
             report = transfer.initialise(task, init)
         task.on_weights_loaded(report.loaded)
         log.say(str(report))
+
+
+def _source(checkpoint: str) -> Path:
+    """The file or the checkpoint directory that Init reads."""
+    path = Path(checkpoint)
+    return path if path.is_file() and path.name not in storage.POINTERS else storage.resolve(path)
 
 
 def divide_work(task: Task, optimizer: Any, precision: Precision, strategy: settings.DistributedStrategy) -> None:
@@ -256,18 +265,16 @@ def resume(config: Config, trainer: Trainer, checkpoints: Checkpoints, run: sett
     if run.resume is None:
         return
     with blamed_on(config["Global"]):
-        path = _newest(checkpoints.directory) if run.resume == "auto" else store.resolve(run.resume)
-    path = distributed.agree_on(path)
+        path = agreement.agree_on_checkpoint("Global.resume", partial(_wanted, run.resume, checkpoints.directory))
     if path is None:
         return
-    if distributed.any_process(not path.is_dir()):
-        raise ConfigError(
-            f"{path} is there for the first process, but not for all; Global.output_dir must be on a file system that "
-            "every node sees"
-        )
     with blamed_on(config["Global"]):
         notes = checkpoints.restore(trainer, path)
     log.say("\n  ".join([f"resumed from {path} at step {trainer.step}", *notes]))
+
+
+def _wanted(resume_from: str, directory: Path) -> Optional[Path]:
+    return _newest(directory) if resume_from == "auto" else store.resolve(resume_from)
 
 
 def _newest(directory: Path) -> Optional[Path]:

@@ -134,7 +134,7 @@ class Checkpoints(Callback):
         """Writes a checkpoint of the current step; when it returns in any process, it is on disk."""
         self.save(trainer)
         self.wait()
-        distributed.barrier()  # a process that ends makes the launcher end the others
+        distributed.barrier("the last checkpoint")  # a process that ends makes the launcher end the others
 
     def wait(self) -> None:
         """Returns when what was begun is on disk.

@@ -6,6 +6,7 @@ from typing import Any, Dict, List, Mapping, Optional
 import numpy as np
 
 from plsc import registry
+from plsc.engine import agreement
 from plsc.engine.build import build_list, build_loader, build_metrics
 from plsc.engine.evaluate import evaluate
 from plsc.engine.metrics import Calibration, ClassAccuracy
@@ -43,15 +44,18 @@ def evaluate_in_detail(config: Config, checkpoint: Path, ema: bool = False) -> D
     if config["DataLoader"].get("Eval") is None:
         raise ConfigError("DataLoader.Eval: the config has no evaluation set; give one with -o DataLoader.Eval=...")
     join_job(config)
+    agreement.agree_on_checkpoint("the checkpoint", lambda: checkpoint)
     restored = restore_task(config, checkpoint, ema)
     classes = getattr(getattr(restored.task.model, "head", None), "num_classes", None)
     if classes is None:
         kind = type(restored.task).__name__
         raise ValueError(f"{checkpoint} is a run of {kind}, which does not classify; leave --details out")
+    loader = build_loader(config, "Eval", read_settings(config, "Global"))
+    agreement.agree_on_data(Eval=loader.dataset)
     matrix, calibration = ClassAccuracy(classes), Calibration()
     metrics = evaluate(
         restored.task,
-        build_loader(config, "Eval", read_settings(config, "Global")),
+        loader,
         build_list(registry.BATCH_TRANSFORMS, config["DataLoader"]["Eval"].get("batch_transforms")),
         [*build_metrics(config, restored.task), matrix, calibration],
         Precision(read_settings(config, "AMP")),

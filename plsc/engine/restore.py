@@ -135,9 +135,11 @@ def evaluate_checkpoint(config: Config, checkpoint: Path, ema: bool = False) -> 
     if config["DataLoader"].get("Eval") is None:
         raise ConfigError("DataLoader.Eval: the config has no evaluation set; give one with -o DataLoader.Eval=...")
     join_job(config)
+    agreement.agree_on_checkpoint("the checkpoint", lambda: checkpoint)
     restored = restore_task(config, checkpoint, ema)
     run = read_settings(config, "Global")
     evaluator = build_evaluation(config, run, restored.task, Precision(read_settings(config, "AMP")))
+    agreement.agree_on_data(Eval=evaluator.loader.dataset)
     agreement.check_evaluation(config, restored.task, evaluator)
     sections = "the checkpoint, Metric and DataLoader.Eval"
     with blamed_on(config["DataLoader"]["Eval"]), agreement.first_time("the evaluation", sections):

@@ -3,13 +3,12 @@
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, Mapping, Tuple
+from typing import Any, Callable, Iterator, List, Mapping
 
 import paddle
 
-import plsc
 from plsc import distributed
-from plsc.engine.agreement import check_monitor, first_time
+from plsc.engine.agreement import agree_on_inputs, check_monitor, first_time
 from plsc.engine.build import build_trainer
 from plsc.engine.callbacks import Evaluation
 from plsc.engine.checkpointing import Checkpoints
@@ -71,10 +70,9 @@ def _train(config: Config, runtime: Mapping[str, str], stop: StopRequest) -> int
         log.say(_opening(trainer, runtime, directory))
         with _nothing_left_without_a_step(trainer, lock):
             trainer.fit()
-        if run.report:
-            if distributed.is_main():
-                log.say(f"report: {report_own(config, trainer.task, log.located(directory))}")
-            distributed.barrier()  # a process that ends makes the launcher end the others
+        if run.report and distributed.is_main():
+            log.say(f"report: {report_own(config, trainer.task, log.located(directory))}")
+        distributed.barrier("the end of the run")  # no process ends well if another does not
         log.say(f"done: {trainer.step} steps; everything is in {log.located(directory)}")
         return 0
     except Interrupted as stopped:
@@ -85,6 +83,7 @@ def _train(config: Config, runtime: Mapping[str, str], stop: StopRequest) -> int
         log.say(f"{stopped}; {saved}. {again} goes on from there.")
         return 128 + stopped.signal_number
     except Exception as error:
+        distributed.report_failure(error)
         log.close_bar()
         with suppress(OutputError):  # it may be the log that cannot be written
             log.note(f"{type(error).__name__}: {error}")
@@ -189,7 +188,7 @@ def _opening(trainer: Any, runtime: Mapping[str, str], directory: Path) -> str:
 
 
 def join_job(config: Config) -> None:
-    """Chooses the device and joins the other processes of the job, which must have the same config.
+    """Chooses the device and joins the other processes of the job, which must have the same config, code and files.
 
     Raises:
         ConfigError: If device, strategy or config do not fit.
@@ -200,20 +199,9 @@ def join_job(config: Config) -> None:
         make_deterministic()
     try:
         distributed.setup(read_settings(config, "DistributedStrategy"))
-        versions = {"plsc": plsc.__version__, "paddle": paddle.__version__}
-        distributed.check_agreement({**versions, **dict(_leaves(config, ""))})
+        agree_on_inputs(config)
     except ValueError as error:
         raise ConfigError(str(error)) from None
-
-
-def _leaves(node: Any, path: str) -> Iterator[Tuple[str, str]]:
-    """Key paths and values of a config."""
-    items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else None
-    if items is None:
-        yield path, repr(node)
-        return
-    for key, value in items:
-        yield from _leaves(value, f"{path}.{key}" if path else str(key))
 
 
 def make_deterministic() -> None:
