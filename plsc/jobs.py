@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Dict, List, Mapping, Sequence, Tuple
 
+from plsc import strict_json
+
 MARKER = "job.json"
 _POLL_SECONDS = 0.1
 
@@ -146,7 +148,7 @@ def _finish(ended: _Running, done: set, failed: Dict[str, str]) -> None:
         return
     marker = {"command": list(job.command), "seconds": round(time.monotonic() - ended.started, 1)}
     temporary = job.folder / (MARKER + ".tmp")
-    temporary.write_text(json.dumps(marker), encoding="utf-8")
+    temporary.write_text(strict_json.dumps(marker), encoding="utf-8")
     os.replace(temporary, job.folder / MARKER)
     done.add(job.name)
 

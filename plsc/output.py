@@ -10,6 +10,8 @@ import socket
 from pathlib import Path
 from typing import IO, Iterator, List, Optional, Set
 
+from plsc import strict_json
+
 LOCK = ".lock"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _HELD = (errno.EAGAIN, errno.EACCES)
@@ -174,7 +176,7 @@ def _sign(file: IO[str]) -> None:
     """Writes who holds a lock into its file."""
     since = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
     file.truncate(0)
-    file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}) + "\n")
+    file.write(strict_json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}) + "\n")
     file.flush()
 
 

@@ -17,6 +17,8 @@ from typing import Any, Dict, List, Mapping, Optional, Union
 
 import numpy as np
 
+from plsc import strict_json
+
 FORMAT = 1
 STATE = "state.json"
 CONFIG = "config.yaml"
@@ -87,7 +89,7 @@ def _fill(folder: Path, arrays: Mapping[str, Mapping[str, np.ndarray]], state: M
         write_arrays(folder / f"{part}.safetensors", tensors)
     (folder / CONFIG).write_text(config, encoding="utf-8")
     files = {path.name: _fingerprint(path) for path in sorted(folder.iterdir())}
-    (folder / STATE).write_text(json.dumps({**state, "files": files}, indent=2) + "\n", encoding="utf-8")
+    (folder / STATE).write_text(strict_json.dumps({**state, "files": files}, indent=2) + "\n", encoding="utf-8")
     for path in (*folder.iterdir(), folder):
         _flush(path)
 

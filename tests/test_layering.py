@@ -12,7 +12,7 @@ PACKAGE = ROOT / "plsc"
 # From the bottom up: a file imports from its own layer and those below it.
 LAYERS = [
     ["registry", "config", "runtime", "distributed", "settings", "schema", "suggest", "typecheck", "yaml_tree"]
-    + ["checks", "plugins", "safe_pickle", "storage", "watchdog", "jobs", "sweep", "output"],
+    + ["checks", "plugins", "safe_pickle", "storage", "watchdog", "jobs", "sweep", "output", "strict_json"],
     ["nn"],
     ["models", "tokenizers", "losses", "masking", "data", "optim"],
     ["tasks"],

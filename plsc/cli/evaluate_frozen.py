@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import List, Optional
 
 from plsc import config as config_files
+from plsc import strict_json
 from plsc.cli import common
 from plsc.yaml_tree import ConfigError, ConfigMap
 
@@ -65,7 +65,7 @@ def _run(arguments: argparse.Namespace) -> int:
         path = Path(arguments.json)
         path.parent.mkdir(parents=True, exist_ok=True)
         written = results if random is None else {**results, "random": random}
-        path.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
+        path.write_text(strict_json.dumps(written, indent=2) + "\n", encoding="utf-8")
     print(table(results, random))
     return 0
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import List, Optional
 
 from plsc import config as config_files
+from plsc import strict_json
 from plsc.cli import common
 
 
@@ -34,7 +34,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from plsc.engine.restore import evaluate_checkpoint
 
     if not (arguments.details or arguments.json):
-        print(json.dumps(evaluate_checkpoint(config, checkpoint, arguments.ema)))
+        print(strict_json.dumps(evaluate_checkpoint(config, checkpoint, arguments.ema)))
         return 0
     from plsc.engine.details import evaluate_in_detail, table
 
@@ -42,6 +42,6 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         path = Path(arguments.json)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        path.write_text(strict_json.dumps(found, indent=2) + "\n", encoding="utf-8")
     print(table(found))
     return 0

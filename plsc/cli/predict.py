@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from typing import Any, Dict, Iterator, List, Optional
 
+from plsc import strict_json
 from plsc.cli import common
 
 
@@ -29,7 +29,7 @@ def _run(arguments: argparse.Namespace) -> int:
     failed = 0
     for row in _rows(model, arguments):
         failed += "error" in row
-        print(json.dumps(row) if arguments.format == "json" else _text(row), flush=True)
+        print(strict_json.dumps(row) if arguments.format == "json" else _text(row), flush=True)
     if failed:
         print(f"{failed} file(s) could not be read", file=sys.stderr)
     return common.FAILURE if failed else 0

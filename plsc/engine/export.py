@@ -1,6 +1,5 @@
 """A trained network in formats that need neither this package nor its config, with all that belongs to it."""
 
-import json
 import warnings
 from importlib.metadata import version
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from plsc import storage
+from plsc import storage, strict_json
 from plsc.checkpoint import convert
 from plsc.checkpoint.formats import read_weights
 from plsc.checkpoint.store import snapshot
@@ -88,7 +87,7 @@ def export(
         written["timm"] = out / "timm.safetensors"
         say(_write_timm(model, written["timm"], part, pooling))
     facts = _facts(model, part, pooling, size, expected.shape[1:])
-    (out / "preprocessing.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    (out / "preprocessing.json").write_text(strict_json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     (out / "README.md").write_text(model_card(model, facts, {k: p.name for k, p in written.items()}), encoding="utf-8")
     say(f"{out / 'preprocessing.json'}, {out / 'README.md'}")
     return [*written.values(), out / "preprocessing.json", out / "README.md"]

@@ -1,7 +1,6 @@
 """What a run says and writes down: terminal, train.log, metrics.jsonl, VisualDL, env.json."""
 
 import contextlib
-import json
 import logging
 import os
 import platform
@@ -18,6 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
 import plsc
+from plsc import strict_json
 from plsc.output import writing
 from plsc.report.runs import ROWS
 
@@ -128,7 +128,7 @@ class RunLog:
             return
         row = {"step": step, "epoch": round(epoch, 4), "split": split, "time": round(time.time(), 2), **metrics}
         with writing(self.directory / METRICS):
-            self._metrics.write(json.dumps(row) + "\n")
+            self._metrics.write(strict_json.dumps(row) + "\n")
             self._metrics.flush()
         board = self._visualdl()
         for name, value in metrics.items():
@@ -149,7 +149,7 @@ class RunLog:
         rows = [np.concatenate(list(images), axis=1) for images in pictures.values()]
         folder = self.directory / "pictures"
         names = PngInfo()
-        names.add_text(ROWS, json.dumps(list(pictures)))
+        names.add_text(ROWS, strict_json.dumps(list(pictures)))
         with writing(folder):
             folder.mkdir(exist_ok=True)
             Image.fromarray(np.concatenate(rows)).save(folder / f"step_{step:08d}.png", pnginfo=names)
@@ -190,7 +190,7 @@ def _short(metrics: Mapping[str, float]) -> Dict[str, str]:
 
 def write_environment(path: Path, runtime: Mapping[str, str]) -> None:
     """Writes `environment(runtime)` as env.json."""
-    path.write_text(json.dumps(environment(runtime), indent=2) + "\n", encoding="utf-8")
+    path.write_text(strict_json.dumps(environment(runtime), indent=2) + "\n", encoding="utf-8")
 
 
 def environment(runtime: Mapping[str, str]) -> Dict[str, Any]:

@@ -3,7 +3,6 @@
 The dump of such a step holds everything that `tools/replay.py` needs to repeat it: weights, batch, seed, config.
 """
 
-import json
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from plsc import distributed, storage
+from plsc import distributed, storage, strict_json
 from plsc.checkpoint.store import snapshot
 from plsc.data.pipeline import file_of
 from plsc.tasks.base import Batch
@@ -99,7 +98,7 @@ class NonFinitePolicy:
         mine.mkdir(parents=True, exist_ok=True)
         for number, batch in enumerate(micro_batches):
             np.savez(mine / f"batch_{number}.npz", **{key: value.numpy() for key, value in batch.items()})
-        (mine / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        (mine / FACTS).write_text(strict_json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         if distributed.is_main():
             storage.write_arrays(folder / WEIGHTS, snapshot(trainer.task.state_dict()))
             (folder / CONFIG).write_text(self.config_text, encoding="utf-8")

@@ -1,6 +1,5 @@
 """A benchmark from a checked config: the phases in order, and what is written about them."""
 
-import json
 import os
 import platform
 import tempfile
@@ -9,6 +8,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 
 import paddle
 
+from plsc import strict_json
 from plsc.engine.benchmark import report
 from plsc.engine.benchmark.data import measure_data
 from plsc.engine.benchmark.inputs import Subject, runnable
@@ -79,7 +79,7 @@ def write(result: Mapping[str, Any], folder: Path) -> List[Path]:
     """Writes `benchmark.json` and its charts; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "benchmark.json"
-    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    path.write_text(strict_json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return [path, *report.draw(result, folder)]
 
 
