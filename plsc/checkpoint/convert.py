@@ -10,6 +10,7 @@ import numpy as np
 
 from plsc import storage
 from plsc.checkpoint.formats import PREFIX, Arrays, Weights, mapping, model_section, read_weights
+from plsc.checkpoint.store import check_finite
 from plsc.checkpoint.torch_file import write_torch_file
 from plsc.models.names import classifier_official_name, is_transposed, official_name, plsc_name
 from plsc.nn.pos_embed import sincos_2d
@@ -39,7 +40,9 @@ def convert(source: Path, target: Path, to: str, force: bool = False) -> str:
     """
     if target.exists() and not force:
         raise FileExistsError(f"{target} exists; choose another name or give --force")
-    return write_weights(read_weights(source), target, to)
+    weights = read_weights(source)
+    check_finite(weights.arrays, str(source))
+    return write_weights(weights, target, to)
 
 
 def write_weights(weights: Weights, target: Path, to: str) -> str:
@@ -57,7 +60,7 @@ def write_weights(weights: Weights, target: Path, to: str) -> str:
 
 
 def _write_own(weights: Weights, path: Path, target: Path) -> int:
-    state = {"encoder": weights.encoder, "pooling": weights.pooling}
+    state = {"encoder": weights.encoder, "pooling": weights.pooling, "classes": weights.classes}
     parts = {"model": weights.arrays, **({"fixed": weights.fixed} if weights.fixed else {})}
     storage.write(path, 0, parts, state, weights.config or "{}\n")
     return len(weights.arrays)

@@ -35,6 +35,7 @@ class Weights:
         fixed: What the file holds besides: position tables that are computed here.
         config: The resolved config of one of our own checkpoints, as YAML.
         pooling: Of a classifier, `mean` or another, which decides what the references call its last norm.
+        classes: Names of its classes, in the order of the head's outputs; None if unknown.
     """
 
     arrays: Arrays
@@ -42,6 +43,7 @@ class Weights:
     fixed: Arrays = field(default_factory=dict)
     config: str = ""
     pooling: Optional[str] = None
+    classes: Optional[List[str]] = None
 
 
 def read_weights(path: Union[str, Path]) -> Weights:
@@ -63,7 +65,8 @@ def read_weights(path: Union[str, Path]) -> Weights:
     fixed = storage.read_arrays(directory, "fixed") or {}
     config = checkpoint.config_text
     pooling = checkpoint.state.get("pooling") or _pooling(config)
-    return Weights(checkpoint.model, checkpoint.state.get("encoder", "model.encoder"), fixed, config, pooling)
+    encoder, classes = checkpoint.state.get("encoder", "model.encoder"), store.saved_classes(checkpoint.state)
+    return Weights(checkpoint.model, encoder, fixed, config, pooling, classes)
 
 
 def rename(state: Mapping[str, Any], source: str, pooling: Optional[str] = None) -> Weights:

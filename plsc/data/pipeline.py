@@ -38,6 +38,7 @@ class SampleDataset:
         transforms: Called in order with the sample and its random generator.
         mask_generator: Called with a random generator; gives bool (H, W), True = masked.
         seed: At least 0.
+        check_label: Called with the label of every sample that has one; raises ValueError if it is out of range.
     """
 
     def __init__(
@@ -46,11 +47,13 @@ class SampleDataset:
         transforms: Sequence[Transform] = (),
         mask_generator: Optional[Callable[[np.random.Generator], np.ndarray]] = None,
         seed: int = 0,
+        check_label: Optional[Callable[[Any], None]] = None,
     ) -> None:
         self.dataset = dataset
         self.transforms = list(transforms)
         self.mask_generator = mask_generator
         self.seed = seed
+        self.check_label = check_label
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -72,6 +75,7 @@ class SampleDataset:
         """
         epoch, index = position
         sample = self.dataset[source]
+        self._check_label(sample, source)
         rng = transform_rng(self.seed, epoch, index)
         for transform in self.transforms:
             try:
@@ -88,6 +92,14 @@ class SampleDataset:
             mask_rng = np.random.default_rng([self.seed, epoch, index, _MASK_SALT])
             arrays["mask"] = np.asarray(self.mask_generator(mask_rng), dtype=bool).reshape(-1)
         return arrays
+
+    def _check_label(self, sample: Sample, source: int) -> None:
+        if self.check_label is None or "label" not in sample:
+            return
+        try:
+            self.check_label(sample["label"])
+        except ValueError as error:
+            raise ValueError(f"{sample.get('path', f'sample {source}')}: {error}") from error
 
 
 def collate(samples: Sequence[Sample]) -> Arrays:

@@ -3,7 +3,10 @@
 import contextlib
 from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence
 
+import numpy as np
+
 from plsc import settings
+from plsc.data.pipeline import file_of
 from plsc.engine.evaluate import Evaluator
 from plsc.engine.interrupt import Interrupted
 from plsc.tasks.base import Task
@@ -32,8 +35,6 @@ def check_training(config: Config, task: Task, loader: Any, evaluator: Optional[
     _check_classes(train, task, loader.dataset)
     if evaluator is not None:
         check_evaluation(config, task, evaluator)
-        if _told_apart(task) is not None:
-            _check_same_classes(config, loader.dataset, evaluator.loader.dataset)
     there, told_apart = _classes_of(loader.dataset), _told_apart(task)
     if there is not None and told_apart is not None and there < told_apart:
         return [f"the training set has {there} class{'es' * (there > 1)}, the model tells {told_apart} apart"]
@@ -69,6 +70,11 @@ def _by(pair: Any) -> str:
     return " x ".join(map(str, pair))
 
 
+def classifies(task: Task) -> bool:
+    """Whether labels are classes of the task, so that their numbers and names matter."""
+    return "label" in task.required_keys or _told_apart(task) is not None
+
+
 def _told_apart(task: Task) -> Optional[int]:
     """How many classes the task tells apart; None if it does not classify."""
     return getattr(task, "num_classes", None)
@@ -84,11 +90,24 @@ def _check_classes(section: Config, task: Task, dataset: Any) -> None:
         )
     for node in section.get("batch_transforms") or ():
         _check_width(node, task, node)
+    _check_lowest_label(section, task, dataset)
     if there is not None and told_apart is not None and there > told_apart:
         raise blame(
             section["dataset"],
             f"it has {there} classes, but the model tells {told_apart} apart; set the num_classes of Model to {there}",
         )
+
+
+def _check_lowest_label(section: Config, task: Task, dataset: Any) -> None:
+    labels = getattr(dataset, "labels", None)
+    if not classifies(task) or labels is None or not len(labels) or min(labels) >= 0:
+        return
+    place = int(np.argmin(labels))
+    raise blame(
+        section["dataset"],
+        f"{file_of(dataset, place) or f'sample {place}'}: the label {int(labels[place])} is out of range; labels count "
+        "from 0",
+    )
 
 
 def _check_width(node: Any, task: Task, component: Any) -> None:
@@ -106,18 +125,6 @@ def _classes_of(dataset: Any) -> Optional[int]:
         return int(max(labels)) + 1
     classes = getattr(dataset, "classes", None)
     return None if classes is None else len(classes)
-
-
-def _check_same_classes(config: Config, train: Any, evaluation: Any) -> None:
-    """The same label must mean the same class; a set may have fewer of them."""
-    ours, theirs = (list(getattr(dataset, "classes", None) or ()) for dataset in (train, evaluation))
-    for label, (own, other) in enumerate(zip(ours, theirs)):
-        if own != other:
-            raise blame(
-                config["DataLoader"]["Eval"]["dataset"],
-                f"its class number {label} is {other!r}, but that of DataLoader.Train is {own!r}, so their labels "
-                "do not mean the same; both need the same class folders, or the same class_list",
-            )
 
 
 def check_monitor(config: Config, run: settings.Global, measured: Sequence[str]) -> None:

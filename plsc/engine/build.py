@@ -6,14 +6,16 @@ Nothing here knows a method: components come from the registries, what they need
 """
 
 import math
+from functools import partial
 from pathlib import Path
-from typing import Any, Callable, List, Mapping, Optional, Tuple
+from typing import Any, Callable, List, Mapping, Optional, Sequence, Tuple
 
 import paddle
 
 from plsc import distributed, registry, settings, storage
 from plsc.checkpoint import store, transfer
 from plsc.data import bad_images
+from plsc.data.classes import check_labels, class_names, match_classes
 from plsc.data.loader import DataLoader
 from plsc.engine import agreement
 from plsc.engine.callbacks import Evaluation, ProgressLog, SyncCheck, WeightAverage
@@ -32,6 +34,7 @@ from plsc.tasks.base import Task
 from plsc.yaml_tree import ConfigError, blamed_on, dump
 
 Config = Mapping[str, Any]
+Known = Tuple[Optional[Sequence[str]], str]  # names of the model's classes, None if unknown, and who knows them
 
 
 def build_trainer(config: Config, log: RunLog) -> Trainer:
@@ -46,11 +49,13 @@ def build_trainer(config: Config, log: RunLog) -> Trainer:
     """
     run: settings.Global = read_settings(config, "Global")
     task = build_task(config, run.seed)
-    initialise(task, config, log)
-    loader = build_loader(config, "Train", run, log.say)
+    loader = build_loader(config, "Train", run, log.say, task=task)
+    classes = class_names(loader.dataset)
+    initialise(task, config, log, classes)
     precision = Precision(read_settings(config, "AMP"), log.say)
     evaluates = config["DataLoader"].get("Eval") is not None
-    evaluator = build_evaluation(config, run, task, precision, log.say) if evaluates else None
+    known = (classes, "DataLoader.Train")
+    evaluator = build_evaluation(config, run, task, precision, log.say, known) if evaluates else None
     for note in agreement.check_training(config, task, loader, evaluator):
         log.say(f"note: {note}")
     plan = make_plan(run, loader.steps_per_epoch, loader.accumulate, loader.global_batch_size)
@@ -98,12 +103,15 @@ def build_task(config: Config, seed: int, tokenizer: Optional[Any] = None) -> Ta
     return registry.TASKS.build(config["Task"], **parts)
 
 
-def initialise(task: Task, config: Config, log: RunLog) -> None:
-    """Takes weights from the checkpoint that the section Init names, and says what was taken and what was not."""
+def initialise(task: Task, config: Config, log: RunLog, classes: Optional[Sequence[str]] = None) -> None:
+    """Takes weights from the checkpoint that the section Init names, and says what was taken and what was not.
+
+    `classes` are the names of the run's classes, with which those of the checkpoint's head are matched.
+    """
     init: settings.Init = read_settings(config, "Init")
     if init.checkpoint is not None:
         with blamed_on(config["Init"]):
-            report = transfer.initialise(task, init)
+            report = transfer.initialise(task, init, classes)
         task.on_weights_loaded(report.loaded)
         log.say(str(report))
 
@@ -126,17 +134,23 @@ def build_list(kind: registry.Registry, nodes: Optional[List[Any]]) -> List[Any]
 
 
 def build_loader(
-    config: Config, split: str, run: settings.Global, say: Callable[[str], None] = bad_images.tell
+    config: Config,
+    split: str,
+    run: settings.Global,
+    say: Callable[[str], None] = bad_images.tell,
+    dataset: Optional[Any] = None,
+    task: Optional[Task] = None,
 ) -> DataLoader:
     """The loader of `DataLoader.<split>`; its masks come from the section MaskGenerator, if there is one.
 
     Bad images that are skipped, `say` tells of. Training takes others in their place, evaluation leaves them out.
+    A `dataset` takes the place of the section's. Labels are compared with the classes of `task`, if it has some.
     """
     section = config["DataLoader"][split]
     loader: settings.Loader = read_settings(config, f"DataLoader.{split}.loader")
     masks = config.get("MaskGenerator")
     parts = {
-        "dataset": registry.DATASETS.build(section["dataset"]),
+        "dataset": registry.DATASETS.build(section["dataset"]) if dataset is None else dataset,
         "transforms": build_list(registry.TRANSFORMS, section.get("transforms")),
         "mask_generator": registry.MASK_GENERATORS.build(masks) if masks is not None else None,
         "bad_images": bad_images.BadImages(
@@ -156,7 +170,36 @@ def build_loader(
             world_size=distributed.world_size(),
             accumulate=accumulation(run, loader, distributed.world_size()) if split == "Train" else 1,
             timeout=loader.timeout,
+            check_label=_label_check(task, f"DataLoader.{split}.dataset"),
         )
+
+
+def _label_check(task: Optional[Task], source: str) -> Optional[Callable[[Any], None]]:
+    """A function that refuses labels which `task` cannot have; None if it takes none."""
+    if task is None or not agreement.classifies(task):
+        return None
+    return partial(check_labels, count=getattr(task, "num_classes", None), source=source)
+
+
+def evaluation_set(config: Config, task: Task, known: Known, say: Callable[[str], None], split: str = "Eval") -> Any:
+    """The dataset of `DataLoader.<split>`; for a task that classifies, its labels count the known classes.
+
+    Args:
+        config: Checked by plsc.schema.
+        task: What is evaluated.
+        known: Names of the model's classes, and who knows them.
+        say: Takes notes about classes, see plsc.data.classes.
+        split: Which section.
+
+    Raises:
+        ConfigError: If the dataset has classes that are not known.
+    """
+    node = config["DataLoader"][split]["dataset"]
+    dataset = registry.DATASETS.build(node)
+    if not agreement.classifies(task):
+        return dataset
+    with blamed_on(node):
+        return match_classes(dataset, *known, say)
 
 
 def accumulation(run: settings.Global, loader: settings.Loader, processes: int) -> int:
@@ -219,11 +262,15 @@ def build_evaluation(
     task: Task,
     precision: Precision,
     say: Callable[[str], None] = bad_images.tell,
+    known: Known = (None, "the checkpoint"),
 ) -> Evaluator:
-    """What evaluates the task on `DataLoader.Eval`; `say` tells of images that are left out."""
+    """What evaluates the task on `DataLoader.Eval`; `say` tells of images that are left out.
+
+    `known` are the names of the model's classes and who knows them, see `evaluation_set`.
+    """
     return Evaluator(
         task,
-        build_loader(config, "Eval", run, say),
+        build_loader(config, "Eval", run, say, evaluation_set(config, task, known, say), task),
         build_list(registry.BATCH_TRANSFORMS, config["DataLoader"]["Eval"].get("batch_transforms")),
         build_metrics(config, task),
         precision,

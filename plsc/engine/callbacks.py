@@ -153,7 +153,11 @@ class Evaluation(Callback):
         restart_clock(trainer)
 
     def _measure(self, trainer: Trainer, split: str, on_batch: Callable[[], None]) -> Dict[str, float]:
-        results = self.run(on_batch=on_batch)
+        try:
+            results = self.run(on_batch=on_batch)
+        except FloatingPointError as error:  # training goes on: it has a policy of its own, Global.on_nonfinite
+            trainer.log.say(f"{split} at epoch {trainer.epoch:.2f} gives no metrics: {error}")
+            return {}
         text = "  ".join(f"{name} {value:.4g}" for name, value in list(results.items())[:MOST_IN_LINE])
         more = f"  and {len(results) - MOST_IN_LINE} more in metrics.jsonl" if len(results) > MOST_IN_LINE else ""
         line = f"{split} at epoch {trainer.epoch:.2f}: {text}{more}"

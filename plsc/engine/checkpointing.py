@@ -13,6 +13,7 @@ import paddle
 from plsc import distributed, storage
 from plsc.checkpoint import store
 from plsc.checkpoint.transfer import encoder_prefix
+from plsc.data.classes import class_names
 from plsc.engine.trainer import Callback, Trainer
 from plsc.output import writing
 
@@ -117,9 +118,9 @@ class Checkpoints(Callback):
             parts["ema"] = self.ema.state_dict()
         arrays = {part: store.snapshot(tensors) for part, tensors in parts.items()}
         state = {**trainer.state_dict(), "best": self.best, "encoder": encoder_prefix(trainer.task)}
-        classes = getattr(getattr(trainer.loader, "dataset", None), "classes", None)
+        classes = class_names(getattr(trainer.loader, "dataset", None))
         if classes is not None:
-            state["classes"] = [str(name) for name in classes]
+            state["classes"] = classes
         self._pending = self._writer.submit(self._write, trainer, trainer.step, arrays, state, is_best)
 
     def save_now(self, trainer: Trainer) -> None:

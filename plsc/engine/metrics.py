@@ -134,7 +134,7 @@ class Calibration(Metric):
     def terms(self, prediction: paddle.Tensor, batch: Mapping[str, paddle.Tensor]) -> paddle.Tensor:
         probabilities = F.softmax(prediction.astype("float64"), axis=-1)
         confidence, chosen = probabilities.max(axis=1), probabilities.argmax(axis=1)
-        place = (paddle.ceil(confidence * self.number) - 1).clip(0, self.number - 1).astype("int64")
+        place = (paddle.ceil(paddle.nan_to_num(confidence) * self.number) - 1).clip(0, self.number - 1).astype("int64")
         member = F.one_hot(place, self.number).astype("float64")  # (B, bins)
         right = (chosen == _labels(batch)).astype("float64")
         return paddle.concat([member.sum(axis=0), *(paddle.matmul(x, member) for x in (confidence, right))])

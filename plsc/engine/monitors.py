@@ -1,5 +1,6 @@
 """What is learned while pre-training runs: classification by frozen features of a few images, and signs of collapse."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List, Literal, Optional
 
@@ -7,6 +8,7 @@ import numpy as np
 import paddle
 
 from plsc import checks, distributed
+from plsc.data.classes import check_labels
 from plsc.data.folder import ImageFolder
 from plsc.data.loader import DataLoader
 from plsc.data.subset import EveryKth
@@ -107,10 +109,14 @@ class FrozenProbe(Callback):
             drop_last=False,
             rank=distributed.rank(),
             world_size=distributed.world_size(),
+            check_label=partial(check_labels, count=None, source="FrozenProbe"),
         )
 
     def _measure(self, trainer: Trainer) -> None:
         features, labels = self._features(trainer)
+        if not np.isfinite(features).all():  # the same in every process
+            trainer.log.say(f"{SPLIT} at epoch {trainer.epoch:.2f} gives no metrics: the features are not finite")
+            return
         found = self._judge(features, labels)
         text = "  ".join(f"{name} {value:.4g}" for name, value in found.items())
         line = f"{SPLIT} at epoch {trainer.epoch:.2f}: {text}"

@@ -9,6 +9,7 @@ import paddle
 
 import plsc
 from plsc import distributed
+from plsc.data.classes import class_names
 from plsc.engine.agreement import check_monitor, first_time
 from plsc.engine.build import build_trainer
 from plsc.engine.callbacks import Evaluation
@@ -60,7 +61,8 @@ def _train(config: Config, runtime: Mapping[str, str], stop: StopRequest) -> int
             trainer.fit()
         if run.report:
             if distributed.is_main():
-                log.say(f"report: {report_own(config, trainer.task, directory)}")
+                known = (class_names(trainer.loader.dataset), "DataLoader.Train")
+                log.say(f"report: {report_own(config, trainer.task, directory, known)}")
             distributed.barrier()  # a process that ends makes the launcher end the others
         log.say(f"done: {trainer.step} steps; everything is in {directory}")
         return 0
