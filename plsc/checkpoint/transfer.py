@@ -79,6 +79,8 @@ def initialise(task: Any, init: Init, classes: Optional[Sequence[str]] = None) -
     report = Report(str(init.checkpoint), into)
     report.untouched = [name for name in state if not _is_below(name, into)]
     _match_classes(_class_tensors(task, into), target, taken, (source.classes, classes), into, report)
+    _note_unmatched("allow_missing", init.allow_missing, [*target, *(_join(into, name) for name in target)], report)
+    _note_unmatched("allow_unexpected", init.allow_unexpected, [*taken, *(_join(take, name) for name in taken)], report)
     values, problems = _match(target, taken, getattr(task.encoder, "grid_size", None), init, report, (take, into))
     if problems:
         shown = "\n  ".join(problems[:40]) + (f"\n  and {len(problems) - 40} more" if len(problems) > 40 else "")
@@ -91,6 +93,12 @@ def initialise(task: Any, init: Init, classes: Optional[Sequence[str]] = None) -
     for name, value in values.items():
         assign(target[name], value)
     return report
+
+
+def _note_unmatched(key: str, patterns: Sequence[str], names: Sequence[str], report: Report) -> None:
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            report.notes.append(f"Init.{key}: the pattern {pattern!r} matches no name")
 
 
 def _class_tensors(task: Any, into: str) -> List[str]:

@@ -1,6 +1,7 @@
 """Whether sections of a config that are right by themselves go together, as far as that shows before the first step."""
 
 import contextlib
+import math
 from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence
 
 import numpy as np
@@ -10,7 +11,7 @@ from plsc.data.pipeline import file_of
 from plsc.engine.evaluate import Evaluator
 from plsc.engine.interrupt import Interrupted
 from plsc.tasks.base import Task
-from plsc.yaml_tree import blame
+from plsc.yaml_tree import blame, to_plain
 
 Config = Mapping[str, Any]
 
@@ -133,6 +134,59 @@ def check_monitor(config: Config, run: settings.Global, measured: Sequence[str])
         there_is = f", only {', '.join(measured)}" if measured else ": there is no DataLoader.Eval"
         text = f"monitor: nothing measures {run.monitor} during the run{there_is}; change monitor, or set it to null"
         raise blame(config["Global"], text)
+
+
+def doubtful_settings(config: Config, run: settings.Global, plan: Any, optimizer: Any, schedule: Any) -> List[str]:
+    """Settings that a run accepts, but that change nothing or are hardly meant, as sentences with their key paths.
+
+    Args:
+        config: Checked by plsc.schema.
+        run: Its section Global.
+        plan: The run's length.
+        optimizer: Of plsc.optim.
+        schedule: Likewise.
+    """
+    notes = [
+        f"Optimizer.no_weight_decay: the pattern {pattern!r} matches no parameter"
+        for pattern in getattr(optimizer, "unmatched", ())
+    ]
+    base, last = getattr(schedule, "base", math.inf), getattr(schedule, "min_lr", 0.0)
+    if last > base:
+        notes.append(f"LRScheduler.min_lr is {last:g}, above the learning rate of {base:g}: the rate rises")
+    late = [milestone for milestone in getattr(schedule, "milestones", ()) if milestone >= plan.epochs]
+    if late:
+        notes.append(f"LRScheduler.milestones: {late} are not reached, the run has {plan.epochs:g} epochs")
+    for key in ("save_every_steps", "check_sync_every", "max_train_step"):
+        value, most = getattr(run, key), plan.total_steps if key == "max_train_step" else plan.stop_step
+        if value is not None and value > most:
+            notes.append(f"Global.{key} is {value}, but the run has {most} steps, so it has no effect")
+    if run.profile is not None and run.profile["start"] >= plan.stop_step:
+        notes.append(f"Global.profile starts at step {run.profile['start']}, but the run has {plan.stop_step} steps")
+    if run.global_batch_size is not None and run.accumulate_steps not in (1, plan.accumulate):
+        notes.append(
+            f"Global.accumulate_steps is {run.accumulate_steps}, but global_batch_size makes it {plan.accumulate}"
+        )
+    for node, path in [(config["Global"], f"Global.{key}") for key in ("eval_every_epochs", "save_every_epochs")] + [
+        (node, f"Callbacks.{index}.every_epochs") for index, node in enumerate(config.get("Callbacks") or ())
+    ]:
+        value = node.get(path.rsplit(".", 1)[-1])
+        if isinstance(value, int) and value > plan.epochs:
+            notes.append(f"{path} is {value}, but the run has {plan.epochs:g} epochs: it is done at the end only")
+    return notes + _prepared_otherwise(config)
+
+
+def _prepared_otherwise(config: Config) -> List[str]:
+    """A note if images are normalised otherwise in evaluation than in training."""
+    sections = [config["DataLoader"].get(split) for split in ("Train", "Eval")]
+    if sections[1] is None:
+        return []
+    train, evaluation = (
+        [to_plain(node) for node in section.get("batch_transforms") or () if node["name"] == "Normalize"]
+        for section in sections
+    )
+    if train == evaluation:
+        return []
+    return [f"DataLoader.Eval.batch_transforms has {evaluation or 'no Normalize'}, DataLoader.Train {train or 'none'}"]
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ Nothing here knows a method: components come from the registries, what they need
 import math
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, List, Mapping, Optional, Sequence, Set, Tuple
 
 import paddle
 
@@ -31,7 +31,7 @@ from plsc.nn.batch_norm import FeatureBatchNorm
 from plsc.optim.ema import WeightEMA
 from plsc.schema import TASK_ARGUMENTS, read_settings
 from plsc.tasks.base import Task
-from plsc.yaml_tree import ConfigError, blamed_on, dump
+from plsc.yaml_tree import ConfigError, blame, blamed_on, dump
 
 Config = Mapping[str, Any]
 Known = Tuple[Optional[Sequence[str]], str]  # names of the model's classes, None if unknown, and who knows them
@@ -66,6 +66,8 @@ def build_trainer(config: Config, log: RunLog) -> Trainer:
         steps_per_epoch=plan.steps_per_epoch,
         global_batch_size=plan.global_batch_size,
     )
+    for note in agreement.doubtful_settings(config, run, plan, optimizer, schedule):
+        log.say(f"note: {note}")
     with blamed_on(config.get("DistributedStrategy") or config):
         divide_work(task, optimizer, precision, read_settings(config, "DistributedStrategy"))
     callbacks, checkpoints = build_callbacks(config, run, task, evaluator)
@@ -280,6 +282,13 @@ def build_evaluation(
 def build_metrics(config: Config, task: Task) -> List[Any]:
     """The metrics of the section Metric, for a task."""
     metrics = build_list(registry.METRICS, config.get("Metric"))
+    taken: Set[str] = set()
+    for node, metric in zip(config.get("Metric") or (), metrics):
+        repeated = taken & set(getattr(metric, "names", ()))
+        if repeated:
+            text = f"{min(repeated)} is measured by a metric before it, one value would overwrite the other; remove one"
+            raise blame(node, text)
+        taken.update(getattr(metric, "names", ()))
     for metric in metrics:
         if hasattr(metric, "bind"):  # one from elsewhere need not be a subclass of Metric
             metric.bind(task)

@@ -1,7 +1,7 @@
 """Evaluation: metrics of a task over a whole data set, every image counted once."""
 
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
 
 import numpy as np
 import paddle
@@ -60,7 +60,7 @@ def evaluate(
     finally:
         set_training(task, True)
     finite.check(getattr(loader, "dataset", None))
-    results = {name: value for metric in tracked for name, value in _reduced(metric).items()}
+    results = _merged(_reduced(metric) for metric in tracked)
     left_out = bad.count() if bad is not None else 0
     return {**results, **({"bad_images": float(left_out)} if left_out else {})}
 
@@ -103,6 +103,16 @@ class Evaluator:
     def rehearse(self) -> Dict[str, float]:
         """Evaluates the first images, so that a mistake shows before hours of training; the numbers mean nothing."""
         return evaluate(self.task, [self.loader.first(_FEW)], self.batch_transforms, self.metrics, self.precision)
+
+
+def _merged(results: Iterable[Dict[str, float]]) -> Dict[str, float]:
+    merged: Dict[str, float] = {}
+    for found in results:
+        repeated = [name for name in found if name in merged]
+        if repeated:
+            raise ValueError(f"Metric: two of them measure {repeated[0]}; remove one, or give it another name")
+        merged.update(found)
+    return merged
 
 
 def _reduced(metric: Any) -> Dict[str, float]:

@@ -126,6 +126,9 @@ class RunLog:
         """
         if self._metrics is None:
             return
+        taken = [name for name in ("step", "epoch", "split", "time") if name in metrics]
+        if taken:
+            raise ValueError(f"{taken[0]} is a key of every row of {METRICS}; give the metric of {split} another name")
         row = {"step": step, "epoch": round(epoch, 4), "split": split, "time": round(time.time(), 2), **metrics}
         with writing(self.directory / METRICS):
             self._metrics.write(strict_json.dumps(row) + "\n")

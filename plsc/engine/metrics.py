@@ -85,6 +85,8 @@ class Accuracy(Metric):
     def __init__(self, topk: Sequence[int] = (1, 5)) -> None:
         if not topk or min(topk) < 1:
             raise ValueError(f"topk needs numbers of at least 1, got {list(topk)}")
+        if len(set(topk)) < len(topk):
+            raise ValueError(f"topk has a number twice, got {list(topk)}")
         self.topk = list(topk)
         self.names = [f"top{k}" for k in self.topk]
         self.reset()

@@ -20,7 +20,7 @@ from plsc.engine.report import report_own
 from plsc.engine.trainer import Trainer
 from plsc.output import OutputError, RunLock, check_room, check_writable, writing
 from plsc.schema import read_settings
-from plsc.yaml_tree import ConfigError, blamed_on, describe
+from plsc.yaml_tree import ConfigError, blame, blamed_on, describe
 
 Config = Mapping[str, Any]
 DETERMINISTIC = {
@@ -143,6 +143,10 @@ def rehearse(config: Config, trainer: Any) -> None:
             what, sections = "the evaluation of the first images", "Model, Metric and DataLoader.Eval"
             with blamed_on(config["DataLoader"]["Eval"]), first_time(what, sections):
                 measured += callback.run.rehearse()
+    repeated = sorted({name for name in measured if measured.count(name) > 1})
+    if repeated:
+        text = f"Callbacks: {repeated[0]} is measured twice, one value would overwrite the other; remove one"
+        raise blame(config, text)
     if not trainer.finished:
         check_monitor(config, read_settings(config, "Global"), measured)
 
