@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 
+from plsc import strict_json
 from plsc.output import write_text
 from plsc.runtime import STARTED_BY
 from plsc.signals import SignalRecorder
@@ -205,7 +206,7 @@ def _finish(ended: _Running, done: set, failed: Dict[str, str]) -> None:
         failed[job.name] = f"ended with code {code}; see {job.folder / 'job.log'}"
         return
     marker = {"command": list(job.command), "seconds": round(time.monotonic() - ended.started, 1)}
-    write_text(job.folder / MARKER, json.dumps(marker))
+    write_text(job.folder / MARKER, strict_json.dumps(marker))
     done.add(job.name)
 
 

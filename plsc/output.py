@@ -11,6 +11,8 @@ import warnings
 from pathlib import Path
 from typing import IO, Any, Callable, Iterator, List, Optional, Set
 
+from plsc import strict_json
+
 LOCK = ".lock"
 OVERWRITTEN = (LOCK, "config.yaml", "env.json")  # by every start of a run
 FILES = (*OVERWRITTEN, "metrics.jsonl", "train.log", "report.html")
@@ -356,7 +358,7 @@ def _sign(file: IO[str]) -> None:
     """Writes who holds a lock into its file."""
     since = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
     file.truncate(0)
-    file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}) + "\n")
+    file.write(strict_json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}) + "\n")
     file.flush()
 
 

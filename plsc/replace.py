@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List
 
-from plsc import storage
+from plsc import storage, strict_json
 
 STAGING = ".plsc-"  # how the names of temporary folders begin
 MANIFEST = "export.json"
@@ -200,7 +200,7 @@ def write_json(path: Path, content: Any, *keys: str) -> None:
     """Writes JSON as `path`, in place of an object with one of `keys`, by default those of `content`."""
     known = keys or tuple(content)
     with replacing_file(path, json_with(*known), f"JSON with {' or '.join(known)}") as file:
-        file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        file.write_text(strict_json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 @contextmanager
@@ -219,7 +219,7 @@ def replacing_files(folder: Path) -> Iterator[Path]:
         new.mkdir()
         yield new
         files = {path.name: storage.fingerprint(path) for path in sorted(new.iterdir())}
-        (new / MANIFEST).write_text(json.dumps({"files": files}, indent=2) + "\n", encoding="utf-8")
+        (new / MANIFEST).write_text(strict_json.dumps({"files": files}, indent=2) + "\n", encoding="utf-8")
         if not folder.is_dir():
             os.replace(new, folder)
             return

@@ -18,6 +18,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
 import numpy as np
 
+from plsc import strict_json
 from plsc.output import CheckpointWarning
 
 FORMAT = 1
@@ -116,7 +117,7 @@ def _fill(folder: Path, arrays: Mapping[str, Mapping[str, np.ndarray]], state: M
         write_arrays(folder / f"{part}.safetensors", tensors)
     (folder / CONFIG).write_text(config, encoding="utf-8")
     files = {path.name: fingerprint(path) for path in sorted(folder.iterdir())}
-    (folder / STATE).write_text(json.dumps({**state, "files": files}, indent=2) + "\n", encoding="utf-8")
+    (folder / STATE).write_text(strict_json.dumps({**state, "files": files}, indent=2) + "\n", encoding="utf-8")
     for path in (*folder.iterdir(), folder):
         _flush(path)
 
@@ -391,7 +392,7 @@ def identity(path: Path) -> str:
     Raises:
         OSError: If it cannot be read.
     """
-    found = _fingerprint(path / STATE if path.is_dir() else path)  # state.json holds the checksums of the others
+    found = fingerprint(path / STATE if path.is_dir() else path)  # state.json holds the checksums of the others
     return f"checksum {found['crc32']:08x}"
 
 

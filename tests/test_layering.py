@@ -13,7 +13,7 @@ PACKAGE = ROOT / "plsc"
 LAYERS = [
     ["registry", "config", "runtime", "distributed", "settings", "schema", "suggest", "typecheck", "yaml_tree"]
     + ["checks", "plugins", "safe_pickle", "storage", "watchdog", "jobs", "sweep", "output", "replace", "signals"]
-    + ["terminal", "text", "process_barrier", "source_digest"],
+    + ["terminal", "text", "process_barrier", "source_digest", "strict_json"],
     ["nn"],
     ["models", "tokenizers", "losses", "masking", "data", "optim"],
     ["tasks"],

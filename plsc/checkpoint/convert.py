@@ -19,6 +19,7 @@ from plsc.checkpoint.formats import (
     model_section,
     read_weights,
 )  # fmt: skip
+from plsc.checkpoint.store import check_finite
 from plsc.checkpoint.torch_file import write_torch_file
 from plsc.models.names import (
     classifier_official_name,
@@ -53,6 +54,7 @@ def convert(source: Path, target: Path, to: str, force: bool = False) -> str:
     """
     _check(target, source, force)
     weights = read_weights(source)
+    check_finite(weights.arrays, str(source))
     with replace.staging(target.parent) as folder:
         count = write_weights(weights, folder / target.name, to)
         _check(target, source, force)
@@ -75,7 +77,7 @@ def write_weights(weights: Weights, target: Path, to: str) -> int:
 
 
 def _write_own(weights: Weights, path: Path) -> int:
-    state = {"encoder": weights.encoder, "pooling": weights.pooling, "grid": weights.grid}
+    state = {"encoder": weights.encoder, "pooling": weights.pooling, "grid": weights.grid, "classes": weights.classes}
     state["heads"] = heads.record(weights.heads)
     parts = {"model": weights.arrays, **({"fixed": weights.fixed} if weights.fixed else {})}
     storage.write(path, 0, parts, state, weights.config or "{}\n")

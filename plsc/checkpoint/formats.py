@@ -44,6 +44,7 @@ class Weights:
         heads: Attention heads that the checkpoint tells, see `plsc.checkpoint.heads`.
         grid: Rows and columns of the patches that the positions belong to; None if the file does not tell.
         notes: What was left out or assumed, in sentences.
+        classes: Names of its classes, in the order of the head's outputs; None if unknown.
     """
 
     arrays: Arrays
@@ -54,6 +55,7 @@ class Weights:
     heads: Heads = field(default_factory=dict)
     grid: Optional[Grid] = None
     notes: List[str] = field(default_factory=list)
+    classes: Optional[List[str]] = None
 
 
 def read_weights(path: Union[str, Path]) -> Weights:
@@ -77,12 +79,12 @@ def read_weights(path: Union[str, Path]) -> Weights:
     checkpoint = store.load(directory)
     fixed = storage.read_arrays(directory, "fixed") or {}
     config, state = checkpoint.config_text, checkpoint.state
-    encoder = state.get("encoder", "model.encoder")
+    encoder, classes = state.get("encoder", "model.encoder"), store.saved_classes(state)
     pooling = state.get("pooling") or _pooling(config)
     _refuse_empty({**checkpoint.model, **fixed}, str(directory))
     grid = _as_grid(state.get("grid")) or _grid_of_config(config)
     told = {**heads.of_tables(checkpoint.model, encoder), **heads.of_checkpoint(state, config)}
-    return Weights(checkpoint.model, encoder, fixed, config, pooling, heads=told, grid=grid)
+    return Weights(checkpoint.model, encoder, fixed, config, pooling, heads=told, grid=grid, classes=classes)
 
 
 def rename(state: Mapping[str, Any], source: str, pooling: Optional[str] = None) -> Weights:

@@ -14,8 +14,8 @@ from plsc.optim.ema import UPDATES
 from plsc.storage import CheckpointError, find_latest_whole, keep_last, point, resolve
 
 __all__ = [
-    "Checkpoint", "CheckpointError", "assign", "find_latest_whole", "keep_last", "load", "point", "resolve",
-    "restore_layer", "save", "snapshot",
+    "Checkpoint", "CheckpointError", "assign", "check_finite", "find_latest_whole", "keep_last", "load", "point",
+    "resolve", "restore_layer", "save", "saved_classes", "snapshot",
 ]
 
 
@@ -51,6 +51,29 @@ def snapshot(tensors: Mapping[str, paddle.Tensor]) -> Dict[str, np.ndarray]:
 def assign(tensor: paddle.Tensor, array: np.ndarray) -> None:
     """Puts an array of the same shape into a tensor, in the tensor's dtype."""
     tensor.set_value(paddle.to_tensor(array, dtype=tensor.dtype))
+
+
+def check_finite(arrays: Mapping[str, np.ndarray], source: str) -> None:
+    """Refuses weights with which no output means anything.
+
+    Raises:
+        CheckpointError: If a value is not finite; the tensors are listed.
+    """
+    broken = [name for name, array in arrays.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
+    if broken:
+        first = arrays[broken[0]]
+        count = int(first.size - np.isfinite(first).sum())
+        more = f" and {len(broken) - 1} more of its {len(arrays)} tensors" if len(broken) > 1 else ""
+        raise CheckpointError(
+            f"{source} holds weights that are not finite: {count} of {first.size} values of {broken[0]}{more}; use a "
+            "checkpoint from before the training diverged"
+        )
+
+
+def saved_classes(state: Mapping[str, Any]) -> Optional[List[str]]:
+    """Names of the classes in a checkpoint's state, in the order of the model's outputs; None if it has none."""
+    names = state.get("classes")
+    return [str(name) for name in names] if isinstance(names, list) and names else None
 
 
 def save(

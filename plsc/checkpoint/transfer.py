@@ -8,7 +8,7 @@ import numpy as np
 
 from plsc.checkpoint import heads
 from plsc.checkpoint.formats import PREFIX, read_weights
-from plsc.checkpoint.store import assign
+from plsc.checkpoint.store import assign, check_finite
 from plsc.nn.pos_embed import likely_grid, resample_pos_embed, resample_relative_position_table, rounding
 from plsc.settings import Init
 from plsc.storage import CheckpointError
@@ -30,7 +30,7 @@ class Report:
         new: Names within the task that keep their initial values because the checkpoint has none for them.
         untouched: Names of the task outside `into`, which keep their initial values too.
         left: Names within the checkpoint that were not used.
-        notes: What was left out or assumed, in sentences.
+        notes: What was left out, assumed, or done with the classes of a head, in sentences.
     """
 
     source: str
@@ -56,17 +56,19 @@ class Report:
         return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
 
 
-def initialise(task: Any, init: Init) -> Report:
+def initialise(task: Any, init: Init, classes: Optional[Sequence[str]] = None) -> Report:
     """Loads the part `init.take` of a checkpoint into the part `init.into` of a task.
 
     Args:
         task: Its `encoder` is what `into: encoder` means.
         init: `checkpoint` may be a run, a checkpoint directory, or a published file. Patterns in `allow_missing` and
             `allow_unexpected` are compared with whole names and with names below `into` and `take`.
+        classes: Names of the run's classes, in the order of its labels; None if unknown. Outputs of a head are matched
+            with those of the checkpoint by name; a head of other classes is not loaded.
 
     Raises:
-        CheckpointError: If something is missing, unexpected or of another shape that is not allowed to be, or the
-            checkpoint tells other attention heads; everything is listed at once, and the task is as before.
+        CheckpointError: If something is missing, unexpected, not finite or of another shape that is not allowed to be,
+            or the checkpoint tells other attention heads; everything is listed at once, and the task is as before.
     """
     source = read_weights(init.checkpoint)
     into = init.take if init.into is None else init.into
@@ -77,6 +79,9 @@ def initialise(task: Any, init: Init) -> Report:
     target = _part(state, into, "Init.into", "the task")
     report = Report(str(init.checkpoint), into, notes=list(source.notes))
     report.untouched = [name for name in state if not _is_below(name, into)]
+    _match_classes(_class_tensors(task, into), target, taken, (source.classes, classes), into, report)
+    _note_unmatched("allow_missing", init.allow_missing, [*target, *(_join(into, name) for name in target)], report)
+    _note_unmatched("allow_unexpected", init.allow_unexpected, [*taken, *(_join(take, name) for name in taken)], report)
     fixed = below({PREFIX + name: value for name, value in source.fixed.items()}, take)
     for name in (name for name in fixed if name in target and _is_table(name)):  # fixed there, learned here
         taken.setdefault(name, fixed[name])
@@ -100,10 +105,58 @@ def initialise(task: Any, init: Init) -> Report:
             f"Init: nothing of {init.checkpoint} was taken: no name below {take!r} in it is a name below {into!r} in "
             f"the task; its names are {_shorten(list(taken))}; set Init.take and Init.into"
         )
+    check_finite(values, str(init.checkpoint))
     report.left += [name for name in source.arrays if not _is_below(name, take)]
     for name, value in values.items():
         assign(target[name], value)
     return report
+
+
+def _note_unmatched(key: str, patterns: Sequence[str], names: Sequence[str], report: Report) -> None:
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            report.notes.append(f"Init.{key}: the pattern {pattern!r} matches no name")
+
+
+def _class_tensors(task: Any, into: str) -> List[str]:
+    """Names below `into` of the tensors whose last axis is the classes: those of `linear` in each head."""
+    heads = [name for name, layer in task.named_sublayers() if hasattr(layer, "num_classes")]
+    names = [f"{head}.linear.{kind}" for head in heads for kind in ("weight", "bias")]
+    return list(below(dict.fromkeys(names), into))
+
+
+def _match_classes(
+    names: Sequence[str],
+    target: Dict[str, Any],
+    taken: Dict[str, np.ndarray],
+    classes: Tuple[Optional[Sequence[str]], Optional[Sequence[str]]],
+    into: str,
+    report: Report,
+) -> None:
+    """Puts the outputs of heads into the run's order of classes; takes heads of other classes out of both sides."""
+    names = [name for name in names if name in target and name in taken]
+    if not names:
+        return
+    theirs, ours = (None if named is None or len(set(named)) < len(named) else list(named) for named in classes)
+    shown = _shorten([_join(into, name) for name in names])
+    if theirs is None or ours is None:
+        who = "the checkpoint" if theirs is None else "the run's dataset"
+        report.notes.append(f"classes of {shown} are matched by position: {who} does not give each of them a name")
+    elif set(theirs) != set(ours):
+        for name in names:
+            del target[name], taken[name]
+            report.new.append(_join(into, name))
+        report.notes.append(
+            f"{shown} not loaded, newly initialised: its classes are {_shorten(theirs)}, those of this run "
+            f"{_shorten(ours)}"
+        )
+    elif theirs != ours:
+        order = [theirs.index(name) for name in ours]
+        for name in names:
+            value = taken[name]
+            if value.shape and value.shape[-1] >= len(order):  # else its shape is refused later
+                taken[name] = np.concatenate([value[..., order], value[..., len(order) :]], axis=-1)
+        report.notes.append(f"outputs of {shown} put into this run's order of classes")
 
 
 def _match(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import List, Optional
 
 from plsc import config as config_files
+from plsc import strict_json
 from plsc.cli import common
 from plsc.yaml_tree import ConfigError
 
@@ -43,7 +43,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from plsc.engine.restore import evaluate_checkpoint
 
     if not (arguments.details or arguments.json):
-        print(json.dumps(evaluate_checkpoint(config, checkpoint, arguments.ema)))
+        print(strict_json.dumps(evaluate_checkpoint(config, checkpoint, arguments.ema)))
         return 0
     from plsc.engine.details import evaluate_in_detail, table
 

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
+from plsc import strict_json
 from plsc.cli import common
 
 
@@ -42,7 +43,7 @@ def _run(arguments: argparse.Namespace) -> int:
     )
     work = work_of(config, cluster.processes, arguments.images)
     if arguments.json:
-        print(json.dumps(report.plan(work, cluster, measured), indent=2))
+        print(strict_json.dumps(report.plan(work, cluster, measured), indent=2))
     else:
         print(report.text(work, cluster, arguments.gpu, measured))
     return 0

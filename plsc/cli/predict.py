@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from typing import Any, Dict, Iterator, List, Optional
 
+from plsc import strict_json
 from plsc.cli import common
+
+_NOT_FINITE = "no finite scores"
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -26,12 +28,17 @@ def _run(arguments: argparse.Namespace) -> int:
     from plsc.api import load
 
     model = load(arguments.checkpoint, arguments.ema, common.overrides(arguments))
+    if model.classes is not None and not model.names_are_saved:
+        print(
+            f"note: {model.path} does not name its classes; the names are those of the run's dataset, by position",
+            file=sys.stderr,
+        )
     failed = 0
     for row in _rows(model, arguments):
         failed += "error" in row
-        print(json.dumps(row) if arguments.format == "json" else _text(row), flush=True)
+        print(strict_json.dumps(row) if arguments.format == "json" else _text(row), flush=True)
     if failed:
-        print(f"{failed} file(s) could not be read", file=sys.stderr)
+        print(f"{failed} file(s) could not be read or classified", file=sys.stderr)
     return common.FAILURE if failed else 0
 
 
@@ -50,17 +57,32 @@ def _rows(model: Any, arguments: argparse.Namespace) -> Iterator[Dict[str, Any]]
             except UNREADABLE as error:
                 opened[str(file)] = error
         readable = [image for image in opened.values() if isinstance(image, Prepared)]
-        guesses = iter(model.predict(readable, arguments.topk, arguments.batch_size) if readable else [])
+        found = iter(_predictions(model, readable, arguments))
         for file, image in opened.items():
-            if isinstance(image, Prepared):
-                predictions = [{**guess._asdict(), "name": printable(guess.name)} for guess in next(guesses)]
-                yield {"file": printable(file), "predictions": predictions}
+            guesses = next(found) if isinstance(image, Prepared) else image
+            if isinstance(guesses, Exception):
+                yield {"file": printable(file), "error": lines(guesses)}
             else:
-                yield {"file": printable(file), "error": lines(image)}
+                predictions = [{**guess._asdict(), "name": printable(guess.name)} for guess in guesses]
+                yield {"file": printable(file), "predictions": predictions}
+
+
+def _predictions(model: Any, images: List[Any], arguments: argparse.Namespace) -> List[Any]:
+    """The guesses for each image, or the error of one whose scores are not finite."""
+    if not images:
+        return []
+    try:
+        return list(model.predict(images, arguments.topk, arguments.batch_size))
+    except FloatingPointError:
+        if len(images) == 1:
+            return [FloatingPointError(f"{_NOT_FINITE}: the network's scores for it are NaN or infinite")]
+    return [one for image in images for one in _predictions(model, [image], arguments)]
 
 
 def _text(row: Dict[str, Any]) -> str:
     if "error" in row:
+        if row["error"].startswith(_NOT_FINITE):
+            return f"{row['file']}  {_NOT_FINITE}"
         reason = row["error"].replace(f"{row['file']}: ", "", 1)
         return f"{row['file']}  cannot be read: {reason}"
     shown = "  ".join(f"{one['name']} {one['probability']:.1%}" for one in row["predictions"])

@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, Iterator, Mapping, Set
 
 import numpy as np
 
-from plsc import distributed, terminal
+from plsc import distributed, strict_json, terminal
 from plsc.data.images import ImageError
 from plsc.text import lines, printable
 
@@ -132,7 +132,7 @@ def substitutes(seed: int, epoch: int, index: int, size: int) -> Iterator[int]:
 
 def encode(found: Dict[int, str]) -> np.ndarray:
     """What a worker has met, as an entry of a batch: uint8 (bytes,)."""
-    return np.frombuffer(json.dumps(list(found.items())).encode(), dtype=np.uint8)
+    return np.frombuffer(strict_json.dumps(list(found.items())).encode(), dtype=np.uint8)
 
 
 def decode(entry: np.ndarray) -> Dict[int, str]:

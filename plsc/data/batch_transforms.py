@@ -38,7 +38,7 @@ class Normalize:
         key: Which images: uint8 (B, 3, H, W) -> float32.
 
     Raises:
-        ValueError: If they are not of one or three channels, or a deviation is not positive.
+        ValueError: If they are not of one or three channels, a deviation is not positive, or one is above 1.
     """
 
     def __init__(
@@ -48,6 +48,11 @@ class Normalize:
             raise ValueError(
                 "Normalize: mean and std are one number or three, of red, green and blue, and those of std are above "
                 f"0, got mean {list(mean)}, std {list(std)}"
+            )
+        if not (min(mean) >= 0 and max(mean) <= 1 and max(std) <= 1):
+            raise ValueError(
+                "Normalize: mean and std are of pixels in [0, 1]; divide numbers for pixels in 0..255 by 255, got mean "
+                f"{list(mean)}, std {list(std)}"
             )
         self.mean, self.std, self.key = tuple(mean), tuple(std), key
 

@@ -30,6 +30,8 @@ class ListFile(ImageFiles):
             backslashes that lead nowhere, no label, or one label too many; the message names the line.
     """
 
+    names_classes = False  # its labels are numbers; `classes` repeats them
+
     def __init__(self, root: str, list_file: str, decoder: Decoder = "pillow", bits: Optional[int] = None) -> None:
         folder = existing_folder(root)
         rows = _read(list_file)

@@ -45,6 +45,7 @@ class DataLoader:
             containers often have 64 MB there, and a worker that finds it full dies of a bus error.
         timeout: Seconds that a worker may spend on one sample.
         bad_images: What becomes of images that cannot be read; not given: an error.
+        check_label: Called with each label; raises ValueError if it is out of range.
 
     Raises:
         ValueError: If a number is out of range or the dataset has less than one global batch.
@@ -67,12 +68,13 @@ class DataLoader:
         use_shared_memory: Optional[bool] = None,
         timeout: float = 120,
         bad_images: Optional[BadImages] = None,
+        check_label: Optional[Callable[[Any], None]] = None,
     ) -> None:
         for name, value, least in (("num_workers", num_workers, 0), ("prefetch", prefetch, 1)):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
         self.dataset = dataset
-        self.samples = SampleDataset(dataset, transforms, mask_generator, seed)
+        self.samples = SampleDataset(dataset, transforms, mask_generator, seed, check_label)
         self.sampler = EpochBatchSampler(
             len(dataset), batch_size, accumulate, rank, world_size, shuffle, seed, drop_last
         )

@@ -44,7 +44,8 @@ class MixupCutmix:
         mode: Literal["batch", "pair", "elem"] = "batch",
     ) -> None:
         checks.at_least(1, num_classes=num_classes)
-        checks.share(switch_prob=switch_prob, prob=prob, label_smoothing=label_smoothing)
+        checks.share(switch_prob=switch_prob, prob=prob)
+        checks.share_below_one(label_smoothing=label_smoothing)  # at 1 the labels say nothing
         if min(mixup_alpha, cutmix_alpha) < 0 or max(mixup_alpha, cutmix_alpha) == 0:
             raise ValueError(
                 "MixupCutmix: mixup_alpha and cutmix_alpha must not be negative, and one of them must be positive, "

@@ -39,6 +39,7 @@ class SampleDataset:
         transforms: Called in order with the sample and its random generator.
         mask_generator: Called with a random generator; gives bool (H, W), True = masked.
         seed: At least 0.
+        check_label: Called with the label of every sample that has one; raises ValueError if it is out of range.
     """
 
     def __init__(
@@ -47,11 +48,13 @@ class SampleDataset:
         transforms: Sequence[Transform] = (),
         mask_generator: Optional[Callable[[np.random.Generator], np.ndarray]] = None,
         seed: int = 0,
+        check_label: Optional[Callable[[Any], None]] = None,
     ) -> None:
         self.dataset = dataset
         self.transforms = list(transforms)
         self.mask_generator = mask_generator
         self.seed = seed
+        self.check_label = check_label
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -86,6 +89,7 @@ class SampleDataset:
 
     def _transformed(self, source: int, rng: np.random.Generator) -> Sample:
         sample = self.dataset[source]
+        self._check_label(sample, source)
         for transform in self.transforms:
             try:
                 sample = transform(sample, rng)
@@ -99,6 +103,14 @@ class SampleDataset:
                 failure = next(to for kind, to in kinds if isinstance(error, kind))
                 raise failure(f"{path}: {name} failed: {error}") from error
         return {key: _to_array(value) for key, value in sample.items()}  # an image nobody cropped is decoded here
+
+    def _check_label(self, sample: Sample, source: int) -> None:
+        if self.check_label is None or "label" not in sample:
+            return
+        try:
+            self.check_label(sample["label"])
+        except ValueError as error:
+            raise ValueError(f"{printable(sample.get('path', f'sample {source}'))}: {error}") from error
 
 
 def collate(samples: Sequence[Sample]) -> Arrays:

@@ -45,6 +45,8 @@ class RandAugment:
         self.num_operations, self.magnitude, self.deviation = _read_policy(policy)
         names = ("bilinear", "bicubic") if interpolation == "random" else (interpolation,)
         self.filters = [Image.Resampling[name.upper()] for name in names]
+        if len(fill) != 3 or not all(0 <= channel <= 1 for channel in fill):
+            raise ValueError(f"RandAugment: fill is three numbers in [0, 1], of red, green and blue, got {list(fill)}")
         self.fill = tuple(min(255, round(255 * channel)) for channel in fill)
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:

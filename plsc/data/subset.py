@@ -46,6 +46,7 @@ class Subset:
             raise ValueError(f"dataset is another dataset, {{name: ImageFolder, ...}}, got {dataset!r}")
         self.dataset = dataset
         self.classes = getattr(dataset, "classes", None)
+        self.names_classes = getattr(dataset, "names_classes", True)
         own_labels = _labels(dataset)
         if own_labels is None and per_class is not None:
             raise ValueError(

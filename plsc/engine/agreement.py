@@ -1,21 +1,23 @@
 """Checks before the first step: sections of a config go together, and all processes of a job use the same things."""
 
 import contextlib
+import math
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
+import numpy as np
 import paddle
 
 import plsc
 from plsc import distributed, plugins, settings, storage
 from plsc.data.fingerprint import fingerprint
+from plsc.data.pipeline import file_of
 from plsc.engine.evaluate import Evaluator
 from plsc.engine.interrupt import Interrupted
 from plsc.process_barrier import JobError
 from plsc.source_digest import source_digests
 from plsc.tasks.base import Task
-from plsc.text import distinguishable, look_the_same
-from plsc.yaml_tree import ConfigError, blame
+from plsc.yaml_tree import ConfigError, blame, to_plain
 
 Config = Mapping[str, Any]
 INITIAL_WEIGHTS = "Init.checkpoint"
@@ -41,8 +43,6 @@ def check_training(config: Config, task: Task, loader: Any, evaluator: Optional[
     _check_classes(train, task, loader.dataset)
     if evaluator is not None:
         check_evaluation(config, task, evaluator)
-        if _told_apart(task) is not None:
-            _check_same_classes(config, loader.dataset, evaluator.loader.dataset)
     there, told_apart = _classes_of(loader.dataset), _told_apart(task)
     if there is not None and told_apart is not None and there < told_apart:
         return [f"the training set has {there} class{'es' * (there > 1)}, the model tells {told_apart} apart"]
@@ -78,6 +78,11 @@ def _by(pair: Any) -> str:
     return " x ".join(map(str, pair))
 
 
+def classifies(task: Task) -> bool:
+    """Whether labels are classes of the task, so that their numbers and names matter."""
+    return "label" in task.required_keys or _told_apart(task) is not None
+
+
 def _told_apart(task: Task) -> Optional[int]:
     """How many classes the task tells apart; None if it does not classify."""
     return getattr(task, "num_classes", None)
@@ -93,6 +98,7 @@ def _check_classes(section: Config, task: Task, dataset: Any) -> None:
         )
     for node in section.get("batch_transforms") or ():
         _check_width(node, task, node)
+    _check_lowest_label(section, task, dataset)
     if there is not None and told_apart is not None and there > told_apart:
         raise blame(
             section["dataset"],
@@ -110,6 +116,18 @@ def _start_of_labels(dataset: Any) -> str:
     return f"its labels are {least} to {max(labels)}, but labels start at 0: subtract {least} from each, or "
 
 
+def _check_lowest_label(section: Config, task: Task, dataset: Any) -> None:
+    labels = getattr(dataset, "labels", None)
+    if not classifies(task) or labels is None or not len(labels) or min(labels) >= 0:
+        return
+    place = int(np.argmin(labels))
+    raise blame(
+        section["dataset"],
+        f"{file_of(dataset, place) or f'sample {place}'}: the label {int(labels[place])} is out of range; labels count "
+        "from 0",
+    )
+
+
 def _check_width(node: Any, task: Task, component: Any) -> None:
     """A component that is told the number of classes must be told that of the model."""
     told_apart = _told_apart(task)
@@ -125,20 +143,6 @@ def _classes_of(dataset: Any) -> Optional[int]:
         return int(max(labels)) + 1
     classes = getattr(dataset, "classes", None)
     return None if classes is None else len(classes)
-
-
-def _check_same_classes(config: Config, train: Any, evaluation: Any) -> None:
-    """The same label must mean the same class; a set may have fewer of them."""
-    ours, theirs = (list(getattr(dataset, "classes", None) or ()) for dataset in (train, evaluation))
-    for label, (own, other) in enumerate(zip(ours, theirs)):
-        if own != other:
-            its, trained = distinguishable([str(other), str(own)])
-            unicode = " (Unicode NFC and NFD of the same letters)" if look_the_same(str(own), str(other)) else ""
-            raise blame(
-                config["DataLoader"]["Eval"]["dataset"],
-                f"its class number {label} is '{its}', but that of DataLoader.Train is '{trained}'{unicode}, so their "
-                "labels do not mean the same; both need the same class folders, or the same class_list",
-            )
 
 
 def check_monitor(config: Config, run: settings.Global, measured: Sequence[str]) -> None:
@@ -252,6 +256,59 @@ def _agree(facts: Mapping[str, str], subject: str, advice: str) -> None:
         distributed.check_agreement(facts, f"the processes of this job do not see the same {subject}", advice)
     except ValueError as error:
         raise ConfigError(str(error)) from None
+
+
+def doubtful_settings(config: Config, run: settings.Global, plan: Any, optimizer: Any, schedule: Any) -> List[str]:
+    """Settings that a run accepts, but that change nothing or are hardly meant, as sentences with their key paths.
+
+    Args:
+        config: Checked by plsc.schema.
+        run: Its section Global.
+        plan: The run's length.
+        optimizer: Of plsc.optim.
+        schedule: Likewise.
+    """
+    notes = [
+        f"Optimizer.no_weight_decay: the pattern {pattern!r} matches no parameter"
+        for pattern in getattr(optimizer, "unmatched", ())
+    ]
+    base, last = getattr(schedule, "base", math.inf), getattr(schedule, "min_lr", 0.0)
+    if last > base:
+        notes.append(f"LRScheduler.min_lr is {last:g}, above the learning rate of {base:g}: the rate rises")
+    late = [milestone for milestone in getattr(schedule, "milestones", ()) if milestone >= plan.epochs]
+    if late:
+        notes.append(f"LRScheduler.milestones: {late} are not reached, the run has {plan.epochs:g} epochs")
+    for key in ("save_every_steps", "check_sync_every", "max_train_step"):
+        value, most = getattr(run, key), plan.total_steps if key == "max_train_step" else plan.stop_step
+        if value is not None and value > most:
+            notes.append(f"Global.{key} is {value}, but the run has {most} steps, so it has no effect")
+    if run.profile is not None and run.profile["start"] >= plan.stop_step:
+        notes.append(f"Global.profile starts at step {run.profile['start']}, but the run has {plan.stop_step} steps")
+    if run.global_batch_size is not None and run.accumulate_steps not in (1, plan.accumulate):
+        notes.append(
+            f"Global.accumulate_steps is {run.accumulate_steps}, but global_batch_size makes it {plan.accumulate}"
+        )
+    for node, path in [(config["Global"], f"Global.{key}") for key in ("eval_every_epochs", "save_every_epochs")] + [
+        (node, f"Callbacks.{index}.every_epochs") for index, node in enumerate(config.get("Callbacks") or ())
+    ]:
+        value = node.get(path.rsplit(".", 1)[-1])
+        if isinstance(value, int) and value > plan.epochs:
+            notes.append(f"{path} is {value}, but the run has {plan.epochs:g} epochs: it is done at the end only")
+    return notes + _prepared_otherwise(config)
+
+
+def _prepared_otherwise(config: Config) -> List[str]:
+    """A note if images are normalised otherwise in evaluation than in training."""
+    sections = [config["DataLoader"].get(split) for split in ("Train", "Eval")]
+    if sections[1] is None:
+        return []
+    train, evaluation = (
+        [to_plain(node) for node in section.get("batch_transforms") or () if node["name"] == "Normalize"]
+        for section in sections
+    )
+    if train == evaluation:
+        return []
+    return [f"DataLoader.Eval.batch_transforms has {evaluation or 'no Normalize'}, DataLoader.Train {train or 'none'}"]
 
 
 @contextlib.contextmanager

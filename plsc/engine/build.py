@@ -8,13 +8,14 @@ Nothing here knows a method: components come from the registries, what they need
 import math
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, List, Mapping, Optional, Tuple
+from typing import Any, Callable, List, Mapping, Optional, Sequence, Set, Tuple
 
 import paddle
 
 from plsc import distributed, registry, settings, storage
 from plsc.checkpoint import store, transfer
 from plsc.data import bad_images
+from plsc.data.classes import check_labels, class_names, match_classes
 from plsc.data.loader import DataLoader
 from plsc.data.summary import summary
 from plsc.engine import agreement
@@ -31,9 +32,10 @@ from plsc.nn.batch_norm import FeatureBatchNorm
 from plsc.optim.ema import WeightEMA
 from plsc.schema import TASK_ARGUMENTS, read_settings
 from plsc.tasks.base import Task
-from plsc.yaml_tree import ConfigError, blamed_on, dump
+from plsc.yaml_tree import ConfigError, blame, blamed_on, dump
 
 Config = Mapping[str, Any]
+Known = Tuple[Optional[Sequence[str]], str]  # names of the model's classes, None if unknown, and who knows them
 
 
 def build_trainer(config: Config, log: RunLog) -> Trainer:
@@ -48,11 +50,13 @@ def build_trainer(config: Config, log: RunLog) -> Trainer:
     """
     run: settings.Global = read_settings(config, "Global")
     task = build_task(config, run.seed)
-    initialise(task, config, log)
-    loader = build_loader(config, "Train", run, log.say)
+    loader = build_loader(config, "Train", run, log.say, task=task)
+    classes = class_names(loader.dataset)
+    initialise(task, config, log, classes)
     precision = Precision(read_settings(config, "AMP"), log.say)
     evaluates = config["DataLoader"].get("Eval") is not None
-    evaluator = build_evaluation(config, run, task, precision, log.say) if evaluates else None
+    known = (classes, "DataLoader.Train")
+    evaluator = build_evaluation(config, run, task, precision, log.say, known) if evaluates else None
     agreement.agree_on_data(Train=loader.dataset, Eval=None if evaluator is None else evaluator.loader.dataset)
     for note in agreement.check_training(config, task, loader, evaluator):
         log.say(f"note: {note}")
@@ -64,6 +68,8 @@ def build_trainer(config: Config, log: RunLog) -> Trainer:
         steps_per_epoch=plan.steps_per_epoch,
         global_batch_size=plan.global_batch_size,
     )
+    for note in agreement.doubtful_settings(config, run, plan, optimizer, schedule):
+        log.say(f"note: {note}")
     with blamed_on(config.get("DistributedStrategy") or config):
         divide_work(task, optimizer, precision, read_settings(config, "DistributedStrategy"))
     callbacks, checkpoints = build_callbacks(config, run, task, evaluator)
@@ -101,13 +107,16 @@ def build_task(config: Config, seed: int, tokenizer: Optional[Any] = None) -> Ta
     return registry.TASKS.build(config["Task"], **parts)
 
 
-def initialise(task: Task, config: Config, log: RunLog) -> None:
-    """Takes weights from the checkpoint that the section Init names, and says what was taken and what was not."""
+def initialise(task: Task, config: Config, log: RunLog, classes: Optional[Sequence[str]] = None) -> None:
+    """Takes weights from the checkpoint that the section Init names, and says what was taken and what was not.
+
+    `classes` are the names of the run's classes, with which those of the checkpoint's head are matched.
+    """
     init: settings.Init = read_settings(config, "Init")
     if init.checkpoint is not None:
         with blamed_on(config["Init"]):
             agreement.agree_on_checkpoint(agreement.INITIAL_WEIGHTS, partial(_source, init.checkpoint))
-            report = transfer.initialise(task, init)
+            report = transfer.initialise(task, init, classes)
         task.on_weights_loaded(report.loaded)
         log.say(str(report))
 
@@ -136,17 +145,23 @@ def build_list(kind: registry.Registry, nodes: Optional[List[Any]]) -> List[Any]
 
 
 def build_loader(
-    config: Config, split: str, run: settings.Global, say: Callable[[str], None] = bad_images.tell
+    config: Config,
+    split: str,
+    run: settings.Global,
+    say: Callable[[str], None] = bad_images.tell,
+    dataset: Optional[Any] = None,
+    task: Optional[Task] = None,
 ) -> DataLoader:
     """The loader of `DataLoader.<split>`; its masks come from the section MaskGenerator, if there is one.
 
     `say` tells the number of images and classes, and each bad image that is skipped. Training takes others in their
-    place, evaluation leaves them out.
+    place, evaluation leaves them out. A `dataset` takes the place of the section's. Labels are compared with the
+    classes of `task`, if it has some.
     """
     section = config["DataLoader"][split]
     loader: settings.Loader = read_settings(config, f"DataLoader.{split}.loader")
     masks = config.get("MaskGenerator")
-    dataset = registry.DATASETS.build(section["dataset"])
+    dataset = registry.DATASETS.build(section["dataset"]) if dataset is None else dataset
     say(f"DataLoader.{split}: {summary(dataset)}")
     parts = {
         "dataset": dataset,
@@ -167,6 +182,7 @@ def build_loader(
             world_size=distributed.world_size(),
             accumulate=accumulation(run, loader, distributed.world_size()) if split == "Train" else 1,
             timeout=loader.timeout,
+            check_label=_label_check(task, f"DataLoader.{split}.dataset"),
         )
 
 
@@ -177,6 +193,34 @@ def bad_image_policy(
     loader: settings.Loader = read_settings(config, f"DataLoader.{split}.loader")
     section = f"DataLoader.{split}.loader"
     return bad_images.BadImages(section, loader.on_bad_image, loader.max_bad_images, leave_out, say)
+
+
+def _label_check(task: Optional[Task], source: str) -> Optional[Callable[[Any], None]]:
+    """A function that refuses labels which `task` cannot have; None if it takes none."""
+    if task is None or not agreement.classifies(task):
+        return None
+    return partial(check_labels, count=getattr(task, "num_classes", None), source=source)
+
+
+def evaluation_set(config: Config, task: Task, known: Known, say: Callable[[str], None], split: str = "Eval") -> Any:
+    """The dataset of `DataLoader.<split>`; for a task that classifies, its labels count the known classes.
+
+    Args:
+        config: Checked by plsc.schema.
+        task: What is evaluated.
+        known: Names of the model's classes, and who knows them.
+        say: Takes notes about classes, see plsc.data.classes.
+        split: Which section.
+
+    Raises:
+        ConfigError: If the dataset has classes that are not known.
+    """
+    node = config["DataLoader"][split]["dataset"]
+    dataset = registry.DATASETS.build(node)
+    if not agreement.classifies(task):
+        return dataset
+    with blamed_on(node):
+        return match_classes(dataset, *known, say)
 
 
 def accumulation(run: settings.Global, loader: settings.Loader, processes: int) -> int:
@@ -240,11 +284,15 @@ def build_evaluation(
     task: Task,
     precision: Precision,
     say: Callable[[str], None] = bad_images.tell,
+    known: Known = (None, "the checkpoint"),
 ) -> Evaluator:
-    """What evaluates the task on `DataLoader.Eval`; `say` tells of images that are left out."""
+    """What evaluates the task on `DataLoader.Eval`; `say` tells of images that are left out.
+
+    `known` are the names of the model's classes and who knows them, see `evaluation_set`.
+    """
     return Evaluator(
         task,
-        build_loader(config, "Eval", run, say),
+        build_loader(config, "Eval", run, say, evaluation_set(config, task, known, say), task),
         build_list(registry.BATCH_TRANSFORMS, config["DataLoader"]["Eval"].get("batch_transforms")),
         build_metrics(config, task),
         precision,
@@ -254,6 +302,13 @@ def build_evaluation(
 def build_metrics(config: Config, task: Task) -> List[Any]:
     """The metrics of the section Metric, for a task."""
     metrics = build_list(registry.METRICS, config.get("Metric"))
+    taken: Set[str] = set()
+    for node, metric in zip(config.get("Metric") or (), metrics):
+        repeated = taken & set(getattr(metric, "names", ()))
+        if repeated:
+            text = f"{min(repeated)} is measured by a metric before it, one value would overwrite the other; remove one"
+            raise blame(node, text)
+        taken.update(getattr(metric, "names", ()))
     for metric in metrics:
         if hasattr(metric, "bind"):  # one from elsewhere need not be a subclass of Metric
             metric.bind(task)

@@ -161,16 +161,25 @@ class Evaluation(Callback):
             self._evaluate(trainer)
 
     def _evaluate(self, trainer: Trainer) -> None:
-        found = {"eval": self.run(on_batch=trainer.stop_if_asked)}
+        found = {"eval": self._measure(trainer)}
         if self.ema is not None:
             with self.ema.swap(trainer.task):
-                found["eval_ema"] = self.run(on_batch=trainer.stop_if_asked)
+                found["eval_ema"] = self._measure(trainer)
         for split, results in found.items():
             self._record(trainer, split, results)
             trainer.evaluation = results
         restart_clock(trainer)
 
+    def _measure(self, trainer: Trainer) -> Dict[str, float]:
+        try:
+            return self.run(on_batch=trainer.stop_if_asked)
+        except FloatingPointError as error:  # training goes on: it has a policy of its own, Global.on_nonfinite
+            trainer.log.say(f"the evaluation at epoch {trainer.epoch:.2f} gives no metrics: {error}")
+            return {}
+
     def _record(self, trainer: Trainer, split: str, results: Dict[str, float]) -> None:
+        if not results:
+            return
         text = "  ".join(f"{name} {value:.4g}" for name, value in list(results.items())[:MOST_IN_LINE])
         more = f"  and {len(results) - MOST_IN_LINE} more in metrics.jsonl" if len(results) > MOST_IN_LINE else ""
         line = f"{split} at epoch {trainer.epoch:.2f}: {text}{more}"

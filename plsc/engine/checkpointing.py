@@ -13,6 +13,7 @@ import paddle
 from plsc import distributed, storage
 from plsc.checkpoint import store
 from plsc.checkpoint.transfer import encoder_prefix
+from plsc.data.classes import class_names
 from plsc.engine.position import Position, Resumed, compare, converted_state, position_of, saved_position
 from plsc.engine.trainer import Callback, Trainer
 from plsc.output import OutputError, warnings_to, writing
@@ -124,10 +125,10 @@ class Checkpoints(Callback):
         grid = getattr(trainer.task.encoder, "grid_size", None)
         if grid is not None:  # which the stored positions do not tell
             state["grid"] = [int(length) for length in grid]
-        position = self.position(trainer)
-        state.update(position=position.state_dict(), recounted=self._recounted)
-        if position.classes is not None:
-            state["classes"] = position.classes
+        state.update(position=self.position(trainer).state_dict(), recounted=self._recounted)
+        classes = class_names(getattr(trainer.loader, "dataset", None))
+        if classes is not None:
+            state["classes"] = classes
         self._pending = self._writer.submit(self._write, trainer, trainer.step, arrays, state, is_best)
 
     def save_now(self, trainer: Trainer) -> None:

@@ -61,7 +61,8 @@ def _examine_saved(directory: Path, most_images: int, embedding: str) -> Examina
     except (ValueError, OSError, ImportError) as error:
         reasons = error.problems if isinstance(error, ConfigError) else [str(error)]
         return Examination(notes=["Its network cannot be shown images: " + "; ".join(reasons)])
-    found = examine_or_say_why_not(saved.config, saved.task, most_images, embedding)
+    known = (saved.classes, str(saved.path))
+    found = examine_or_say_why_not(saved.config, saved.task, most_images, embedding, known)
     for text in passed:
         warnings.warn(text, CheckpointWarning, stacklevel=2)
     return replace(found, notes=[*passed, *found.notes])

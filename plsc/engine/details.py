@@ -6,8 +6,9 @@ from typing import Any, Dict, List, Mapping, Optional
 import numpy as np
 
 from plsc import registry
+from plsc.data.bad_images import tell
 from plsc.engine import agreement
-from plsc.engine.build import build_list, build_loader, build_metrics
+from plsc.engine.build import build_list, build_loader, build_metrics, evaluation_set
 from plsc.engine.evaluate import evaluate
 from plsc.engine.metrics import Calibration, ClassAccuracy
 from plsc.engine.precision import Precision
@@ -46,11 +47,14 @@ def evaluate_in_detail(config: Config, checkpoint: Path, ema: bool = False) -> D
     join_job(config)
     agreement.agree_on_checkpoint("the checkpoint", lambda: checkpoint)
     restored = restore_task(config, checkpoint, ema)
-    classes = getattr(getattr(restored.task.model, "head", None), "num_classes", None)
+    classes, heads = getattr(restored.task, "num_classes", None), getattr(restored.task.model, "head_names", None)
+    if heads is not None:
+        raise ValueError(f"{checkpoint} holds {len(heads)} classifiers, of which none is chosen; leave --details out")
     if classes is None:
         kind = type(restored.task).__name__
         raise ValueError(f"{checkpoint} is a run of {kind}, which does not classify; leave --details out")
-    loader = build_loader(config, "Eval", read_settings(config, "Global"))
+    dataset = evaluation_set(config, restored.task, (restored.classes, str(checkpoint)), tell)
+    loader = build_loader(config, "Eval", read_settings(config, "Global"), dataset=dataset, task=restored.task)
     agreement.agree_on_data(Eval=loader.dataset)
     matrix, calibration = ClassAccuracy(classes), Calibration()
     metrics = evaluate(

@@ -10,7 +10,7 @@ from paddle.nn import functional as F
 from plsc import registry
 from plsc.data.loader import DataLoader
 from plsc.data.subset import EveryKth
-from plsc.engine.build import bad_image_policy, build_list
+from plsc.engine.build import Known, bad_image_policy, build_list, evaluation_set
 from plsc.evaluation.classification import calibration_bins, calibration_error, confusion_matrix
 from plsc.evaluation.embedding import embed
 from plsc.nn.utils import inference
@@ -38,7 +38,12 @@ class _Seen:
 
 
 def examine(
-    config: Config, task: Task, most_images: int = 2000, examples: int = 12, embedding: str = "tsne"
+    config: Config,
+    task: Task,
+    most_images: int = 2000,
+    examples: int = 12,
+    embedding: str = "tsne",
+    known: Known = (None, "the checkpoint"),
 ) -> Examination:
     """Confusions, confidence, examples and features of a task on labelled images.
 
@@ -50,10 +55,12 @@ def examine(
         most_images: If the set has more, every k-th is shown.
         examples: Number of wrong and of right images to keep.
         embedding: How features become points, see plsc.evaluation.embedding; `pca` where that is not installed.
+        known: Names of the model's classes, and who knows them.
     """
+    notes: List[str] = []
     split = "Eval" if config["DataLoader"].get("Eval") is not None else "Train"
     try:
-        dataset = EveryKth(registry.DATASETS.build(config["DataLoader"][split]["dataset"]), most_images)
+        dataset = EveryKth(evaluation_set(config, task, known, notes.append, split), most_images)
     except (ValueError, OSError, ImportError) as error:
         return Examination(notes=[f"The images of DataLoader.{split} cannot be shown: {error}"])
     names = getattr(dataset.whole, "classes", None)
@@ -62,7 +69,7 @@ def examine(
     with inference(task):
         seen = _show(config, split, task, dataset)
     images = f"{len(dataset):,} of {len(dataset.whole):,} {'evaluation' if split == 'Eval' else 'training'} images."
-    found = Examination(images=images, classes=distinguishable(list(map(str, names))))
+    found = Examination(images=images, classes=distinguishable(list(map(str, names))), notes=notes)
     labels = seen.all("labels")
     if labels is not None:
         _judge(found, seen, labels, config, split, dataset, examples)

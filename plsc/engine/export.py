@@ -1,6 +1,5 @@
 """A trained network in formats that need neither this package nor its config, with all that belongs to it."""
 
-import json
 import warnings
 from importlib.metadata import version
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from plsc import replace, storage
+from plsc import replace, storage, strict_json
 from plsc.checkpoint import convert
 from plsc.checkpoint.formats import read_weights
 from plsc.checkpoint.store import snapshot
@@ -96,7 +95,7 @@ def export(
             files["timm"] = "timm.safetensors"
             count = _write_timm(model, folder / files["timm"], part, pooling)
             lines.append(f"{out / files['timm']}: {count} tensors as {convert.TIMM}")
-        (folder / "preprocessing.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        (folder / "preprocessing.json").write_text(strict_json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         (folder / "README.md").write_text(model_card(model, facts, files), encoding="utf-8")
     for line in [*lines, f"{out / 'preprocessing.json'}, {out / 'README.md'}"]:
         say(line)

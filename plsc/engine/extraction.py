@@ -9,6 +9,7 @@ import paddle
 from plsc import registry
 from plsc.data.images import load_image
 from plsc.data.loader import DataLoader
+from plsc.data.pipeline import file_of
 from plsc.engine.build import bad_image_policy
 from plsc.engine.predictor import Predictor
 from plsc.engine.preprocess import find_images
@@ -63,6 +64,7 @@ def extract_features(
 
     Raises:
         ValueError: If there are no images, one cannot be read, or the network has no token features.
+        FloatingPointError: If features are not finite; the first such image is named.
     """
     if not hasattr(model.task.encoder, "forward_features"):
         raise ValueError(f"{model.path} is a run of {type(model.task).__name__}, whose network has no token features")
@@ -96,11 +98,24 @@ def extract_features(
                 found.setdefault("labels", []).append(batch["label"].numpy().reshape(-1))
     tell_bad_images(loader)
     arrays = {name: np.concatenate(parts) for name, parts in found.items()}
+    _check_finite(arrays, poolings, dataset)
     if hasattr(dataset, "path") and callable(dataset.path):
         arrays["files"] = np.array([dataset.path(int(index)) for index in np.concatenate(places)])
     if getattr(dataset, "classes", None) is not None:
         arrays["classes"] = np.array([str(name) for name in dataset.classes])
     return arrays
+
+
+def _check_finite(arrays: Dict[str, np.ndarray], poolings: Sequence[str], dataset: Any) -> None:
+    for name in poolings:
+        finite = np.isfinite(arrays[name]).reshape(len(arrays[name]), -1).all(axis=1)
+        if not finite.all():
+            place = int(np.argmin(finite))
+            image = file_of(dataset, place) or f"image {place}"
+            raise FloatingPointError(
+                f"{image}: its features ({name}) are not finite, and those of "
+                f"{len(finite) - int(finite.sum()) - 1} more images"
+            )
 
 
 def _dataset(model: Predictor, split: str) -> Any:

@@ -1,8 +1,11 @@
 """Frozen features of the encoder of a config or a checkpoint, handed to the protocols of `plsc.evaluation`."""
 
+from functools import partial
 from typing import Any, Dict, Mapping, Sequence
 
 from plsc import registry
+from plsc.data.bad_images import tell
+from plsc.data.classes import check_labels, class_names, match_classes
 from plsc.data.loader import DataLoader
 from plsc.engine.build import bad_image_policy, build_list, initialise
 from plsc.engine.logging import RunLog
@@ -11,7 +14,7 @@ from plsc.evaluation.features import Features, extract
 from plsc.evaluation.frozen import DEFAULTS, NEED_TOKENS, Settings, evaluate_frozen
 from plsc.schema import read_settings
 from plsc.tasks.base import Task
-from plsc.yaml_tree import ConfigError
+from plsc.yaml_tree import ConfigError, blamed_on
 
 Config = Mapping[str, Any]
 
@@ -28,7 +31,7 @@ def evaluate_config(
         test: Whether to test on `DataLoader.Eval`; else accuracies are of the validation part only.
 
     Raises:
-        ConfigError: If the config has no evaluation set.
+        ConfigError: If the config has no evaluation set, or it has classes that the training images do not have.
         ValueError: If the images have no labels, or are too few.
     """
     task = fresh_task(config)
@@ -72,22 +75,30 @@ def evaluate_task(
             "checkpoint with --data-config FILE, a config whose DataLoader has labelled images"
         )
     tokens = any(name in NEED_TOKENS for name in protocols)
-    train = features_of(config, "Train", task, tokens)
-    return evaluate_frozen(train, features_of(config, "Eval", task, tokens) if test else None, protocols, settings)
+    nodes = {split: config["DataLoader"][split]["dataset"] for split in ("Train", "Eval")}
+    training = registry.DATASETS.build(nodes["Train"])
+    testing = registry.DATASETS.build(nodes["Eval"]) if test else None
+    if testing is not None:
+        with blamed_on(nodes["Eval"]):
+            testing = match_classes(testing, class_names(training), "DataLoader.Train", tell)
+    train = features_of(config, "Train", training, task, tokens)
+    tested = None if testing is None else features_of(config, "Eval", testing, task, tokens)
+    return evaluate_frozen(train, tested, protocols, settings)
 
 
-def features_of(config: Config, split: str, task: Task, with_tokens: bool = False) -> Features:
-    """Features of `DataLoader.<split>`'s images, as an evaluation sees them; bad images as the split's loader says."""
+def features_of(config: Config, split: str, dataset: Any, task: Task, with_tokens: bool = False) -> Features:
+    """Features of a dataset's images, as an evaluation sees them; bad images as the loader of `split` says."""
     section = config["DataLoader"]["Eval"]
     loader = read_settings(config, "DataLoader.Eval.loader")
     reader = DataLoader(
-        registry.DATASETS.build(config["DataLoader"][split]["dataset"]),
+        dataset,
         build_list(registry.TRANSFORMS, section.get("transforms")),
         batch_size=loader.batch_size,
         num_workers=loader.num_workers,
         shuffle=False,
         drop_last=False,
         bad_images=bad_image_policy(config, split),
+        check_label=partial(check_labels, count=None, source="DataLoader"),
     )
     transforms = build_list(registry.BATCH_TRANSFORMS, section.get("batch_transforms"))
     return extract(task.encoder, reader, transforms, with_tokens)

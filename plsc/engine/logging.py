@@ -1,7 +1,6 @@
 """What a run says and writes down: terminal, train.log, metrics.jsonl, VisualDL, env.json."""
 
 import contextlib
-import json
 import logging
 import os
 import platform
@@ -19,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
 import plsc
-from plsc import terminal
+from plsc import strict_json, terminal
 from plsc.output import Place, replacing, write_text, writing
 from plsc.report.runs import ROWS
 from plsc.text import lines
@@ -163,10 +162,13 @@ class RunLog:
         """
         if self._metrics is None or self.directory is None:
             return
+        taken = [name for name in ("step", "epoch", "split", "time") if name in metrics]
+        if taken:
+            raise ValueError(f"{taken[0]} is a key of every row of {METRICS}; give the metric of {split} another name")
         self._follow()
         row = {"step": step, "epoch": round(epoch, 4), "split": split, "time": round(time.time(), 2), **metrics}
         with writing(self.directory / METRICS):
-            self._metrics.write(json.dumps(row) + "\n")
+            self._metrics.write(strict_json.dumps(row) + "\n")
             self._metrics.flush()
         board = self._visualdl()
         for name, value in metrics.items():
@@ -188,7 +190,7 @@ class RunLog:
         rows = [np.concatenate(list(images), axis=1) for images in pictures.values()]
         file = self.directory / "pictures" / f"step_{step:08d}.png"
         names = PngInfo()
-        names.add_text(ROWS, json.dumps(list(pictures)))
+        names.add_text(ROWS, strict_json.dumps(list(pictures)))
         with writing(file):
             file.parent.mkdir(exist_ok=True)
             with replacing(file) as temporary:
@@ -240,7 +242,7 @@ def _short(metrics: Mapping[str, float]) -> Dict[str, str]:
 
 def write_environment(path: Path, runtime: Mapping[str, str]) -> None:
     """Writes `environment(runtime)` as env.json."""
-    write_text(path, json.dumps(environment(runtime), indent=2) + "\n")
+    write_text(path, strict_json.dumps(environment(runtime), indent=2) + "\n")
 
 
 def environment(runtime: Mapping[str, str]) -> Dict[str, Any]:

@@ -85,6 +85,8 @@ class Accuracy(Metric):
     def __init__(self, topk: Sequence[int] = (1, 5)) -> None:
         if not topk or min(topk) < 1:
             raise ValueError(f"topk needs numbers of at least 1, got {list(topk)}")
+        if len(set(topk)) < len(topk):
+            raise ValueError(f"topk has a number twice, got {list(topk)}")
         self.topk = list(topk)
         self.names = [f"top{k}" for k in self.topk]
         self.reset()
@@ -134,7 +136,7 @@ class Calibration(Metric):
     def terms(self, prediction: paddle.Tensor, batch: Mapping[str, paddle.Tensor]) -> paddle.Tensor:
         probabilities = F.softmax(prediction.astype("float64"), axis=-1)
         confidence, chosen = probabilities.max(axis=1), probabilities.argmax(axis=1)
-        place = (paddle.ceil(confidence * self.number) - 1).clip(0, self.number - 1).astype("int64")
+        place = (paddle.ceil(paddle.nan_to_num(confidence) * self.number) - 1).clip(0, self.number - 1).astype("int64")
         member = F.one_hot(place, self.number).astype("float64")  # (B, bins)
         right = (chosen == _labels(batch)).astype("float64")
         return paddle.concat([member.sum(axis=0), *(paddle.matmul(x, member) for x in (confidence, right))])

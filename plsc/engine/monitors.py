@@ -1,5 +1,6 @@
 """What is learned while pre-training runs: classification by frozen features of a few images, and signs of collapse."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any, Dict, Literal, Optional
 
@@ -8,6 +9,7 @@ import paddle
 
 from plsc import checks, distributed
 from plsc.data.bad_images import BadImages
+from plsc.data.classes import check_labels
 from plsc.data.folder import ImageFolder
 from plsc.data.loader import DataLoader
 from plsc.data.subset import EveryKth
@@ -106,6 +108,7 @@ class FrozenProbe(Callback):
             rank=distributed.rank(),
             world_size=distributed.world_size(),
             bad_images=policy.for_reading_once(say=trainer.log.say),
+            check_label=partial(check_labels, count=None, source="FrozenProbe"),
         )
         if "label" not in loader.first(1):
             raise ValueError(
@@ -116,6 +119,9 @@ class FrozenProbe(Callback):
 
     def _measure(self, trainer: Trainer) -> None:
         features, labels = self._features(trainer)
+        if not np.isfinite(features).all():  # the same in every process
+            trainer.log.say(f"{SPLIT} at epoch {trainer.epoch:.2f} gives no metrics: the features are not finite")
+            return
         found = self._judge(features, labels)
         text = "  ".join(f"{name} {value:.4g}" for name, value in found.items())
         line = f"{SPLIT} at epoch {trainer.epoch:.2f}: {text}"

@@ -3,7 +3,6 @@
 The dump of such a step holds everything that `tools/replay.py` needs to repeat it: weights, batch, seed, config.
 """
 
-import json
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from plsc import distributed, storage
+from plsc import distributed, storage, strict_json
 from plsc.checkpoint.store import snapshot
 from plsc.data.pipeline import file_of
 from plsc.output import OutputError, replacing, write_text
@@ -105,7 +104,7 @@ class NonFinitePolicy:
         for number, batch in enumerate(micro_batches):
             with replacing(mine / f"batch_{number}.npz") as temporary:
                 np.savez(temporary, **{key: value.numpy() for key, value in batch.items()})
-        write_text(mine / FACTS, json.dumps(facts, indent=2) + "\n")
+        write_text(mine / FACTS, strict_json.dumps(facts, indent=2) + "\n")
         if distributed.is_main():
             with replacing(folder / WEIGHTS) as temporary:
                 storage.write_arrays(temporary, snapshot(trainer.task.state_dict()))

@@ -7,7 +7,7 @@ import numpy as np
 import paddle
 from paddle.nn import functional as F
 
-from plsc import registry, storage
+from plsc import registry
 from plsc.engine.preprocess import ImageLike, Preprocessing
 from plsc.engine.restore import Restored, restore
 from plsc.evaluation.pooling import POOLINGS, pooled
@@ -30,12 +30,15 @@ class Predictor:
         path: The checkpoint's directory.
         step: Optimizer steps it was trained for.
         classes: Names of the classes, if they are known.
+        names_are_saved: Whether the checkpoint itself gives the names; otherwise they are those of the run's dataset
+            as it is now, by position.
         prepare: The preparation of images.
     """
 
     def __init__(self, restored: Restored) -> None:
         self.task, self.config, self.path, self.step = restored.task, restored.config, restored.path, restored.step
         self.classes = class_names(restored)
+        self.names_are_saved = restored.classes is not None
         self.prepare = Preprocessing(self.config, image_size(self.task))
 
     def features(
@@ -54,6 +57,7 @@ class Predictor:
 
         Raises:
             ValueError: If an image cannot be read, the pooling is unknown, or the network has no such encoder.
+            FloatingPointError: If what it makes of an image is not finite; the image is named.
         """
         if pooling not in POOLINGS:
             raise ValueError(f"pooling is one of {', '.join(POOLINGS)}, got {pooling!r}")
@@ -66,6 +70,7 @@ class Predictor:
 
         Raises:
             ValueError: If an image cannot be read, or the network does not classify.
+            FloatingPointError: If the scores of an image are not finite; the image is named.
         """
         try:
             found = self._run(images, batch_size, lambda image: self.task.predict({"image": image}))
@@ -118,6 +123,11 @@ class Predictor:
                 batch = self.prepare([self.prepare.pixels(image) for image in part])
                 results.append(network(batch).astype("float32").numpy())
         found = np.concatenate(results)
+        finite = np.isfinite(found).reshape(len(found), -1).all(axis=1)
+        if not finite.all():
+            place = int(np.argmin(finite))
+            name = given[place] if isinstance(given[place], (str, Path)) else f"image {place}"
+            raise FloatingPointError(f"{name}: what the network of {self.path} makes of it is not finite")
         return found if several else found[0]
 
 
@@ -138,11 +148,10 @@ def image_size(task: Any) -> Optional[Tuple[int, int]]:
 
 
 def class_names(restored: Restored) -> Optional[List[str]]:
-    """The classes that a checkpoint was trained on; from the data set, if it is here, for one that does not tell."""
-    saved = storage.read_state(restored.path).get("classes")
-    if saved is not None:
-        return list(saved)
-    for split in ("Eval", "Train"):
+    """Classes that a checkpoint was trained on; from the dataset, if it is here, for one that does not name them."""
+    if restored.classes is not None:
+        return restored.classes
+    for split in ("Train", "Eval"):
         section = restored.config["DataLoader"].get(split)
         if section is None:
             continue

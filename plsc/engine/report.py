@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from plsc import replace
+from plsc.engine.build import Known
 from plsc.engine.examine import examine
 from plsc.output import writing
 from plsc.report.examination import Examination
@@ -15,18 +16,22 @@ Config = Mapping[str, Any]
 FILE = "report.html"
 
 
-def report_own(config: Config, task: Task, directory: Path) -> Path:
+def report_own(config: Config, task: Task, directory: Path, known: Known = (None, "the checkpoint")) -> Path:
     """Writes the report of the run that has just trained `task` into its output directory; returns the file."""
     (run,) = read_runs([directory])
-    return write(directory / FILE, page([run], {run.name: examine_or_say_why_not(config, task)}))
+    return write(directory / FILE, page([run], {run.name: examine_or_say_why_not(config, task, known=known)}))
 
 
 def examine_or_say_why_not(
-    config: Config, task: Task, most_images: int = 2000, embedding: str = "tsne"
+    config: Config,
+    task: Task,
+    most_images: int = 2000,
+    embedding: str = "tsne",
+    known: Known = (None, "the checkpoint"),
 ) -> Examination:
     """`examine`; a problem with data or network becomes a note: no run fails because of its report."""
     try:
-        return examine(config, task, most_images, embedding=embedding)
+        return examine(config, task, most_images, embedding=embedding, known=known)
     except (ValueError, OSError, RuntimeError, NotImplementedError) as error:
         return Examination(notes=[f"Its network cannot be shown images: {error}"])
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional, Sequence, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
 from plsc import config as config_files
 from plsc import plugins, registry, schema, storage
@@ -29,12 +29,14 @@ class Restored:
         task: With the checkpoint's weights, in inference mode; `task.encoder` is its encoder.
         path: The checkpoint's directory.
         step: Optimizer steps it was trained for.
+        classes: Names of the classes that it was trained on, in the order of its outputs; None if unknown.
     """
 
     config: Config
     task: Task
     path: Path
     step: int
+    classes: Optional[List[str]] = None
 
 
 def restore(checkpoint: Union[str, Path], overrides: Sequence[str] = (), ema: bool = False) -> Restored:
@@ -79,11 +81,12 @@ def restore_task(config: Config, path: Path, ema: bool = False) -> Restored:
     saved = store.load(path)
     if ema and not saved.ema:
         raise ConfigError(f"{path} holds no moving average of the weights; take its own (leave --ema out)")
+    store.check_finite(saved.ema if ema else saved.model, str(path))
     grid_of_encoder(saved.config_text)  # refuses sizes that are not sizes
     with parameters_at_most(sum(array.size for array in saved.model.values()), str(path)):
         task = fresh_task(config)
     store.restore_layer(task, saved, ema)
-    return Restored(config, task, path, int(saved.state["step"]))
+    return Restored(config, task, path, int(saved.state["step"]), store.saved_classes(saved.state))
 
 
 def fresh_task(config: Config) -> Task:
@@ -138,7 +141,8 @@ def evaluate_checkpoint(config: Config, checkpoint: Path, ema: bool = False) -> 
     agreement.agree_on_checkpoint("the checkpoint", lambda: checkpoint)
     restored = restore_task(config, checkpoint, ema)
     run = read_settings(config, "Global")
-    evaluator = build_evaluation(config, run, restored.task, Precision(read_settings(config, "AMP")))
+    precision, known = Precision(read_settings(config, "AMP")), (restored.classes, str(checkpoint))
+    evaluator = build_evaluation(config, run, restored.task, precision, known=known)
     agreement.agree_on_data(Eval=evaluator.loader.dataset)
     agreement.check_evaluation(config, restored.task, evaluator)
     sections = "the checkpoint, Metric and DataLoader.Eval"

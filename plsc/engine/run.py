@@ -8,6 +8,7 @@ from typing import Any, Callable, Iterator, List, Mapping
 import paddle
 
 from plsc import distributed
+from plsc.data.classes import class_names
 from plsc.engine.agreement import agree_on_inputs, check_monitor, first_time
 from plsc.engine.build import build_trainer
 from plsc.engine.callbacks import Evaluation
@@ -30,7 +31,7 @@ from plsc.output import (
 )  # fmt: skip
 from plsc.report.history import keep_config
 from plsc.schema import read_settings
-from plsc.yaml_tree import ConfigError, blamed_on, describe
+from plsc.yaml_tree import ConfigError, blame, blamed_on, describe
 
 Config = Mapping[str, Any]
 DETERMINISTIC = {
@@ -71,7 +72,8 @@ def _train(config: Config, runtime: Mapping[str, str], stop: StopRequest) -> int
         with _nothing_left_without_a_step(trainer, lock):
             trainer.fit()
         if run.report and distributed.is_main():
-            log.say(f"report: {report_own(config, trainer.task, log.located(directory))}")
+            known = (class_names(trainer.loader.dataset), "DataLoader.Train")
+            log.say(f"report: {report_own(config, trainer.task, log.located(directory), known)}")
         distributed.barrier("the end of the run")  # no process ends well if another does not
         log.say(f"done: {trainer.step} steps; everything is in {log.located(directory)}")
         return 0
@@ -163,6 +165,10 @@ def rehearse(config: Config, trainer: Any) -> None:
             what, sections = "the evaluation of the first images", "Model, Metric and DataLoader.Eval"
             with blamed_on(config["DataLoader"]["Eval"]), first_time(what, sections):
                 measured += callback.run.rehearse()
+    repeated = sorted({name for name in measured if measured.count(name) > 1})
+    if repeated:
+        text = f"Callbacks: {repeated[0]} is measured twice, one value would overwrite the other; remove one"
+        raise blame(config, text)
     if not trainer.finished:
         check_monitor(config, read_settings(config, "Global"), measured)
 

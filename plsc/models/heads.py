@@ -86,6 +86,8 @@ class AttentiveBlock(nn.Layer):
         parameter_free: bool = False,
     ) -> None:
         super().__init__()
+        if qk_scale is not None:
+            checks.above(0, qk_scale=qk_scale)
         self.dim = dim
         self.parameter_free = parameter_free
         affine = False if parameter_free else None  # False: no parameter; None: Paddle's default

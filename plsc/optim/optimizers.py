@@ -4,6 +4,7 @@ Paddle keys an optimizer's state by tensor names such as `linear_0.w_0`, which a
 here it is keyed by structured names, `model.head.weight/moment1`, so that it can be resumed.
 """
 
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, Dict, List, Optional, Sequence
 
@@ -38,6 +39,7 @@ class Optimizer:
     Attributes:
         per_number: Numbers that the state has for each one that is trained.
         per_tensor: Further ones for each tensor.
+        unmatched: Patterns of `no_weight_decay` that match neither a parameter nor a buffer, trained or not.
 
     Raises:
         ValueError: If there is nothing to train, or a number is out of range.
@@ -62,6 +64,8 @@ class Optimizer:
             raise ValueError("the task has no trainable parameter; is everything frozen?")
         self.parameters: List[paddle.Tensor] = list(self.named.values())
         self.clip_norm = clip_norm
+        names = [name for part in (model.named_parameters(), model.named_buffers()) for name, _ in part]
+        self.unmatched = [one for one in no_weight_decay if not any(fnmatchcase(name, one) for name in names)]
         self.groups: List[ParameterGroup] = group_parameters(
             [(name, p.shape) for name, p in self.named.items()],
             float(weight_decay),  # Paddle 2.6 takes no whole number

@@ -72,10 +72,13 @@ class Schedule:
                 f"warmup_epochs is {warmup_epochs:g}, but the run has {epochs:g} epochs; "
                 "shorten the warm-up or lengthen the run"
             )
-        if scale == "absolute" and warmup_start > learning_rate:
-            raise ValueError(f"warmup_start must be at most the learning_rate {learning_rate:g}, got {warmup_start:g}")
         self.base = absolute_rate(learning_rate, scale, global_batch_size)
-        checks.finite(learning_rate=self.base, warmup_start=warmup_start)
+        checks.finite(learning_rate=self.base)
+        if warmup_start > self.base:
+            scaled = "" if scale == "absolute" else f" x {global_batch_size} / 256"
+            raise ValueError(
+                f"warmup_start must be at most the learning_rate {learning_rate:g}{scaled}, got {warmup_start:g}"
+            )
         self.warmup_start = warmup_start
         self.warmup_both_ends = warmup_both_ends
         self.steps_per_epoch = steps_per_epoch

@@ -188,6 +188,7 @@ def _row(line: str) -> Optional[Row]:
         return None
     if not isinstance(row, dict) or not isinstance(row.get("split"), str):
         return None
+    row = {key: math.nan if value is None else value for key, value in row.items()}  # null: it was not finite
     numbers = {key: value for key, value in row.items() if isinstance(value, (int, float)) and not _beyond(value)}
     known = all(math.isfinite(numbers.get(key, math.nan)) for key in ("step", "epoch"))
     return {**numbers, "split": row["split"]} if known else None

@@ -229,7 +229,7 @@ def class_table(found: Examination) -> str:
     order = sorted(range(len(totals)), key=lambda i: right[i] / max(int(totals[i]), 1))
     rows = "".join(
         f"<tr><td class=wrap>{escape(found.classes[i])}</td><td class=n>{int(totals[i])}</td>"
-        f"<td class=n>{right[i] / max(int(totals[i]), 1):.1%}</td></tr>"
+        f"<td class=n>{f'{right[i] / totals[i]:.1%}' if totals[i] else '-'}</td></tr>"
         for i in order
     )
     return f"<table><tr><th>class</th><th class=n>images</th><th class=n>right</th></tr>{rows}</table>"

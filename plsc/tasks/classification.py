@@ -26,8 +26,9 @@ class Classification(Task):
 
     @property
     def num_classes(self) -> Optional[int]:
-        """How many classes the model tells apart; None if its head does not say."""
-        return getattr(getattr(self.model, "head", None), "num_classes", None)
+        """Number of classes of the model; None if neither the model nor its head gives it."""
+        head = getattr(self.model, "head", None)
+        return getattr(self.model, "num_classes", getattr(head, "num_classes", None))
 
     def forward(self, batch: Batch) -> Dict[str, paddle.Tensor]:
         return {"loss": self.loss(self.model(batch["image"]), batch["label"])}

@@ -51,6 +51,11 @@ CLASSIFY = rows(
             "Model.head: num_heads must divide the width: 16 does not divide into 12 heads",
         ),
         (
+            "Model.head={_delete_: true, name: AttentiveHead, in_features: 16, num_classes: 2, num_heads: 2, "
+            "qk_scale: 0}  Model.pooling=tokens",
+            "Model.head: qk_scale must be above 0, got 0",
+        ),
+        (
             "Model.head={_delete_: true, name: EfficientProbingHead, in_features: 16, num_classes: 2}",
             "Model.head: 16 channels of values do not divide into 32 queries; set num_queries or out_features",
         ),
@@ -84,6 +89,7 @@ CLASSIFY = rows(
         ("LRScheduler.warmup_start=-1", "LRScheduler: warmup_start must be at least 0, got -1"),
         ("LRScheduler.warmup_start=5", "LRScheduler: warmup_start must be at most the learning_rate 0.001, got 5"),
         ("LRScheduler.min_lr=-1", "LRScheduler: min_lr must be at least 0, got -1"),
+        ("LRScheduler.scale=per_256  LRScheduler.warmup_start=1e-4", "warmup_start must be at most the learning_rate"),
         (STEPS % "milestones: [3, 1]", "LRScheduler: milestones must be above 0 and ascend, got [3, 1]"),
         (STEPS % "milestones: [0]", "LRScheduler: milestones must be above 0 and ascend, got [0]"),
         (STEPS % "milestones: [1], gamma: 0", "LRScheduler: gamma must be above 0, got 0"),
@@ -125,11 +131,14 @@ CLASSIFY = rows(
         (MIXUP % 3, f"{TRAIN}.batch_transforms.1: num_classes is 3, but the model tells 2 classes apart; set it to"),
         (MIXUP % 0, f"{TRAIN}.batch_transforms.1: num_classes is 0, but the model tells 2 classes apart"),
         (MIXUP % "2, prob: 2", f"{TRAIN}.batch_transforms.1: prob must be in [0, 1], got 2"),
+        (MIXUP % "2, label_smoothing: 1", f"{TRAIN}.batch_transforms.1: label_smoothing must be in [0, 1), got 1"),
         (MIXUP % "2, mixup_alpha: 0, cutmix_alpha: 0", "mixup_alpha and cutmix_alpha must not be negative, and one"),
         (f"{TRAIN}.batch_transforms=[]", "images are paddle.uint8, not floats; add the batch transform"),
         (f"{TRAIN}.batch_transforms+={{name: Normalize}}", "Normalize: 'image' is", "convert it only once"),
         (f"{TRAIN}.batch_transforms.0.key=foo", "Normalize: the batch has no 'foo'; it has image, index, label"),
         (f"{TRAIN}.batch_transforms.0.std=[0,1,1]", f"{TRAIN}.batch_transforms.0: Normalize: mean and std are one"),
+        (f"{TRAIN}.batch_transforms.0.mean=[123.7]", f"{TRAIN}.batch_transforms.0: Normalize: mean and std are of"),
+        (f"{TRAIN}.batch_transforms.0.std=[58.4]", "divide numbers for pixels in 0..255 by 255"),
         (f"{TRAIN}.batch_transforms.0.mean=[1,2]", "mean and std are one number or three", "got mean [1, 2]"),
         (f"{TRAIN}.batch_transforms+={{name: RandomErasing, min_area: 2}}", "needs 0 < min_area <= max_area <= 1"),
         (f"{TRAIN}.transforms=[]", "built for images of (16, 16) (height, width), got (20, 20); change the crop size"),
@@ -137,6 +146,7 @@ CLASSIFY = rows(
         (f"{TRAIN}.transforms.0.scale=[1,0.2]", f"{TRAIN}.transforms.0: scale must be two shares of the area"),
         (f"{TRAIN}.transforms.0.ratio=[0,1]", f"{TRAIN}.transforms.0: ratio must be two values of width / height"),
         (f"{TRAIN}.transforms+={{name: RandAugment, policy: strong}}", f"{TRAIN}.transforms.1: RandAugment: the"),
+        (f"{TRAIN}.transforms+={{name: RandAugment, fill: [123, 116, 103]}}", "fill is three numbers in [0, 1]"),
         (f"{TRAIN}.transforms+={{name: ColorJitter, hue: 1}}", "ColorJitter: hue must be in [0.0, 0.5], got 1"),
         (f"{TRAIN}.transforms+={{name: CenterCrop, size: 32, crop_ratio: null}}", "has 16 x 16 pixels, less than the"),
         # -------------------------------------------------------------------------------------------- evaluation
@@ -144,6 +154,10 @@ CLASSIFY = rows(
         (f"{EVAL}.transforms.0.crop_ratio=2", f"{EVAL}.transforms.0: CenterCrop: crop_ratio must be in [0.01, 1.0],"),
         (f"{EVAL}.batch_transforms=[]", f"{EVAL}: images are paddle.uint8, not floats; add the batch transform"),
         (f"{EVAL}.batch_transforms+={{name: MixupCutmix, num_classes: 2}}", "leave mixup out of DataLoader.Eval"),
+        ("Metric.0.topk=[1,1]", "Metric.0: topk has a number twice, got [1, 1]"),
+        ("Metric+={name: Accuracy, topk: [1]}", "Metric.1: top1 is measured by a metric before it, one value would"),
+        ("Metric=[{name: CrossEntropyMetric}, {name: CrossEntropyMetric}]", "Metric.1: loss is measured by a metric"),
+        ("Callbacks=[{name: FrozenProbe}, {name: FrozenProbe}]", "Callbacks: feature_std is measured twice"),
         ("Metric.0.topk=[]", "Metric.0: topk needs numbers of at least 1, got []"),
         ("Metric+={name: ClassAccuracy, num_classes: 7}", "Metric.1: num_classes is 7, but the model tells 2 classes"),
         ("Metric+={name: Calibration, bins: 0}", "Metric.1: bins must be at least 1, got 0"),
@@ -257,3 +271,39 @@ def test_both_configs_train_as_they_are(cli):
     assert "done: 2 steps" in trains(cli)
     assert "done: 2 steps" in trains(cli, config="pretrain.yaml")
     assert "note: the training set has 2 classes, the model tells 10 apart" in trains(cli, "Model.head.num_classes=10")
+
+
+NOTES = rows(
+    [
+        ("Optimizer.no_weight_decay=[nothing, '*.cls_token']", "Optimizer.no_weight_decay: the pattern 'nothing' "),
+        ("LRScheduler.min_lr=0.1", "LRScheduler.min_lr is 0.1, above the learning rate of 0.001: the rate rises"),
+        ("LRScheduler.scale=per_256  LRScheduler.min_lr=1e-4", "is 0.0001, above the learning rate of 1.5625e-05"),
+        (STEPS % "milestones: [0.5, 3]", "LRScheduler.milestones: [3] are not reached, the run has 1 epochs"),
+        ("Global.save_every_steps=3", "Global.save_every_steps is 3, but the run has 2 steps, so it has no effect"),
+        ("Global.check_sync_every=9", "Global.check_sync_every is 9, but the run has 2 steps"),
+        ("Global.max_train_step=3", "Global.max_train_step is 3, but the run has 2 steps"),
+        ("Global.profile={start: 2, stop: 3}", "Global.profile starts at step 2, but the run has 2 steps"),
+        (
+            "Global.accumulate_steps=2  Global.global_batch_size=4",
+            "Global.accumulate_steps is 2, but global_batch_size makes it 1",
+        ),
+        ("Global.eval_every_epochs=2", "Global.eval_every_epochs is 2, but the run has 1 epochs: it is done at"),
+        ("Callbacks=[{name: Pictures, every_epochs: 5}]", "Callbacks.0.every_epochs is 5, but the run has 1 epochs"),
+        (f"{EVAL}.batch_transforms.0.mean=[0.5]", "DataLoader.Eval.batch_transforms has [{'name': 'Normalize', 'mean'"),
+    ]
+)
+
+
+@pytest.mark.parametrize("case", NOTES, ids=lambda case: case.name)
+def test_what_has_no_effect_is_said(cli, case):
+    said = trains(cli, *case.overrides)
+    assert said.count("note: ") == 1
+    (note,) = [line for line in said.splitlines() if line.startswith("note: ")]
+    assert all(part in note for part in case.says), said
+
+
+def test_patterns_of_init_that_match_nothing_are_said(cli, runs):
+    patterns = ["Init.allow_missing=[x, 'blocks.*']", "Init.allow_unexpected=[y]"]
+    said = trains(cli, "Init.checkpoint=pretrained", *patterns)
+    assert "Init.allow_missing: the pattern 'x' matches no name" in said and "blocks.*" not in said
+    assert "Init.allow_unexpected: the pattern 'y' matches no name" in said

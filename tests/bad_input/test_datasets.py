@@ -97,7 +97,7 @@ FOLDERS = [
          prepare=lambda: shutil.copy("images/train/class0/0.png", "data")),
     Case("more classes than the model", ["it has 3 classes, but the model tells 2 apart; set the num_classes of"],
          prepare=lambda: shutil.copytree("data/class0", "data/class2")),
-    Case("other classes than in evaluation", ["DataLoader.Eval.dataset: its class number 0 is 'class0'", "is 'class1'"],
+    Case("other classes than in evaluation", ["DataLoader.Eval.dataset: 1 of its 2 classes is unknown to", "'class0'"],
          prepare=lambda: Path("data/class0").rename("data/class9")),
     Case("no images but archives", ["there are no images in it or below; looked for files ending in", "found class0"],
          prepare=every_image(lambda path: path.write_bytes(b"x"), ".zip")),
@@ -245,14 +245,15 @@ STRANGE = [
     Case("CMYK", [], prepare=every_image(lambda path: Image.new("CMYK", (20, 20)).save(path), ".jpg")),
     Case("links to images and folders", [],
          prepare=lambda: [os.symlink("0.png", "data/class0/x.png"), os.symlink("../class0", "data/class1/more")]),
-    Case("one class", ["note: the training set has 1 class, the model tells 2 apart"], prepare=remove("data/class1")),
+    Case("one class", ["note: the training set has 1 class, the model tells 2 apart"],
+         ["DataLoader.Eval.dataset.root=data"], remove("data/class1")),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("case", STRANGE, ids=lambda case: case.name)
 def test_what_is_strange_but_right_trains(cli, data, case):
     case.prepare()
-    said = trains(cli, ROOT)
+    said = trains(cli, ROOT, *case.overrides)
     assert all(part in said for part in case.says)
 
 
@@ -266,3 +267,42 @@ def test_class_names_with_spaces_and_line_breaks_train(cli, data):
 def test_lists_from_other_programs_train(cli, text):
     write_list("list.txt", text)
     trains(cli, *LIST)
+
+
+CUSTOM = """\
+import numpy as np
+from PIL import Image
+from plsc.registry import DATASETS
+
+@DATASETS.register("Custom%(kind)s")
+class Custom:
+    '''Eight images, of which the sixth has the label odd.'''
+
+    def __init__(self, odd: int):
+        self.numbers = [0, 1, 0, 1, 0, odd, 0, 1]
+        %(listed)s
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        return {"image": Image.new("RGB", (20, 20)), "label": self.numbers[index], "path": f"table row {index}"}
+"""
+
+
+@pytest.mark.parametrize("split", ["Train", "Eval"])
+@pytest.mark.parametrize("odd", [-100, -1, 2])
+@pytest.mark.parametrize("listed", [False, True])
+def test_labels_out_of_range_of_a_dataset_of_others_are_refused(cli, tmp_path, monkeypatch, split, odd, listed):
+    kind = f"{split}{odd + 200}{listed}"
+    code = CUSTOM % {"kind": kind, "listed": "self.labels = np.array(self.numbers)" if listed else ""}
+    (tmp_path / f"custom_{kind}.py").write_text(code, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    dataset = f"DataLoader.{split}.dataset={{_delete_: true, name: Custom{kind}, odd: {odd}}}"
+    code, _, err = cli("train", "-c", "classify.yaml", "-o", f"imports=[custom_{kind}]", dataset)
+    assert code == 2, err
+    if listed and odd > 0:
+        assert f"DataLoader.{split}.dataset: it has 3 classes, but the model tells 2 apart" in err
+    else:
+        assert f"the label {odd} is out of range" in err and f"DataLoader.{split}.dataset" in err
+        assert "sample 5" in err or "table row 5" in err
