@@ -60,7 +60,8 @@ def _parts(path: Path, member: str, labels: str) -> Iterator[Tuple[np.ndarray, n
                 unknown = [value.name for value in batch.values() if isinstance(value, Unknown)]
                 if unknown:  # the published files hold arrays, numbers and text only
                     raise ValueError(
-                        f"{path}/{item.name}: the file asks for {unknown[0]}; only tensors and plain containers are read"
+                        f"{path}/{item.name}: the file asks for {unknown[0]}; only tensors and plain containers are "
+                        "read"
                     )
                 found = {key.decode() if isinstance(key, bytes) else key: value for key, value in batch.items()}
                 yield found["data"], np.asarray(found[labels], dtype=np.int64)
