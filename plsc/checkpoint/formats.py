@@ -378,5 +378,5 @@ def _from_timm(arrays: Arrays, notes: List[str]) -> Arrays:
     if dropped:
         notes.append(f"the keys' bias of {dropped} blocks was left out, which does not change what they compute")
     if decoder:
-        notes.append(f"{len(decoder)} tensors of MAE's decoder were left out: {decoder[0]}, ...")
+        notes.append(f"{len(decoder)} tensors that only pre-training uses were left out: {decoder[0]}, ...")
     return renamed
