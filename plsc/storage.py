@@ -23,7 +23,7 @@ CONFIG = "config.yaml"
 TEMPORARY = ".tmp-"
 REPLACED, DISCARDED = f"{TEMPORARY}old-", f"{TEMPORARY}gone-"
 POINTERS = ("latest", "best")
-_STEP = re.compile(r"step_[0-9]{1,20}(_[0-9]{1,9})?")
+_STEP = re.compile(r"step_[0-9]{1,20}(?:_[0-9]{1,9})?")
 
 
 class CheckpointError(ValueError):

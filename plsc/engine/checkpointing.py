@@ -121,10 +121,10 @@ class Checkpoints(Callback):
         if self.ema is not None:
             parts["ema"] = self.ema.state_dict()
         arrays = {part: store.snapshot(tensors) for part, tensors in parts.items()}
-        position = self.position(trainer)
-        state.update(position=position.state_dict(), recounted=self._recounted)
-        if position.classes is not None:
-            state["classes"] = position.classes
+        classes = getattr(getattr(trainer.loader, "dataset", None), "classes", None)
+        if classes is not None:
+            state["classes"] = [str(name) for name in classes]
+        state.update(position=self.position(trainer).state_dict(), recounted=self._recounted)
         self._pending = self._writer.submit(self._write, trainer, trainer.step, arrays, state, is_best)
 
     def save_now(self, trainer: Trainer) -> None:
