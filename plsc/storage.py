@@ -33,7 +33,7 @@ _SAFETENSORS_TYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "<i1",
     "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "<u1", "BOOL": "?",
 }  # fmt: skip
-_STEP = re.compile(r"step_[0-9]{1,20}(_[0-9]{1,9})?")
+_STEP = re.compile(r"step_[0-9]{1,20}(?:_[0-9]{1,9})?")
 _LEFTOVER = re.compile(rf"{re.escape(TEMPORARY)}((old-|gone-)?{_STEP.pattern}|({'|'.join(POINTERS)})\.txt)")
 
 

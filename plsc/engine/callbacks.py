@@ -165,7 +165,7 @@ class Evaluation(Callback):
         if self.ema is not None:
             with self.ema.swap(trainer.task):
                 found["eval_ema"] = self._measure(trainer)
-        for split, results in found.items():
+        for split, results in found.items():  # when all are there: a signal before repeats the evaluation
             self._record(trainer, split, results)
             trainer.evaluation = results
         restart_clock(trainer)
