@@ -19,6 +19,7 @@ _SEQUENTIAL = (0xC0, 0xC1)  # frames whose rows are stored from top to bottom
 _OTHER_FRAMES = (0xC2, 0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0))
 _REST = "extraneous bytes before marker"  # what is left of a file that was made to say that it has fewer rows
 _BLOCK = 16  # rows that are decoded together, at most
+_MOST_WARPED = 32766  # pixels of a side; some versions of OpenCV map no more
 _MUCH = 2.5  # times smaller: bilinear interpolation would leave pixels out
 _FILTERS = {
     Image.Resampling.NEAREST: "INTER_NEAREST",
@@ -87,6 +88,9 @@ class FastImage:
         """Output (x, y) comes from input (a x + b y + c, d x + e y + f), as in PIL's affine transform; bilinear."""
         import cv2
 
+        if max(self.size) > _MOST_WARPED:
+            options = {"resample": Image.Resampling.BILINEAR, "fillcolor": tuple(fill)}
+            return self.by_pillow(lambda image: image.transform(image.size, Image.Transform.AFFINE, matrix, **options))
         a, b, c, d, e, f = matrix
         # PIL maps the centres of pixels, which are at (x + 0.5, y + 0.5)
         inverse = np.array([[a, b, c + (a + b - 1) / 2], [d, e, f + (d + e - 1) / 2]])
