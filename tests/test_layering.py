@@ -13,7 +13,7 @@ PACKAGE = ROOT / "plsc"
 LAYERS = [
     ["registry", "config", "runtime", "distributed", "settings", "schema", "suggest", "typecheck", "yaml_tree"]
     + ["checks", "plugins", "safe_pickle", "storage", "watchdog", "jobs", "sweep", "output", "replace", "signals"]
-    + ["terminal", "text", "process_barrier", "source_digest", "strict_json"],
+    + ["terminal", "text", "process_barrier", "source_digest", "strict_json", "arrays"],
     ["nn"],
     ["models", "tokenizers", "losses", "masking", "data", "optim"],
     ["tasks"],
@@ -24,7 +24,7 @@ LAYERS = [
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 
 # These are read before the process is set up for Paddle.
-NEED_PADDLE = ("distributed", "runtime", "safe_pickle", "storage")
+NEED_PADDLE = ("distributed", "runtime", "safe_pickle", "storage", "arrays")
 WITHOUT_PADDLE = [f"{part}.py" for part in LAYERS[0] if part not in NEED_PADDLE]
 WITHOUT_PADDLE += ["cli/__init__.py", "cli/common.py", "cli/train.py", "cli/evaluation.py", "cli/listing.py"]
 WITHOUT_PADDLE += ["cli/benchmark.py", "cli/plan.py", "cli/evaluate_frozen.py", "jobs.py"]
