@@ -16,7 +16,7 @@ from plsc import strict_json
 LOCK = ".lock"
 OVERWRITTEN = (LOCK, "config.yaml", "env.json")  # by every start of a run
 FILES = (*OVERWRITTEN, "metrics.jsonl", "train.log", "report.html")
-FOLDERS = ("checkpoints", "vdl", "pictures", "nonfinite", "profile")
+FOLDERS = ("checkpoints", "configs", "vdl", "pictures", "nonfinite", "profile")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _HELD = (errno.EAGAIN, errno.EACCES)
 _ELSEWHERE = "set Global.output_dir to another place"
