@@ -16,6 +16,8 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, Mapping, NoReturn, Optional
 
+from plsc import strict_json
+
 _HELLO = 10.0  # seconds for the first message of a connection
 _LONGEST_HELLO = 200  # bytes
 _SLICE = 1.0  # seconds of one wait; a suspended job does not use up its timeout
@@ -45,7 +47,7 @@ class _Connection:
 
     def send(self, **message: Any) -> None:
         with contextlib.suppress(OSError):  # a closed connection is found by the next read
-            self.sock.sendall(json.dumps(message).encode() + b"\n")
+            self.sock.sendall(strict_json.dumps(message).encode() + b"\n")
 
     def read(self) -> bool:
         """Reads what has arrived; false if the other side has closed the connection."""
@@ -224,7 +226,7 @@ def _join(rank: int, host: str, port: int, token: str) -> socket.socket:
             f"process {rank} cannot reach process 0 at {host}:{port} ({error}); all nodes must reach each other's "
             "ports, those above 1024"
         ) from None
-    sock.sendall(json.dumps({"rank": rank, "token": token}).encode() + b"\n")
+    sock.sendall(strict_json.dumps({"rank": rank, "token": token}).encode() + b"\n")
     return _tuned(sock)
 
 

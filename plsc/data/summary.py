@@ -11,6 +11,7 @@ from plsc.text import distinguishable, printable
 
 _LOOKED_AT = 8  # files that are opened to see whether they have more than 8 bits
 _SHOWN = 5
+_MOST_CLASSES = 10_000_000
 _USED_BITS = 12  # 16-bit images without a value above 2^12 - 1 would keep 17 of 256 levels
 
 
@@ -32,6 +33,11 @@ def _classes(dataset: Any) -> str:
     labels = getattr(dataset, "labels", None)
     if labels is None or not len(labels):
         return f" in {len(names)} classes" if names else " without labels"
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":  # soft labels, or values of another kind
+        return " with labels"
+    if labels.min() < 0 or labels.max() >= _MOST_CLASSES:  # refused later, by the check of the labels
+        return f" with labels from {labels.min()} to {labels.max()}"
     counts = np.bincount(labels, minlength=len(names))
     present = counts[counts > 0]
     each = f"{present.min():,}" if present.min() == present.max() else f"{present.min():,} to {present.max():,}"

@@ -161,20 +161,20 @@ class Evaluation(Callback):
             self._evaluate(trainer)
 
     def _evaluate(self, trainer: Trainer) -> None:
-        found = {"eval": self._measure(trainer)}
+        found = {"eval": self._measure(trainer, "eval")}
         if self.ema is not None:
             with self.ema.swap(trainer.task):
-                found["eval_ema"] = self._measure(trainer)
+                found["eval_ema"] = self._measure(trainer, "eval_ema")
         for split, results in found.items():  # when all are there: a signal before repeats the evaluation
             self._record(trainer, split, results)
             trainer.evaluation = results
         restart_clock(trainer)
 
-    def _measure(self, trainer: Trainer) -> Dict[str, float]:
+    def _measure(self, trainer: Trainer, split: str) -> Dict[str, float]:
         try:
             return self.run(on_batch=trainer.stop_if_asked)
         except FloatingPointError as error:  # training goes on: it has a policy of its own, Global.on_nonfinite
-            trainer.log.say(f"the evaluation at epoch {trainer.epoch:.2f} gives no metrics: {error}")
+            trainer.log.say(f"{split} at epoch {trainer.epoch:.2f} gives no metrics: {error}")
             return {}
 
     def _record(self, trainer: Trainer, split: str, results: Dict[str, float]) -> None:

@@ -226,7 +226,7 @@ def test_a_report_counts_by_name_and_notes_what_is_missing(cli):
     for state in Path("part").rglob("state.json"):
         described = json.loads(state.read_text(encoding="utf-8"))
         config = state.parent / "config.yaml"
-        described["files"]["config.yaml"] = storage._fingerprint(config)
+        described["files"]["config.yaml"] = storage.fingerprint(config)
         state.write_text(json.dumps(described), encoding="utf-8")
     checked(cli("report", "part", "--out", "part.html", "--embedding", "pca"))
     page = Path("part.html").read_text(encoding="utf-8")
