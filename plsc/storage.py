@@ -36,7 +36,12 @@ def step_name(step: int) -> str:
 
 
 def write(
-    directory: Path, step: int, arrays: Mapping[str, Mapping[str, np.ndarray]], state: Mapping[str, Any], config: str
+    directory: Path,
+    step: int,
+    arrays: Mapping[str, Mapping[str, np.ndarray]],
+    state: Mapping[str, Any],
+    config: str,
+    make_parents: bool = True,
 ) -> Path:
     """Writes a checkpoint under a temporary name, then renames it; a reader never sees a part of it.
 
@@ -46,6 +51,7 @@ def write(
         arrays: Arrays by name, for each of `model`, `optimizer`, `ema`.
         state: Plain data for state.json.
         config: The resolved config as YAML.
+        make_parents: Whether to make the run's directory too; a run that has begun finds it gone if it was moved.
 
     Returns:
         The checkpoint's directory; `latest` names it.
@@ -53,7 +59,7 @@ def write(
     Raises:
         OSError: If it cannot be written; what was there before is there still.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(parents=make_parents, exist_ok=True)
     _clear_up(directory)
     temporary = directory / f"{TEMPORARY}{step_name(step)}"
     temporary.mkdir()
