@@ -55,7 +55,12 @@ def _order(path: Path) -> Tuple[int, int]:
 
 
 def write(
-    directory: Path, step: int, arrays: Mapping[str, Mapping[str, np.ndarray]], state: Mapping[str, Any], config: str
+    directory: Path,
+    step: int,
+    arrays: Mapping[str, Mapping[str, np.ndarray]],
+    state: Mapping[str, Any],
+    config: str,
+    make_parents: bool = True,
 ) -> Path:
     """Writes a checkpoint under a temporary name, then renames it; a reader never sees a part of it.
 
@@ -65,6 +70,7 @@ def write(
         arrays: Arrays by name, for each of `model`, `optimizer`, `ema`.
         state: Plain data for state.json; `recounted` is part of the name, see `step_name`.
         config: The resolved config as YAML.
+        make_parents: Whether to make the run's directory too; a run that has begun finds it gone if it was moved.
 
     Returns:
         The checkpoint's directory; `latest` names it.
@@ -72,7 +78,7 @@ def write(
     Raises:
         OSError: If it cannot be written; what was there before is there still.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(parents=make_parents, exist_ok=True)
     _clear_up(directory)
     name = step_name(step, int(state.get("recounted", 0)))
     temporary = directory / f"{TEMPORARY}{name}"

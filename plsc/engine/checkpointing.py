@@ -164,8 +164,7 @@ class Checkpoints(Callback):
         self, directory: Path, step: int, arrays: Mapping[str, Any], state: Mapping[str, Any], is_best: bool
     ) -> Path:
         with writing(directory / storage.step_name(step, self._recounted)):
-            directory.mkdir(exist_ok=True)  # not the run's directory: if that is gone, it was moved
-            path = storage.write(directory, step, arrays, state, self.config_text)
+            path = storage.write(directory, step, arrays, state, self.config_text, make_parents=False)
             if is_best:
                 store.point(directory, "best", path)
             store.keep_last(directory, self.keep_last)

@@ -193,7 +193,7 @@ def test_a_stop_request_while_the_average_is_evaluated_saves_the_own_weights(tmp
 
 
 def test_a_checkpoint_that_cannot_be_written_ends_the_run_at_once_not_at_the_next_one(tmp_path, monkeypatch):
-    def full(*_):
+    def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     class Slow(Callback):

@@ -57,10 +57,10 @@ def test_an_evaluation_that_was_interrupted_is_made_up_for(tmp_path, tally):
 def test_a_signal_during_the_write_of_a_checkpoint_waits_for_it(tmp_path, monkeypatch, tally):
     write = storage.write
 
-    def slow(*arguments):
+    def slow(*arguments, **options):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.3)
-        return write(*arguments)
+        return write(*arguments, **options)
 
     monkeypatch.setattr(storage, "write", slow)
     saver = Checkpoints(tmp_path / "checkpoints", "", every_epochs=None, every_steps=3)
