@@ -17,12 +17,12 @@ PYTEST = OMP_NUM_THREADS=1 $(1)/python -m pytest -q -n 2 --dist loadfile
 .PHONY: quickstart evidence test test-style test-current test-oldest test-lowest test-slow clean
 
 quickstart: .venv/quickstart.done
-	$(BIN)/python tools/prepare_digits.py
-	$(BIN)/python tools/quickstart.py
+	$(BIN)/python tools/digits/prepare.py
+	$(BIN)/python tools/digits/quickstart.py
 
 evidence: .venv/quickstart.done
-	$(BIN)/python tools/prepare_digits.py
-	$(BIN)/python tools/evidence.py
+	$(BIN)/python tools/digits/prepare.py
+	$(BIN)/python tools/digits/evidence.py
 
 test: test-style test-oldest test-current
 

@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Any, Mapping, Sequence, Union
 
 import yaml
 
-from plsc import config as config_files
-from plsc import plugins, runtime, schema
-from plsc.yaml_tree import ConfigMap, parse, to_plain
+from plsc import runtime
+from plsc.config import files as config_files
+from plsc.config import plugins, schema
+from plsc.config.tree import ConfigMap, parse, to_plain
 
 if TYPE_CHECKING:
-    from plsc.engine.predictor import Predictor
-    from plsc.report.runs import Run
+    from plsc.inference.predictor import Predictor
+    from plsc.runs.reader import Run
 
 
 def load(checkpoint: Union[str, Path], ema: bool = False, overrides: Sequence[str] = ()) -> "Predictor":
@@ -27,14 +28,14 @@ def load(checkpoint: Union[str, Path], ema: bool = False, overrides: Sequence[st
         overrides: Changes of the run's config, such as `Global.device=cpu`.
 
     Returns:
-        A `plsc.engine.predictor.Predictor`.
+        A `plsc.inference.predictor.Predictor`.
 
     Raises:
         CheckpointError: If there is no whole checkpoint.
         ConfigError: If the overrides do not fit, or there is no moving average.
     """
     _set_up()
-    from plsc.engine.predictor import load_predictor
+    from plsc.inference.predictor import load_predictor
 
     return load_predictor(checkpoint, ema, overrides)
 
@@ -51,7 +52,7 @@ def train(config: Union[str, Path, Mapping[str, Any]], overrides: Sequence[str] 
         overrides: `key=value`, as after `-o`.
 
     Returns:
-        The finished run, a `plsc.report.runs.Run`: its metrics, config and output directory.
+        The finished run, a `plsc.runs.reader.Run`: its metrics, config and output directory.
 
     Raises:
         ConfigError: With every problem of the config.
@@ -62,7 +63,7 @@ def train(config: Union[str, Path, Mapping[str, Any]], overrides: Sequence[str] 
     plugins.load(tree)
     schema.check(tree)
     from plsc.engine.run import train as run_to_the_end
-    from plsc.report.runs import read_run
+    from plsc.runs.reader import read_run
 
     if run_to_the_end(tree, chosen):
         raise KeyboardInterrupt("stopped; everything is saved, the same call goes on from there")
@@ -80,5 +81,5 @@ def _tree(config: Union[str, Path, Mapping[str, Any]], overrides: Sequence[str])
         return config_files.load(config, overrides)
     tree = parse(yaml.safe_dump(to_plain(config), sort_keys=False), "the mapping given to plsc.train")
     for text in overrides:
-        config_files.apply_override(tree, text)
+        overrides.apply_override(tree, text)
     return tree

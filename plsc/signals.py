@@ -11,9 +11,7 @@ from typing import Any, Dict, Iterator, Optional, TypeVar
 
 from plsc import terminal
 
-SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name)
-)
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name))
 
 _Recorder = TypeVar("_Recorder", bound="SignalRecorder")
 

@@ -2,7 +2,7 @@
 
 from typing import Any, List, Literal, Optional, Tuple
 
-from plsc import registry
+from plsc.config import registry
 
 CONFIG = """\
 Global: {epochs: 2, output_dir: out}

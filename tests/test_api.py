@@ -10,8 +10,8 @@ from PIL import Image
 
 import plsc
 from plsc import runtime
-from plsc.storage import CheckpointError
-from plsc.yaml_tree import ConfigError
+from plsc.checkpoint.files import CheckpointError
+from plsc.config.tree import ConfigError
 from tests.integration.runs import ROOT, SMALL, SMALL_ENCODER, data
 
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from plsc import config, plugins, schema
-from plsc.engine.dry_run import dry_run
+from plsc.config import files as config_files
+from plsc.config import plugins, schema
+from plsc.planning.dry_run import dry_run
 
 ROOT = Path(__file__).parent.parent / "configs"
 CONFIGS = sorted(path for path in ROOT.rglob("*.yaml") if "_base_" not in path.parts)
@@ -21,7 +22,7 @@ RECIPES = {
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_dry_run_needs_neither_data_nor_weights(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    tree = config.load(path)
+    tree = config_files.load(path)
     plugins.load_built_in()
     schema.check(tree)
     text = dry_run(tree)
@@ -38,7 +39,7 @@ def test_the_named_recipes_are_there():
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_each_config_writes_where_its_name_says(path):
-    directory = config.load(path)["Global"]["output_dir"]
+    directory = config_files.load(path)["Global"]["output_dir"]
     assert directory.startswith("output/")
-    owners = [other for other in CONFIGS if config.load(other)["Global"]["output_dir"] == directory]
+    owners = [other for other in CONFIGS if config_files.load(other)["Global"]["output_dir"] == directory]
     assert owners == [path]

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from plsc import config, plugins, schema
-from plsc.registry import is_node
-from plsc.yaml_tree import parse
+from plsc.config import files as config_files
+from plsc.config import plugins, schema
+from plsc.config.registry import is_node
+from plsc.config.tree import parse
 
 ROOT = Path(__file__).parent.parent
 DOC = ROOT / "docs" / "recipe_cae.md"
@@ -46,7 +47,7 @@ def look_up(tree, key):
 @pytest.mark.parametrize(("path", "key", "value"), rows())
 def test_a_row_of_the_recipe_is_what_the_config_says(path, key, value):
     plugins.load_built_in()
-    found = look_up(config.load(ROOT / path), key)
+    found = look_up(config_files.load(ROOT / path), key)
     assert found == (value if value.startswith("(") else parse(value, "doc"))
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from plsc import strict_json
-from plsc.engine.logging import RunLog
-from plsc.report.runs import read_run
+from plsc.runs.log import RunLog
+from plsc.runs.reader import read_run
 
 PACKAGE = Path(strict_json.__file__).parent
 

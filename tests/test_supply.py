@@ -85,7 +85,9 @@ def test_a_clean_environment_trains_by_a_shipped_config(built, tmp_path):
         return done.stdout + done.stderr
 
     run(folder / "pip", "install", "-q", "--disable-pip-version-check", f"{built[1]}[cpu]")
-    where = run(folder / "python", "-c", "import plsc, plsc.config; print(plsc.__file__, plsc.config.config_root())")
+    where = run(
+        folder / "python", "-c", "import plsc, plsc.config.files; print(plsc.__file__, plsc.config.files.config_root())"
+    )
     assert all(part.startswith(str(tmp_path)) for part in where.split()[-2:])
     images = make_digits(tmp_path / "images")
     overrides = [*SMALL, *data(images), *SMALL_ENCODER, "Global.epochs=1", "LRScheduler.warmup_epochs=0"]

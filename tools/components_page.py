@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Writes docs/components.md: every registered component and every section of settings, from the code itself.
 
-    python tools/components_page.py           # after a change of a signature, a docstring or plsc/settings.py
-    python tools/components_page.py --check   # exit code 1 if the page is not what the code says
+python tools/components_page.py           # after a change of a signature, a docstring or plsc/config/settings.py
+python tools/components_page.py --check   # exit code 1 if the page is not what the code says
 """
 
 import argparse
@@ -16,15 +16,15 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from plsc import plugins, schema  # noqa: E402
 from plsc.cli.listing import KINDS  # noqa: E402
-from plsc.typecheck import annotations_of, expected  # noqa: E402
-from plsc.yaml_tree import one_line  # noqa: E402
+from plsc.config import plugins, schema  # noqa: E402
+from plsc.config.annotations import annotations_of, expected  # noqa: E402
+from plsc.config.tree import one_line  # noqa: E402
 
 PAGE = ROOT / "docs" / "components.md"
 HEAD = """# Components and settings
 
-Written by `tools/components_page.py` from signatures, docstrings and `plsc/settings.py`; do not edit by hand. How a
+Written by `tools/components_page.py` from signatures, docstrings and `plsc/config/settings.py`; do not edit by hand. How a
 config names components is in [configuration.md](configuration.md); `tools/train.py --list KIND` prints the same in
 short, with components of your own among them.
 """

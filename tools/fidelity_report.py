@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Writes docs/fidelity.md: how far this code is from the reference, measured by the parity tests.
 
-    python tools/fidelity_report.py
+python tools/fidelity_report.py
 """
 
 import json

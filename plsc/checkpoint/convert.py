@@ -7,8 +7,9 @@ from typing import Callable, Dict, Optional
 
 import numpy as np
 
-from plsc import replace, storage
-from plsc.checkpoint import heads
+from plsc.checkpoint import files as checkpoint_files
+from plsc.checkpoint import heads, replace
+from plsc.checkpoint.files import CheckpointError
 from plsc.checkpoint.formats import (
     PREFIX,
     UNUSED,
@@ -19,17 +20,16 @@ from plsc.checkpoint.formats import (
     model_section,
     read_weights,
 )  # fmt: skip
-from plsc.checkpoint.store import check_finite
-from plsc.checkpoint.torch_file import write_torch_file
-from plsc.models.names import (
+from plsc.checkpoint.names import (  # fmt: skip
     classifier_official_name,
     classifier_plsc_name,
     is_transposed,
     official_name,
     plsc_name,
-)  # fmt: skip
+)
+from plsc.checkpoint.torch_file import write_torch_file
+from plsc.checkpoint.weights import check_finite
 from plsc.nn.pos_embed import likely_grid, relative_position_index, sincos_2d
-from plsc.storage import CheckpointError
 
 TIMM = "timm-vit"
 FORMATS = ("plsc", "official", "own", "safetensors", TIMM)
@@ -43,7 +43,7 @@ def convert(source: Path, target: Path, to: str, force: bool = False) -> str:
         target: A file, or for `own` a directory that `Init.checkpoint` takes.
         to: One of FORMATS: PLSC's `.pd`, the authors' `.pth`, a checkpoint of ours, our names as safetensors, or the
             encoder (and head) as timm's VisionTransformer names them (`.safetensors`, otherwise torch's format).
-        force: Replace `target` if it exists; see plsc.replace for what may be replaced.
+        force: Replace `target` if it exists; see plsc.checkpoint.replace for what may be replaced.
 
     Returns:
         What was written, and what was left out or assumed, in sentences.
@@ -80,7 +80,7 @@ def _write_own(weights: Weights, path: Path) -> int:
     state = {"encoder": weights.encoder, "pooling": weights.pooling, "grid": weights.grid, "classes": weights.classes}
     state["heads"] = heads.record(weights.heads)
     parts = {"model": weights.arrays, **({"fixed": weights.fixed} if weights.fixed else {})}
-    storage.write(path, 0, parts, state, weights.config or "{}\n")
+    checkpoint_files.write(path, 0, parts, state, weights.config or "{}\n")
     return len(weights.arrays)
 
 
@@ -236,5 +236,5 @@ def _computed_table(config: str, dim: int) -> Optional[np.ndarray]:
 
 
 def _save_safetensors(arrays: Arrays, path: Path, metadata: Dict[str, str]) -> int:
-    storage.write_arrays(path, arrays, metadata)
+    checkpoint_files.write_arrays(path, arrays, metadata)
     return len(arrays)

@@ -6,14 +6,15 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
 import numpy as np
 
-from plsc import storage
-from plsc.checkpoint import heads, store
+from plsc.checkpoint import files as checkpoint_files
+from plsc.checkpoint import heads
+from plsc.checkpoint import weights as checkpoint_weights
+from plsc.checkpoint.files import CheckpointError
 from plsc.checkpoint.heads import Heads
-from plsc.models.names import classifier_name, is_transposed, pretraining_name, unused_name
+from plsc.checkpoint.names import classifier_name, is_transposed, pretraining_name, unused_name
+from plsc.config.tree import ConfigError, parse
 from plsc.nn.pos_embed import index_grid, sincos_grid
 from plsc.safe_pickle import Unknown, UnsafeFileError, read_state_file
-from plsc.storage import CheckpointError
-from plsc.yaml_tree import ConfigError, parse
 
 Arrays = Dict[str, np.ndarray]
 Grid = Tuple[int, int]
@@ -70,16 +71,16 @@ def read_weights(path: Union[str, Path]) -> Weights:
         CheckpointError: If the path holds nothing we can read.
     """
     path = Path(path)
-    if path.is_file() and path.name not in storage.POINTERS:
+    if path.is_file() and path.name not in checkpoint_files.POINTERS:
         content, metadata = _read_file(path), _safetensors_metadata(path)
         weights = rename(content, str(path), metadata.get("pooling"))
         weights.grid = weights.grid or _as_grid(metadata.get("grid", "").split("x"))
         return weights
-    directory = storage.resolve(path)
-    checkpoint = store.load(directory)
-    fixed = storage.read_arrays(directory, "fixed") or {}
+    directory = checkpoint_files.resolve(path)
+    checkpoint = checkpoint_weights.load(directory)
+    fixed = checkpoint_files.read_arrays(directory, "fixed") or {}
     config, state = checkpoint.config_text, checkpoint.state
-    encoder, classes = state.get("encoder", "model.encoder"), store.saved_classes(state)
+    encoder, classes = state.get("encoder", "model.encoder"), checkpoint_weights.saved_classes(state)
     pooling = state.get("pooling") or _pooling(config)
     _refuse_empty({**checkpoint.model, **fixed}, str(directory))
     grid = _as_grid(state.get("grid")) or _grid_of_config(config)
@@ -141,7 +142,7 @@ def _read_file(path: Path) -> Mapping[str, Any]:
         start = file.read(9)
     header = int.from_bytes(start[:8], "little")  # of safetensors: the length of the JSON that follows
     if path.suffix == ".safetensors" or (start[8:] == b"{" and header <= path.stat().st_size):
-        return storage.read_safetensors(path)
+        return checkpoint_files.read_safetensors(path)
     try:
         content = read_state_file(path)
     except UnsafeFileError as error:

@@ -12,10 +12,10 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 import numpy as np
 from paddle import nn
 
+from plsc.config.tree import ConfigError, parse
 from plsc.models.heads import AttentiveHead, ProjectionFreeAttention
 from plsc.models.vit import ViT
 from plsc.nn.attention import Attention, CrossAttention
-from plsc.yaml_tree import ConfigError, parse
 
 Heads = Dict[str, Tuple[int, str]]  # prefix of names -> heads, and what tells them
 _MODELS = ((r"^cae_(small|base)", 12), (r"^cae_large", 16), (r"^beit_base", 12), (r"^beit_large", 16))

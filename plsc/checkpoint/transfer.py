@@ -7,11 +7,11 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from plsc.checkpoint import heads
+from plsc.checkpoint.files import CheckpointError
 from plsc.checkpoint.formats import PREFIX, read_weights
-from plsc.checkpoint.store import assign, check_finite
+from plsc.checkpoint.weights import assign, check_finite
+from plsc.config.settings import Init
 from plsc.nn.pos_embed import likely_grid, resample_pos_embed, resample_relative_position_table, rounding
-from plsc.settings import Init
-from plsc.storage import CheckpointError
 
 POSITIONS = "pos_embed"
 ENCODER = "encoder"  # in `take` and `into`: whatever the encoder is called there

@@ -37,11 +37,11 @@ def _run(arguments: argparse.Namespace) -> int:
     config = common.load_config(arguments)
     reference = _read(arguments.against) if arguments.against is not None else None
     chosen = common.prepare(config)
-    from plsc.engine.benchmark import report
-    from plsc.replace import check_json
+    from plsc.benchmark import report
+    from plsc.checkpoint.replace import check_json
 
     check_json(Path(arguments.out) / "benchmark.json", "measured")
-    from plsc.engine.benchmark.run import ALL, benchmark, write
+    from plsc.benchmark.run import ALL, benchmark, write
 
     phases = [*ALL, *arguments.phase] if "all" in arguments.phase else arguments.phase
     result = benchmark(config, phases, arguments.seconds, chosen, lambda text: print(text, flush=True))

@@ -10,12 +10,13 @@ import sys
 import traceback
 from typing import Callable, Dict, List
 
-from plsc import config as config_files
-from plsc import plugins, runtime, schema, terminal
-from plsc.output import warnings_to
-from plsc.process_barrier import JobError
+from plsc import runtime, terminal
+from plsc.config import files as config_files
+from plsc.config import plugins, schema
+from plsc.config.tree import ConfigError, ConfigMap
+from plsc.errors import JobError
+from plsc.runs.directory import warnings_to
 from plsc.text import lines
-from plsc.yaml_tree import ConfigError, ConfigMap
 
 USER_ERROR = 2
 FAILURE = 1

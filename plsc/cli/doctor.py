@@ -59,7 +59,7 @@ def findings(arguments: argparse.Namespace) -> Iterator[Finding]:
     yield from _versions(version)
     yield from _machine(chosen)
     yield from _extras()
-    from plsc.engine.doctor import compute, data, decoding
+    from plsc.diagnose.doctor import compute, data, decoding
 
     yield from (Finding(*found) for found in (*compute(), *decoding()))
     if arguments.config is not None:

@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 from typing import List, Optional
 
-from plsc import config as config_files
 from plsc.cli import common
-from plsc.yaml_tree import ConfigError, ConfigMap
+from plsc.config import files as config_files
+from plsc.config import overrides
+from plsc.config.tree import ConfigError, ConfigMap
 
 PROTOCOLS = ("knn", "ridge", "linear", "attentive", "ep", "layers")
 DEFAULT = ("knn", "linear", "attentive", "ep", "layers")
@@ -46,16 +47,16 @@ def _run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--epochs must be at least 1, got {arguments.epochs}")
     if not 0 < arguments.validation_share < 1:
         raise ValueError(f"--validation-share must be in (0, 1), got {arguments.validation_share:g}")
-    from plsc import replace
+    from plsc.checkpoint import replace
 
     if arguments.json is not None:
         replace.check_json(Path(arguments.json), *PROTOCOLS)
     checkpoint = _checkpoint(arguments)
     config = _config(arguments, checkpoint)
     common.prepare(config)
-    from plsc.engine import frozen
-    from plsc.engine.restore import restore_task
-    from plsc.evaluation.frozen import Settings, table
+    from plsc.evaluation.frozen.protocols import Settings, table
+    from plsc.inference import frozen
+    from plsc.inference.restore import restore_task
 
     settings = Settings(arguments.validation_share, arguments.epochs, config["Global"].get("seed", 0))
     options = (arguments.protocols, settings, not arguments.validation_only)
@@ -74,7 +75,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _checkpoint(arguments: argparse.Namespace) -> Optional[Path]:
     if arguments.checkpoint is None:
         return None
-    from plsc.storage import resolve
+    from plsc.checkpoint.files import resolve
 
     return resolve(arguments.checkpoint)
 
@@ -88,5 +89,5 @@ def _config(arguments: argparse.Namespace, checkpoint: Optional[Path]) -> Config
             raise ConfigError(f"--data-config {arguments.data_config}: it has no section DataLoader to take")
         config.put("DataLoader", data["DataLoader"], data.origins["DataLoader"])
     for text in common.overrides(arguments):
-        config_files.apply_override(config, text)
+        overrides.apply_override(config, text)
     return config

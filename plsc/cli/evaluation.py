@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import List, Optional
 
-from plsc import config as config_files
 from plsc import strict_json
 from plsc.cli import common
-from plsc.yaml_tree import ConfigError
+from plsc.config import files as config_files
+from plsc.config.tree import ConfigError
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -26,8 +26,8 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from plsc import replace
-    from plsc.storage import resolve
+    from plsc.checkpoint import replace
+    from plsc.checkpoint.files import resolve
 
     if arguments.json is not None:
         replace.check_json(Path(arguments.json), "metrics")
@@ -40,12 +40,12 @@ def _run(arguments: argparse.Namespace) -> int:
             "the config of the model with -c"
         )
     common.prepare(config)
-    from plsc.engine.restore import evaluate_checkpoint
+    from plsc.inference.evaluate import evaluate_checkpoint
 
     if not (arguments.details or arguments.json):
         print(strict_json.dumps(evaluate_checkpoint(config, checkpoint, arguments.ema)))
         return 0
-    from plsc.engine.details import evaluate_in_detail, table
+    from plsc.inference.per_class import evaluate_in_detail, table
 
     found = evaluate_in_detail(config, checkpoint, arguments.ema)
     if arguments.json is not None:

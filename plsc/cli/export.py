@@ -29,7 +29,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from plsc.api import load
 
     model = load(arguments.checkpoint, arguments.ema, common.overrides(arguments))
-    from plsc.engine.export import export
+    from plsc.inference.export import export
 
     export(model, Path(arguments.out), arguments.formats, arguments.part, arguments.pooling)
     return 0

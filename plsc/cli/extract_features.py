@@ -34,13 +34,13 @@ def _run(arguments: argparse.Namespace) -> int:
     if path.suffix != ".npz":
         raise ValueError(f"--out must end in .npz, got {path}")
     from plsc.api import load
-    from plsc.replace import check_file, npz_with, replacing_file
+    from plsc.checkpoint.replace import check_file, npz_with, replacing_file
 
     check_file(path, npz_with(*POOLINGS), "a file of features")
     model = load(arguments.checkpoint, arguments.ema, common.overrides(arguments))
     import numpy as np
 
-    from plsc.engine.extraction import extract_features
+    from plsc.inference.features import extract_features
 
     arrays = extract_features(
         model, arguments.images, arguments.split, arguments.pooling, arguments.batch_size, arguments.num_workers

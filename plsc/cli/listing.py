@@ -7,11 +7,11 @@ import re
 import textwrap
 from typing import Any, Dict, Iterator
 
-from plsc import registry
-from plsc.registry import Registry
-from plsc.suggest import nearest
-from plsc.typecheck import annotations_of
-from plsc.yaml_tree import ConfigError
+from plsc.config import registry
+from plsc.config.annotations import annotations_of
+from plsc.config.registry import Registry
+from plsc.config.suggest import nearest
+from plsc.config.tree import ConfigError
 
 KINDS: Dict[str, Registry] = {
     part.kind.replace("learning-rate schedule", "lr scheduler").replace(" ", "_"): part

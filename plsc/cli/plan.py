@@ -34,9 +34,9 @@ def _run(arguments: argparse.Namespace) -> int:
         arguments.override.append([f"DataLoader.Train.loader.batch_size={arguments.batch}"])
     config = common.load_config(arguments)
     common.prepare(config)
-    from plsc.engine.planning import devices, report
-    from plsc.engine.planning.time import Cluster
-    from plsc.engine.planning.work import work_of
+    from plsc.planning import devices, report
+    from plsc.planning.duration import Cluster
+    from plsc.planning.work import work_of
 
     cluster = Cluster(
         devices.find(arguments.gpu), arguments.devices, arguments.nodes, arguments.bandwidth, arguments.efficiency

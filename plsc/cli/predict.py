@@ -45,7 +45,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _rows(model: Any, arguments: argparse.Namespace) -> Iterator[Dict[str, Any]]:
     """One for each image, in order; a batch is read and classified at a time."""
     from plsc.data.bad_images import UNREADABLE
-    from plsc.engine.preprocess import Prepared, find_images
+    from plsc.inference.preprocess import Prepared, find_images
     from plsc.text import lines, printable
 
     files = find_images(arguments.images, model.prepare.extensions)

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import List, Optional
 
-from plsc import config as config_files
 from plsc.cli import common
+from plsc.config import files as config_files
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -24,8 +24,8 @@ def _run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"{arguments.dump} is no dump of a step: it has no config.yaml")
     config = config_files.load(str(path), [])
     common.prepare(config)
-    from plsc.engine.replay import replay
-    from plsc.engine.run import set_device
+    from plsc.diagnose.replay import replay
+    from plsc.engine.device import set_device
 
     set_device("auto")
     print(replay(config, arguments.dump, arguments.rank))

@@ -33,7 +33,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     runtime.setup()
     runtime.import_paddle()
-    from plsc.engine.compare import report
+    from plsc.report.compare import report
 
     out = Path(arguments.out) if arguments.out is not None else None
     print(report(arguments.runs, out, arguments.title, arguments.images, embedding=arguments.embedding))

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 import plsc
-from plsc import config as config_files
 from plsc.cli import common
+from plsc.config import files as config_files
 
 _FAILURES = 20
 
@@ -31,8 +31,8 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from plsc.jobs import Job, Stopped, run_jobs
-    from plsc.sweep import combinations, named
+    from plsc.sweep.grid import combinations, named
+    from plsc.sweep.jobs import Job, Stopped, run_jobs
 
     common.at_least(1, at_once=arguments.at_once, random=arguments.random if arguments.random is not None else 1)
     common.at_least(0, images=arguments.images)
@@ -72,10 +72,10 @@ def _search_path() -> str:
 
 def _conclude(runs: Dict[str, Dict[str, str]], out: Path, arguments: argparse.Namespace) -> None:
     """Prints the table, the best first, and writes the report."""
-    from plsc.engine.compare import report
+    from plsc.report.compare import report
     from plsc.report.measured import best, lower_is_better, main_metric, split_of
-    from plsc.report.runs import read_run
-    from plsc.sweep import table
+    from plsc.runs.reader import read_run
+    from plsc.sweep.grid import table
 
     finished = {name: read_run(out / name) for name in runs if (out / name / "metrics.jsonl").is_file()}
     metric = arguments.metric or next(filter(None, map(main_metric, finished.values())), "")

@@ -7,7 +7,7 @@ from typing import List, Optional
 
 from plsc import runtime
 from plsc.cli import common
-from plsc.yaml_tree import ConfigMap, describe
+from plsc.config.tree import ConfigMap, describe
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -35,10 +35,11 @@ def _run(arguments: argparse.Namespace) -> int:
     chosen = common.prepare(config)
     if arguments.print_config:
         return 0
-    from plsc.engine.run import set_device, train
+    from plsc.engine.device import set_device
+    from plsc.engine.run import train
 
     if arguments.dry_run:
-        from plsc.engine.dry_run import dry_run
+        from plsc.planning.dry_run import dry_run
 
         set_device("auto")
         print(dry_run(config))
@@ -47,7 +48,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from plsc import plugins
+    from plsc.config import plugins
 
     runtime.setup()
     runtime.import_paddle()
@@ -57,5 +58,3 @@ def _list(arguments: argparse.Namespace) -> int:
 
     print(listing(arguments.list))
     return 0
-
-

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import List, Optional, Tuple
 
-from plsc import config as config_files
 from plsc.cli import common
+from plsc.config import files as config_files
 
 PARTS = ("augmentation", "masks", "schedules", "reconstruction", "attention")
 
@@ -38,15 +38,15 @@ def _run(arguments: argparse.Namespace) -> int:
     patch = None if arguments.patch is None else _patch(arguments.patch)
     if arguments.count < 1:
         raise ValueError(f"--count must be at least 1, got {arguments.count}")
-    from plsc.storage import resolve
+    from plsc.checkpoint.files import resolve
 
     path = resolve(arguments.checkpoint) if arguments.checkpoint is not None else None
     arguments.config = arguments.config or str(path / "config.yaml")
     config = config_files.load(arguments.config, common.overrides(arguments))
     common.prepare(config)
-    from plsc.engine.restore import restore_task
-    from plsc.engine.run import set_device
-    from plsc.engine.visualize import Pictures, visualize
+    from plsc.engine.device import set_device
+    from plsc.inference.restore import restore_task
+    from plsc.visualize.pictures import Pictures, visualize
 
     set_device(config["Global"].get("device", "auto"))
     task = restore_task(config, path, arguments.ema).task if path is not None else None

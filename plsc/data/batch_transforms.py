@@ -5,7 +5,7 @@ from typing import Dict, Sequence
 import numpy as np
 import paddle
 
-from plsc.registry import BATCH_TRANSFORMS
+from plsc.config.registry import BATCH_TRANSFORMS
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

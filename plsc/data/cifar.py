@@ -8,7 +8,7 @@ from typing import Any, Dict, Iterator, List, Literal, Tuple
 import numpy as np
 from PIL import Image
 
-from plsc.registry import DATASETS
+from plsc.config.registry import DATASETS
 from plsc.safe_pickle import Unknown, read_pickle
 
 _CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

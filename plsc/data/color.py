@@ -5,9 +5,9 @@ from typing import Any, Callable, Dict, List, Optional
 import numpy as np
 from PIL import Image, ImageEnhance
 
+from plsc.config.registry import TRANSFORMS
 from plsc.data.fast_image import AnyImage, FastImage
 from plsc.data.transforms import check_range, map_images
-from plsc.registry import TRANSFORMS
 
 Sample = Dict[str, Any]
 Change = Callable[[AnyImage], AnyImage]

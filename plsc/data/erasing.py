@@ -6,8 +6,8 @@ from typing import Dict, Optional, Tuple
 import numpy as np
 import paddle
 
+from plsc.config.registry import BATCH_TRANSFORMS
 from plsc.data.transforms import check_range
-from plsc.registry import BATCH_TRANSFORMS
 
 Batch = Dict[str, paddle.Tensor]
 

@@ -8,9 +8,9 @@ from typing import Any, Dict, Iterator, List, Literal, Optional, Sequence, Tuple
 
 import numpy as np
 
+from plsc.config.registry import DATASETS
 from plsc.data.fast_image import check_installed, load_fast
 from plsc.data.images import load_image
-from plsc.registry import DATASETS
 from plsc.text import distinguishable, look_the_same, printable
 
 EXTENSIONS = (

@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 from typing import List, Optional, Tuple
 
+from plsc.config.registry import DATASETS
 from plsc.data.folder import Decoder, ImageFiles, existing_folder, is_inside
-from plsc.registry import DATASETS
 from plsc.text import printable
 
 _MOST_CLASSES = 1_000_000

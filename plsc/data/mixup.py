@@ -8,7 +8,7 @@ import paddle
 import paddle.nn.functional as F
 
 from plsc import checks
-from plsc.registry import BATCH_TRANSFORMS
+from plsc.config.registry import BATCH_TRANSFORMS
 
 Batch = Dict[str, paddle.Tensor]
 

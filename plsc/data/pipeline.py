@@ -72,8 +72,7 @@ class SampleDataset:
         return self.read(position, position[1])
 
     def read(self, position: Position, source: int) -> Sample:
-        """The sample at a position made of the image `source`: what is random is the position's, `index` the image's.
-        """
+        """The sample at a position made of the image `source`: what is random is the position's, `index` the image's."""
         epoch, index = position
         try:
             arrays = self._transformed(source, transform_rng(self.seed, epoch, index))

@@ -7,11 +7,11 @@ from typing import Any, Callable, Dict, List, Literal, Sequence, Tuple
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
+from plsc.config.registry import TRANSFORMS
 from plsc.data.batch_transforms import IMAGENET_MEAN
 from plsc.data.color import Change, by_pillow, enhanced
 from plsc.data.fast_image import AnyImage, FastImage
 from plsc.data.transforms import map_images
-from plsc.registry import TRANSFORMS
 
 Sample = Dict[str, Any]
 Warp = Dict[str, Any]  # how pixels are found that come from between or beyond those of the image

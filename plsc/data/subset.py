@@ -5,9 +5,9 @@ from typing import Any, Dict, Literal, Optional
 import numpy as np
 
 from plsc import checks
+from plsc.config.registry import DATASETS
 from plsc.data.fingerprint import sample_labels, sample_names
 from plsc.data.pipeline import file_of
-from plsc.registry import DATASETS
 
 
 @DATASETS.register()

@@ -11,9 +11,9 @@ from typing import Any, Callable, Dict, Literal, Optional, Tuple, Union
 import numpy as np
 from PIL import Image
 
+from plsc.config.registry import TRANSFORMS
 from plsc.data.fast_image import AnyImage, FastImage
 from plsc.data.images import LIMIT, ImageSizeError, pixel_limit
-from plsc.registry import TRANSFORMS
 
 Sample = Dict[str, Any]
 Size = Union[int, Tuple[int, int]]

@@ -1,5 +1,5 @@
-"""The engine: assembles a run from a config and takes it to its end. Start reading at build.py."""
+"""The training loop of every method. Start reading at build.py."""
 
-from plsc.engine import callbacks, metrics, monitors
+from plsc.engine import callbacks
 
-__all__ = ["callbacks", "metrics", "monitors"]
+__all__ = ["callbacks"]

@@ -1,6 +1,6 @@
 """Steps whose gradients are not finite: what is done, what is written down, and where the numbers broke.
 
-The dump of such a step holds everything that `tools/replay.py` needs to repeat it: weights, batch, seed, config.
+The dump of such a step holds everything that `plsc replay` needs to repeat it: weights, batch, seed, config.
 """
 
 from contextlib import contextmanager
@@ -12,10 +12,11 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from plsc import distributed, storage, strict_json
-from plsc.checkpoint.store import snapshot
+from plsc import distributed, strict_json
+from plsc.checkpoint import files as checkpoint_files
+from plsc.checkpoint.weights import snapshot
 from plsc.data.pipeline import file_of
-from plsc.output import OutputError, replacing, write_text
+from plsc.runs.directory import OutputError, replacing, write_text
 from plsc.tasks.base import Batch
 from plsc.text import printable
 
@@ -83,7 +84,7 @@ class NonFinitePolicy:
         shown = first["files"][:_SHOWN]
         more = f" and {len(first['files']) - len(shown)} more" if len(first["files"]) > len(shown) else ""
         files = f" Files of the batch: {', '.join(shown)}{more}." if shown else ""
-        where = f" Dump: {folder}; `python tools/replay.py {folder}` repeats the step." if folder else lost
+        where = f" Dump: {folder}; `plsc replay {folder}` repeats the step." if folder else lost
         metrics = ", ".join(f"{name} {value:.4g}" for name, value in first["metrics"].items())
         step = f"the gradients of step {trainer.step + 1} are not finite{ranks} ({metrics})"
         return f"{step}; {first['where']}.{files}{where}"
@@ -107,7 +108,7 @@ class NonFinitePolicy:
         write_text(mine / FACTS, strict_json.dumps(facts, indent=2) + "\n")
         if distributed.is_main():
             with replacing(folder / WEIGHTS) as temporary:
-                storage.write_arrays(temporary, snapshot(trainer.task.state_dict()))
+                checkpoint_files.write_arrays(temporary, snapshot(trainer.task.state_dict()))
             write_text(folder / CONFIG, self.config_text)
         return folder
 

@@ -218,11 +218,15 @@ def _converted(saved: Position, now: Position, step: int) -> Tuple[List[str], Li
     if saved.by_steps and now.by_steps and saved.total_steps * old != now.total_steps * new:
         return [_other_length(saved, now)], [], step
     new_step = epoch * now.steps_per_epoch + into_epoch * old // new
-    return [], [
-        f"a step has {new} images instead of {old} ({division}), an epoch {now.steps_per_epoch} steps instead of "
-        f"{saved.steps_per_epoch}: step {step} of {saved.total_steps} becomes step {new_step} of {now.total_steps}, "
-        f"the same {epoch} epochs and {into_epoch * old} images"
-    ], new_step
+    return (
+        [],
+        [
+            f"a step has {new} images instead of {old} ({division}), an epoch {now.steps_per_epoch} steps instead of "
+            f"{saved.steps_per_epoch}: step {step} of {saved.total_steps} becomes step {new_step} of {now.total_steps}, "
+            f"the same {epoch} epochs and {into_epoch * old} images"
+        ],
+        new_step,
+    )
 
 
 def _division(position: Position) -> str:

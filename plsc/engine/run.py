@@ -8,18 +8,20 @@ from typing import Any, Callable, Iterator, List, Mapping
 import paddle
 
 from plsc import distributed
+from plsc.config.schema import read_settings
+from plsc.config.tree import blame, blamed_on, describe
 from plsc.data.classes import class_names
-from plsc.engine.agreement import agree_on_inputs, check_monitor, first_time
 from plsc.engine.build import build_trainer
-from plsc.engine.callbacks import Evaluation
-from plsc.engine.checkpointing import Checkpoints
+from plsc.engine.callbacks.checkpoints import Checkpoints
+from plsc.engine.callbacks.evaluation import Evaluation
+from plsc.engine.consistency import check_monitor, first_time
+from plsc.engine.device import join_job
 from plsc.engine.interrupt import Interrupted, StopRequest
-from plsc.engine.logging import RunLog, write_environment
-from plsc.engine.report import FILE as REPORT
-from plsc.engine.report import check as check_report
-from plsc.engine.report import report_own
 from plsc.engine.trainer import Trainer
-from plsc.output import (
+from plsc.report.write import FILE as REPORT
+from plsc.report.write import check as check_report
+from plsc.report.write import report_own
+from plsc.runs.directory import (  # fmt: skip
     OutputError,
     RunLock,
     check_contents,
@@ -28,25 +30,19 @@ from plsc.output import (
     warnings_to,
     write_text,
     writing,
-)  # fmt: skip
-from plsc.report.history import keep_config
-from plsc.schema import read_settings
-from plsc.yaml_tree import ConfigError, blame, blamed_on, describe
+)
+from plsc.runs.environment import write_environment
+from plsc.runs.history import keep_config
+from plsc.runs.log import RunLog
 
 Config = Mapping[str, Any]
-DETERMINISTIC = {
-    "FLAGS_cudnn_deterministic": True,  # algorithms that add up in a fixed order
-    "FLAGS_embedding_deterministic": 1,
-    "FLAGS_cpu_deterministic": True,
-    "FLAGS_cudnn_exhaustive_search": False,  # no choice of algorithms by their speed of the day
-}
 
 
 def train(config: Config, runtime: Mapping[str, str]) -> int:
     """Trains to the end of the plan.
 
     Args:
-        config: Checked by plsc.schema.
+        config: Checked by plsc.config.schema.
         runtime: What plsc.runtime chose, for the log.
 
     Returns:
@@ -191,44 +187,3 @@ def _opening(trainer: Any, runtime: Mapping[str, str], directory: Path) -> str:
         f"{trained:,} trained parameters on {device}; {plan.stop_step} steps of "
         f"{plan.global_batch_size} images ({plan.epochs:.4g} epochs of {plan.steps_per_epoch} steps); {chosen}"
     )
-
-
-def join_job(config: Config) -> None:
-    """Chooses the device and joins the other processes of the job, which must have the same config, code and files.
-
-    Raises:
-        ConfigError: If device, strategy or config do not fit.
-    """
-    run = read_settings(config, "Global")
-    set_device(run.device)
-    if run.deterministic:
-        make_deterministic()
-    try:
-        distributed.setup(read_settings(config, "DistributedStrategy"))
-        agree_on_inputs(config)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-
-
-def make_deterministic() -> None:
-    """Chooses kernels that give the same bits every time, those of this build of Paddle that have a choice."""
-    for name, value in DETERMINISTIC.items():
-        with suppress(ValueError):  # a build for CPUs has no flags of cuDNN; not every version has all
-            paddle.set_flags({name: value})
-
-
-def set_device(device: str) -> None:
-    """Chooses the device of this process.
-
-    Raises:
-        ConfigError: If a GPU is asked for and there is none.
-    """
-    gpus = paddle.device.cuda.device_count() if paddle.device.is_compiled_with_cuda() else 0
-    if device == "gpu" and gpus == 0:
-        build = "sees no GPU" if paddle.device.is_compiled_with_cuda() else "is the CPU build; install paddlepaddle-gpu"
-        raise ConfigError(f"Global.device: gpu was asked for, but this Paddle {build}; set it to auto or cpu")
-    chosen = "gpu" if gpus and device != "cpu" else "cpu"
-    paddle.device.set_device(chosen)
-    if chosen == "cpu":
-        # Transposed views would be copied by slow generic kernels at every product: half of a step's time.
-        paddle.set_flags({"FLAGS_use_stride_kernel": False})

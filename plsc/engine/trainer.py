@@ -1,7 +1,6 @@
 """The training loop, for every method: what happens in one step, and in which order, is `Trainer.train_step`."""
 
 import time
-from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
 
 import numpy as np
@@ -9,72 +8,15 @@ import paddle
 
 from plsc import distributed
 from plsc.engine import due
+from plsc.engine.callback import Callback
 from plsc.engine.interrupt import Interrupted, StopRequest
-from plsc.engine.logging import RunLog
 from plsc.engine.nonfinite import NonFinitePolicy, Rewind
-from plsc.engine.precision import Precision
+from plsc.engine.plan import Plan
+from plsc.nn.precision import Precision
+from plsc.runs.log import RunLog
 from plsc.tasks.base import Batch, Task
 
 BATCH_SALT = 7919  # tells the random numbers of batch transforms from those of samples
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How long a run is and how its batches are made; counted in optimizer steps.
-
-    Args:
-        steps_per_epoch: Optimizer steps in one pass over the training set.
-        total_steps: Length of the run and of its schedules.
-        stop_step: Where the run ends; before `total_steps` if `Global.max_train_step` says so.
-        accumulate: Micro-batches per optimizer step.
-        global_batch_size: Images per optimizer step over all processes.
-        by_steps: Whether the length was given in steps, not in epochs.
-    """
-
-    steps_per_epoch: int
-    total_steps: int
-    stop_step: int
-    accumulate: int
-    global_batch_size: int
-    by_steps: bool = False
-
-    @property
-    def epochs(self) -> float:
-        """Length of the run in epochs."""
-        return self.total_steps / self.steps_per_epoch
-
-
-class Callback:
-    """Observes a run: logging, evaluation, checkpoints. What changes the numbers of a step is not a callback.
-
-    Attributes:
-        measures: What it will add to `trainer.evaluation`, as far as that is known from the start.
-    """
-
-    measures: Sequence[str] = ()
-
-    def on_train_begin(self, trainer: "Trainer") -> None:
-        """Called once, before the first step, after a resumed state is in place."""
-
-    def on_step_end(self, trainer: "Trainer", metrics: Dict[str, paddle.Tensor]) -> None:
-        """Called after every optimizer step with the step's metrics, still on the device.
-
-        If a signal interrupts it (`trainer.stop_if_asked`), it is called again for the same step when the run goes
-        on. So it records its results when all of them are there.
-        """
-
-    def state_dict(self) -> Dict[str, Any]:
-        """The state that a resumed run needs from this callback, as plain data; each process has its own."""
-        return {}
-
-    def set_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores `state_dict()`; empty if the checkpoint has no state of this callback."""
-
-    def on_rewind(self, trainer: "Trainer") -> None:
-        """Called after the run went back to an earlier step, whose state is in place."""
-
-    def on_train_end(self, trainer: "Trainer") -> None:
-        """Called once after the last step; not when the run is interrupted or fails."""
 
 
 class Trainer:

@@ -1,1 +1,5 @@
-"""What a frozen encoder is worth: features once, then classifiers on top of them."""
+"""Metrics, and measures of features. Importing this package registers the metrics."""
+
+from plsc.evaluation import metrics
+
+__all__ = ["metrics"]

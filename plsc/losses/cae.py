@@ -6,8 +6,8 @@ import paddle
 from paddle import nn
 from paddle.nn import functional as F
 
+from plsc.config.registry import LOSSES
 from plsc.losses.precision import at_least_float32
-from plsc.registry import LOSSES
 
 
 def alignment_loss(predicted: paddle.Tensor, target: paddle.Tensor, kind: str = "mse") -> paddle.Tensor:

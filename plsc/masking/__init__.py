@@ -1,6 +1,6 @@
 """Mask generators: which patches are hidden. Importing this package registers them."""
 
 from plsc.masking.block import BlockMask
-from plsc.masking.random import RandomMask
+from plsc.masking.uniform import RandomMask
 
 __all__ = ["BlockMask", "RandomMask"]

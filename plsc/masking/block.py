@@ -5,8 +5,8 @@ from typing import Optional, Tuple, Union
 
 import numpy as np
 
+from plsc.config.registry import MASK_GENERATORS
 from plsc.masking.grid import check_num_masked, to_grid
-from plsc.registry import MASK_GENERATORS
 
 _TRIES = 1000
 _MOST_ASPECT = 1000

@@ -6,17 +6,17 @@ import paddle
 from paddle import nn
 
 from plsc import checks
+from plsc.config.registry import MODELS
+from plsc.costs.flops import block_flops, linear_flops
+from plsc.costs.memory import Activations, ByLayer, Saved, attention_saved, branch_saved, mlp_saved, norm_saved
 from plsc.models.vit import INIT_STD, ViT, sincos_table
 from plsc.nn.attention import CrossAttention
 from plsc.nn.block import Block
 from plsc.nn.drop_path import DropPath, drop_path_ramp
-from plsc.nn.flops import block_flops, linear_flops
 from plsc.nn.functional import LayerNorm, Linear, scale_channels
 from plsc.nn.init import rescale_by_depth_, truncated_normal_, truncated_normal_linear_, xavier_uniform_
-from plsc.nn.memory import Activations, ByLayer, Saved, attention_saved, branch_saved, mlp_saved, norm_saved
 from plsc.nn.mlp import Mlp
 from plsc.nn.teacher import make_teacher, update_teacher
-from plsc.registry import MODELS
 
 
 class RegressorBlock(nn.Layer):
@@ -76,9 +76,7 @@ class RegressorBlock(nn.Layer):
     def _attend(
         self, x: paddle.Tensor, kv: paddle.Tensor, position_q: paddle.Tensor, position_kv: paddle.Tensor
     ) -> paddle.Tensor:
-        attended = self.cross_attn(
-            self.norm1_q(x + position_q), self.norm1_k(kv + position_kv), self.norm1_v(kv)
-        )
+        attended = self.cross_attn(self.norm1_q(x + position_q), self.norm1_k(kv + position_kv), self.norm1_v(kv))
         return scale_channels(attended, self.gamma_1)
 
     def activations(self, queries: int, keys: int) -> Activations:

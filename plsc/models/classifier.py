@@ -5,11 +5,11 @@ from typing import Dict, Literal, Tuple
 import paddle
 from paddle import nn
 
+from plsc.config.registry import MODELS
+from plsc.costs.flops import linear_flops
+from plsc.costs.memory import Activations, ByLayer, Saved, norm_saved
 from plsc.models.vit import ViT
-from plsc.nn.flops import linear_flops
-from plsc.nn.memory import Activations, ByLayer, Saved, norm_saved
 from plsc.nn.utils import freeze, set_training
-from plsc.registry import MODELS
 
 
 @MODELS.register()

@@ -7,12 +7,12 @@ from paddle import nn
 from paddle.nn import functional as F
 
 from plsc import checks
+from plsc.config.registry import MODELS
+from plsc.costs.memory import Activations, Saved, attention_saved, norm_saved
 from plsc.nn.attention import CrossAttention, check_heads, split_heads
 from plsc.nn.batch_norm import FeatureBatchNorm
 from plsc.nn.functional import LayerNorm, Linear, attend
 from plsc.nn.init import WIDE, truncated_normal_, zero_bias_
-from plsc.nn.memory import Activations, Saved, attention_saved, norm_saved
-from plsc.registry import MODELS
 
 
 @MODELS.register()
@@ -176,10 +176,7 @@ class AttentiveHead(nn.Layer):
         if parameter_free:  # nothing but the query tells where to look, and zeros would look everywhere alike
             truncated_normal_(self.query_token, init_std, limit=WIDE)
         self.blocks = nn.LayerList(
-            [
-                AttentiveBlock(in_features, num_heads, qkv_bias, qk_scale, norm_eps, parameter_free)
-                for _ in range(depth)
-            ]
+            [AttentiveBlock(in_features, num_heads, qkv_bias, qk_scale, norm_eps, parameter_free) for _ in range(depth)]
         )
         self.batch_norm = FeatureBatchNorm(in_features, batch_norm_eps)
         self.linear = Linear(in_features, num_classes)

@@ -5,12 +5,12 @@ from typing import Dict, List, Literal, Sequence, Tuple
 import paddle
 from paddle import nn
 
+from plsc.config.registry import MODELS
+from plsc.costs.flops import linear_flops
+from plsc.costs.memory import Activations, ByLayer, Saved
 from plsc.models.heads import LinearHead
 from plsc.models.vit import ViT
-from plsc.nn.flops import linear_flops
-from plsc.nn.memory import Activations, ByLayer, Saved
 from plsc.nn.utils import freeze, set_training
-from plsc.registry import MODELS
 
 
 @MODELS.register()

@@ -6,10 +6,12 @@ import paddle
 from paddle import nn
 
 from plsc import checks
+from plsc.config.registry import MODELS
+from plsc.costs.flops import block_flops, linear_flops
+from plsc.costs.memory import Activations, ByLayer, Saved, norm_saved
 from plsc.nn.attention import RelativePositionBias
 from plsc.nn.block import Block
 from plsc.nn.drop_path import drop_path_ramp
-from plsc.nn.flops import block_flops, linear_flops
 from plsc.nn.functional import LayerNorm
 from plsc.nn.init import (
     WIDE,
@@ -20,11 +22,9 @@ from plsc.nn.init import (
     xavier_uniform_,
     zero_bias_,
 )
-from plsc.nn.memory import Activations, ByLayer, Saved, norm_saved
 from plsc.nn.patch_embed import PatchEmbed
 from plsc.nn.pos_embed import sincos_2d
 from plsc.nn.utils import to_pair
-from plsc.registry import MODELS
 
 INIT_STD = 0.02
 LARGEST_EPS = 1e-3  # of a layer normalisation in Paddle
@@ -233,9 +233,7 @@ class ViT(nn.Layer):
             `count` times (B, 1 + N, D).
         """
         outputs: List[paddle.Tensor] = []
-        hooks = [
-            block.register_forward_post_hook(lambda _, __, y: outputs.append(y)) for block in self.blocks[-count:]
-        ]
+        hooks = [block.register_forward_post_hook(lambda _, __, y: outputs.append(y)) for block in self.blocks[-count:]]
         try:
             self.forward_features(image)
         finally:

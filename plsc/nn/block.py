@@ -5,10 +5,10 @@ from typing import Optional, Tuple
 import paddle
 from paddle import nn
 
+from plsc.costs.memory import Activations, Saved, attention_saved, branch_saved, mlp_saved, norm_saved
 from plsc.nn.attention import Attention
 from plsc.nn.drop_path import DropPath
 from plsc.nn.functional import LayerNorm, scale_channels
-from plsc.nn.memory import Activations, Saved, attention_saved, branch_saved, mlp_saved, norm_saved
 from plsc.nn.mlp import Mlp
 
 

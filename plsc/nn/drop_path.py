@@ -29,9 +29,7 @@ class DropPath(nn.Layer):
             raise ValueError(f"drop_path_rate must be in [0, 1), got {rate}")
         self.rate = rate
 
-    def forward(
-        self, x: paddle.Tensor, branch: Callable[..., paddle.Tensor], *others: paddle.Tensor
-    ) -> paddle.Tensor:
+    def forward(self, x: paddle.Tensor, branch: Callable[..., paddle.Tensor], *others: paddle.Tensor) -> paddle.Tensor:
         """x + branch(x, *others).
 
         Args:

@@ -9,9 +9,7 @@ _TEMPERATURE = 10000.0
 _CLS_ROWS = 3  # of a relative position table: class token to patch, patch to class token, class token to itself
 
 
-def sincos_2d(
-    grid: Tuple[int, int], dim: int, cls_rows: int = 1, official_order: bool = False
-) -> np.ndarray:
+def sincos_2d(grid: Tuple[int, int], dim: int, cls_rows: int = 1, official_order: bool = False) -> np.ndarray:
     """Fixed position embedding: the first half of the channels encodes the row, the second half the column.
 
     Each half holds sines, then cosines (MAE has the halves the other way round). CAE,
@@ -78,6 +76,7 @@ def likely_grid(
     Returns:
         The grid and what was assumed, empty if nothing was; or None and why there is no telling.
     """
+
     def count(grid: Tuple[int, int]) -> int:
         return (2 * grid[0] - 1) * (2 * grid[1] - 1) + _CLS_ROWS if relative else grid[0] * grid[1] + 1
 
@@ -166,9 +165,7 @@ def resample_pos_embed(
     return np.concatenate([table[:, :cls_rows], patches.astype(table.dtype)], axis=1)
 
 
-def resample_relative_position_table(
-    table: np.ndarray, source: Tuple[int, int], target: Tuple[int, int]
-) -> np.ndarray:
+def resample_relative_position_table(table: np.ndarray, source: Tuple[int, int], target: Tuple[int, int]) -> np.ndarray:
     """Resamples a relative position table to another grid; the three rows of the class token are copied.
 
     BEiT's rule, which CAE uses: offsets of the source grid are laid out in geometric progression over those of the

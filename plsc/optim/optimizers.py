@@ -15,11 +15,11 @@ from paddle._C_ops import squared_l2_norm
 from paddle.base.layer_helper import LayerHelper
 
 from plsc import checks, distributed
+from plsc.config.registry import OPTIMIZERS
 from plsc.optim.lars import LarsOptimizer
 from plsc.optim.multi_tensor import MultiTensorAdamW
 from plsc.optim.param_groups import ParameterGroup, group_parameters
 from plsc.optim.schedules import cosine
-from plsc.registry import OPTIMIZERS
 
 _HALF = (paddle.float16, paddle.bfloat16)
 _MASTER = "master_weight"  # float32 copies of parameters of 16 bits

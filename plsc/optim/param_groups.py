@@ -67,9 +67,7 @@ def group_parameters(
         if not 0 < layer_decay <= 1:
             raise ValueError(f"layer_decay must be in (0, 1] (or null), got {layer_decay}")
         if layer_index is None or num_layers is None:
-            raise ValueError(
-                "layer_decay needs a model with layer_index(name) and num_layers; set layer_decay to null"
-            )
+            raise ValueError("layer_decay needs a model with layer_index(name) and num_layers; set layer_decay to null")
     groups: Dict[Tuple[int, bool, float], ParameterGroup] = {}
     for name, shape in parameters:
         depth = layer_index(name) if layer_decay is not None else -1

@@ -7,7 +7,7 @@ import math
 from typing import Literal, Sequence
 
 from plsc import checks
-from plsc.registry import LR_SCHEDULERS
+from plsc.config.registry import LR_SCHEDULERS
 
 Scale = Literal["absolute", "per_256"]
 
@@ -117,7 +117,13 @@ class WarmupCosine(Schedule):
         global_batch_size: int = 256,
     ) -> None:
         super().__init__(
-            learning_rate, scale, warmup_epochs, warmup_start, warmup_both_ends, epochs, steps_per_epoch,
+            learning_rate,
+            scale,
+            warmup_epochs,
+            warmup_start,
+            warmup_both_ends,
+            epochs,
+            steps_per_epoch,
             global_batch_size,
         )
         checks.at_least(0, min_lr=min_lr)
@@ -151,7 +157,13 @@ class WarmupStep(Schedule):
         global_batch_size: int = 256,
     ) -> None:
         super().__init__(
-            learning_rate, scale, warmup_epochs, warmup_start, warmup_both_ends, epochs, steps_per_epoch,
+            learning_rate,
+            scale,
+            warmup_epochs,
+            warmup_start,
+            warmup_both_ends,
+            epochs,
+            steps_per_epoch,
             global_batch_size,
         )
         checks.above(0, gamma=gamma)

@@ -1,4 +1,4 @@
-"""What can be seen of a run's network by showing it images; filled by `plsc.engine.examine`."""
+"""What can be seen of a run's network by showing it images; filled by `plsc.report.examine`."""
 
 from dataclasses import dataclass, field
 from typing import List, Optional

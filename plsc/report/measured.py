@@ -5,7 +5,7 @@ from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
 
-from plsc.report.runs import Run, section
+from plsc.runs.reader import Run, section
 
 _NAMES = {
     "top1": "top-1 accuracy, %",

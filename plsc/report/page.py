@@ -7,8 +7,8 @@ from typing import Mapping, Optional, Sequence
 from plsc.report import sections
 from plsc.report.examination import Examination
 from plsc.report.measured import comparable, ranked
-from plsc.report.runs import Run
 from plsc.report.style import STYLE
+from plsc.runs.reader import Run
 
 # Even if something escaped escaping: no script, no request.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"

@@ -9,9 +9,9 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 import numpy as np
 from PIL import Image
 
+from plsc.config.tree import one_line
 from plsc.report import svg
 from plsc.report.examination import Examination, Example
-from plsc.report.history import changes
 from plsc.report.measured import (
     SHORT_NAMES,
     best,
@@ -24,8 +24,8 @@ from plsc.report.measured import (
     name_of,
     ranked,
 )
-from plsc.report.runs import Run
-from plsc.yaml_tree import one_line
+from plsc.runs.history import changes
+from plsc.runs.reader import Run
 
 _ENGINE = ("lr", "grad_norm", "images_per_second", "skipped_steps", "data_wait")
 _MATRIX_CLASSES = 30

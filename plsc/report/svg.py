@@ -178,8 +178,10 @@ def matrix(counts: np.ndarray, classes: Sequence[str], label: str) -> str:
 
 
 def _above(x: float, y: float, name: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" class="mid">{escape(name)}</text>' if len(name) <= 2 else (
-        _turned(x + 4, y, name, "start")
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" class="mid">{escape(name)}</text>'
+        if len(name) <= 2
+        else (_turned(x + 4, y, name, "start"))
     )
 
 
@@ -188,7 +190,12 @@ def _turned(x: float, y: float, text: str, css: str) -> str:
 
 
 def _cell(
-    x: float, y: float, size: float, counts: np.ndarray, shares: np.ndarray, classes: Sequence[str],
+    x: float,
+    y: float,
+    size: float,
+    counts: np.ndarray,
+    shares: np.ndarray,
+    classes: Sequence[str],
     place: Tuple[int, int],
 ) -> str:
     i, j = place

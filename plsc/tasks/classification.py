@@ -5,7 +5,7 @@ from typing import Any, Dict, Optional
 import paddle
 from paddle import nn
 
-from plsc.registry import TASKS
+from plsc.config.registry import TASKS
 from plsc.tasks.base import Batch, Task
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from plsc.config.registry import TASKS
 from plsc.nn.measures import deviation, mean_cosine, perplexity
-from plsc.registry import TASKS
 from plsc.tasks.base import Batch, Task
 
 

@@ -9,8 +9,8 @@ from paddle import nn
 from paddle.nn import functional as F
 
 from plsc import checks
+from plsc.config.registry import TASKS
 from plsc.nn.measures import perplexity
-from plsc.registry import TASKS
 from plsc.tasks.base import Batch, Task
 
 

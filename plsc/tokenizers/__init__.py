@@ -3,6 +3,6 @@
 from plsc.tokenizers.dalle import DalleTokenizer
 from plsc.tokenizers.dvae import DiscreteVAE, DVAETokenizer
 from plsc.tokenizers.pixel import PixelTarget
-from plsc.tokenizers.random import RandomTokenizer
+from plsc.tokenizers.projection import RandomTokenizer
 
 __all__ = ["DVAETokenizer", "DalleTokenizer", "DiscreteVAE", "PixelTarget", "RandomTokenizer"]

@@ -9,8 +9,8 @@ import paddle
 from paddle import nn
 from paddle.nn import functional as F
 
+from plsc.config.registry import TOKENIZERS
 from plsc.nn.utils import set_training
-from plsc.registry import TOKENIZERS
 from plsc.safe_pickle import read_state_file
 from plsc.tokenizers.base import Batch, tokenizer_image
 

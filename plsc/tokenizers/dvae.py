@@ -12,9 +12,11 @@ import paddle
 from paddle import nn
 from paddle.nn import functional as F
 
-from plsc import checks, config, storage
+from plsc import checks
+from plsc.checkpoint import files as checkpoint_files
+from plsc.config import files as config_files
+from plsc.config.registry import MODELS, TOKENIZERS
 from plsc.nn.utils import parameters_at_most, set_training, to_pair
-from plsc.registry import MODELS, TOKENIZERS
 from plsc.tokenizers.base import Batch, tokenizer_image
 
 
@@ -148,7 +150,7 @@ class DVAETokenizer:
     """
 
     def __init__(self, checkpoint: str) -> None:
-        path = storage.resolve(checkpoint)
+        path = checkpoint_files.resolve(checkpoint)
         self.model = _read_model(path)
         self.vocab_size = self.model.vocab_size
         set_training(self.model, False)
@@ -165,11 +167,11 @@ class DVAETokenizer:
 
 
 def _read_model(path: Path) -> DiscreteVAE:
-    storage.check_content(path, storage.read_state(path))
-    node = config.load(path / "config.yaml").get("Model")
+    checkpoint_files.check_content(path, checkpoint_files.read_state(path))
+    node = config_files.load(path / "config.yaml").get("Model")
     if not isinstance(node, dict) or node.get("name") != DiscreteVAE.__name__:
         raise ValueError(f"{path} holds no {DiscreteVAE.__name__}; train one with the task TokenizerTraining")
-    arrays = storage.read_arrays(path, "model") or {}
+    arrays = checkpoint_files.read_arrays(path, "model") or {}
     with parameters_at_most(sum(array.size for array in arrays.values()), str(path)):
         model = MODELS.build(node)
     for name, value in model.state_dict().items():

@@ -6,7 +6,7 @@ import numpy as np
 import paddle
 
 from plsc import checks
-from plsc.registry import TOKENIZERS
+from plsc.config.registry import TOKENIZERS
 from plsc.tokenizers.base import Batch, patchify, unpatchify
 
 

@@ -246,9 +246,7 @@ def test_a_pre_training_that_cannot_be_is_refused(cli, case):
 def test_what_is_written_in_a_file_is_named_by_its_line(cli, tmp_path):
     (tmp_path / "x.yaml").write_text("_base_: classify.yaml\nModel:\n  encoder:\n    num_heads: 3\n", encoding="utf-8")
     text = refused(cli, ["train", "-c", "x.yaml"], [])
-    assert text == (
-        "error: x.yaml:4: Model.encoder: num_heads must divide the width: 16 does not divide into 3 heads"
-    )
+    assert text == ("error: x.yaml:4: Model.encoder: num_heads must divide the width: 16 does not divide into 3 heads")
 
 
 def test_a_directory_that_was_there_stays_and_others_are_removed_to_the_top(cli, tmp_path):

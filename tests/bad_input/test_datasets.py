@@ -272,7 +272,7 @@ def test_lists_from_other_programs_train(cli, text):
 CUSTOM = """\
 import numpy as np
 from PIL import Image
-from plsc.registry import DATASETS
+from plsc.config.registry import DATASETS
 
 @DATASETS.register("Custom%(kind)s")
 class Custom:

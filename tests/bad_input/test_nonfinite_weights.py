@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from plsc import storage
+from plsc.checkpoint import files as checkpoint_files
 from tests.bad_input.toys import refused
 
 STEP = "classifier/checkpoints/step_00000002"
@@ -16,11 +16,11 @@ STEP = "classifier/checkpoints/step_00000002"
 def change(name, function):
     """Rewrites one tensor of the newest checkpoint of `classifier`, as a whole checkpoint."""
     path = Path(STEP)
-    state = storage.read_state(path)
-    parts = {part: storage.read_arrays(path, part) for part in ("model", "optimizer")}
+    state = checkpoint_files.read_state(path)
+    parts = {part: checkpoint_files.read_arrays(path, part) for part in ("model", "optimizer")}
     parts["model"][name] = function(parts["model"][name])
     config = (path / "config.yaml").read_text(encoding="utf-8")
-    storage.write(path.parent, state["step"], parts, state, config)
+    checkpoint_files.write(path.parent, state["step"], parts, state, config)
 
 
 def broken(array):
@@ -88,7 +88,7 @@ def test_a_prediction_names_images_whose_scores_are_not_finite_and_stays_json(ov
 
 
 def test_a_run_that_meets_such_outputs_in_an_evaluation_says_so_and_goes_on(cli, runs, monkeypatch):
-    from plsc.engine.evaluate import Evaluator
+    from plsc.evaluation.evaluate import Evaluator
 
     plain, calls = Evaluator.__call__, []
 

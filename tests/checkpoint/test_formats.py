@@ -9,18 +9,18 @@ import numpy as np
 import paddle
 import pytest
 
+from plsc.checkpoint.files import CheckpointError
 from plsc.checkpoint.formats import read_weights, recognise, rename
 from plsc.checkpoint.torch_file import write_torch_file
 from plsc.checkpoint.transfer import initialise
+from plsc.config.settings import Init
 from plsc.models import CAE, Classifier, LinearHead, ViT
 from plsc.nn.pos_embed import sincos_2d
 from plsc.safe_pickle import Unknown
-from plsc.settings import Init
-from plsc.storage import CheckpointError
 from plsc.tasks.classification import Classification
 from plsc.tasks.masked_image_modeling import MaskedImageModeling
 from plsc.tokenizers import RandomTokenizer
-from tests.checkpoint.test_store import save
+from tests.checkpoint.test_weights import save
 from tests.optim.toys import toy_task, values
 from tests.parity import fixtures
 
@@ -104,9 +104,7 @@ def test_the_encoder_of_a_published_file_goes_into_a_classifier(tmp_path):
         layer_scale=0.1, relative_position_bias="per_block",
     )  # fmt: skip
     task = Classification(Classifier(encoder, LinearHead(config["embed_dim"], 10)), None)
-    settings = Init(
-        checkpoint=str(path), allow_missing=["*relative_position_bias.*"], allow_unexpected=["*pos_embed"]
-    )
+    settings = Init(checkpoint=str(path), allow_missing=["*relative_position_bias.*"], allow_unexpected=["*pos_embed"])
     report = initialise(task, settings)
     assert sorted(report.new) == [f"model.encoder.blocks.{i}.attn.relative_position_bias.table" for i in range(2)]
     np.testing.assert_array_equal(encoder.norm.weight.numpy(), official_state()["encoder.norm.weight"])

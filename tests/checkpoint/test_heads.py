@@ -7,13 +7,14 @@ import numpy as np
 import paddle
 import pytest
 
-from plsc.checkpoint import heads, store
+from plsc.checkpoint import heads
+from plsc.checkpoint import weights as checkpoint_weights
 from plsc.checkpoint.convert import convert
 from plsc.checkpoint.formats import read_weights
-from plsc.checkpoint.store import CheckpointError
 from plsc.checkpoint.transfer import initialise
+from plsc.checkpoint.weights import CheckpointError
+from plsc.config.settings import Init
 from plsc.models import AttentiveHead, Classifier, LinearHead, ViT
-from plsc.settings import Init
 from plsc.tasks.classification import Classification
 from tests.checkpoint.test_formats import REMAP, make_cae, make_task, official_state, plsc_state
 
@@ -34,16 +35,16 @@ def published(path, state, **arguments):
 
 
 def classification(num_heads, head=None, **options):
-    encoder = ViT(
-        image_size=16, patch_size=4, embed_dim=24, depth=1, num_heads=num_heads, mlp_ratio=2.0, **options
-    )
+    encoder = ViT(image_size=16, patch_size=4, embed_dim=24, depth=1, num_heads=num_heads, mlp_ratio=2.0, **options)
     pooling = "tokens" if head is not None else "mean"
     return Classification(Classifier(encoder, head or LinearHead(24, 3), pooling), None)
 
 
 def saved(path, task, config):
     state = {"encoder": "model.encoder"}
-    store.save(path / "checkpoints", 1, model=task.state_dict(), optimizer={}, state=state, config_text=config)
+    checkpoint_weights.save(
+        path / "checkpoints", 1, model=task.state_dict(), optimizer={}, state=state, config_text=config
+    )
     return str(path)
 
 
@@ -96,8 +97,12 @@ def test_the_config_of_an_own_checkpoint(tmp_path, told, built):
         initialise(classification(built), Init(run))
     assert not initialise(classification(told or 12), Init(run)).notes
     with pytest.raises(CheckpointError, match="attention heads"):
-        store.restore_layer(classification(built), store.load(store.resolve(run)))
-    store.restore_layer(classification(told or 12), store.load(store.resolve(run)))
+        checkpoint_weights.restore_layer(
+            classification(built), checkpoint_weights.load(checkpoint_weights.resolve(run))
+        )
+    checkpoint_weights.restore_layer(
+        classification(told or 12), checkpoint_weights.load(checkpoint_weights.resolve(run))
+    )
 
 
 def test_an_attentive_head_of_an_own_checkpoint(tmp_path):

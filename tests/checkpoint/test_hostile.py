@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plsc import storage
-from plsc.checkpoint import store
+from plsc.checkpoint import files as checkpoint_files
+from plsc.checkpoint import weights as checkpoint_weights
 from plsc.checkpoint.convert import convert
+from plsc.checkpoint.files import CheckpointError
 from plsc.checkpoint.formats import model_section, read_weights, rename
-from plsc.storage import CheckpointError
 from tests.checkpoint.test_formats import official_state, plsc_state
 
 
@@ -65,7 +65,9 @@ def test_types_that_numpy_does_not_have(tmp_path, dtype):
 @pytest.fixture
 def checkpoint(tmp_path):
     """A whole checkpoint, and `change(file, content)`, after which its checksums are right again."""
-    path = storage.write(tmp_path / "run" / "checkpoints", 1, {"model": {"model.w": np.ones(2, "float32")}}, {}, "{}\n")
+    path = checkpoint_files.write(
+        tmp_path / "run" / "checkpoints", 1, {"model": {"model.w": np.ones(2, "float32")}}, {}, "{}\n"
+    )
 
     def change(file, content):
         (path / file).write_bytes(content)
@@ -81,7 +83,7 @@ def test_a_hostile_header_in_a_checkpoint_of_ours(checkpoint, name):
     path, change = checkpoint
     change("model.safetensors", FILES[name])
     with pytest.raises(CheckpointError, match="model.safetensors is damaged"):
-        store.load(path)
+        checkpoint_weights.load(path)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +104,7 @@ def test_state_names_files_beside_it_only(checkpoint, files, message):
     state = json.loads((path / "state.json").read_text(encoding="utf-8"))
     (path / "state.json").write_text(json.dumps({**state, "files": files}), encoding="utf-8")
     with pytest.raises(CheckpointError, match=message):
-        storage.read_state(path)
+        checkpoint_files.read_state(path)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +115,7 @@ def test_a_state_that_is_none(checkpoint, text):
     path, _ = checkpoint
     (path / "state.json").write_bytes(text.encode("utf-8", "surrogatepass"))
     with pytest.raises(CheckpointError, match="is no (whole )?checkpoint"):
-        storage.read_state(path)
+        checkpoint_files.read_state(path)
 
 
 @pytest.mark.parametrize("pointer", ["..", "../checkpoints/step_00000001x", "/etc", "\0", "x" * 10_000, "\udc80", ""])
@@ -122,9 +124,9 @@ def test_a_pointer_names_a_checkpoint_beside_it_only(checkpoint, pointer):
     (path.parent.parent / "state.json").write_text("{}", encoding="utf-8")
     (path.parent / "best").write_bytes(pointer.encode("utf-8", "surrogatepass"))
     with pytest.raises(CheckpointError, match="best names .*no checkpoint any more"):
-        storage.resolve(path.parent / "best")
+        checkpoint_files.resolve(path.parent / "best")
     (path.parent / "latest").write_bytes(pointer.encode("utf-8", "surrogatepass"))
-    assert storage.resolve(path.parent) == path
+    assert checkpoint_files.resolve(path.parent) == path
 
 
 @pytest.mark.parametrize(
@@ -153,7 +155,7 @@ def test_its_config_is_plain_yaml(config, message):
 )
 def test_a_position_table_of_an_impossible_size_is_not_computed(tmp_path, encoder, message):
     arrays = {"model": {"model.encoder.cls_token": np.zeros((1, 1, 8), "float32")}}
-    storage.write(tmp_path / "run", 1, arrays, {}, f"Model: {{encoder: {encoder}}}\n")
+    checkpoint_files.write(tmp_path / "run", 1, arrays, {}, f"Model: {{encoder: {encoder}}}\n")
     with pytest.raises(CheckpointError, match=message):
         convert(tmp_path / "run", tmp_path / "x.pth", "official")
     assert not (tmp_path / "x.pth").exists()

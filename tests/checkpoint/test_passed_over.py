@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 import plsc
-from plsc import storage
-from plsc.output import CheckpointWarning
-from plsc.storage import CheckpointError, best_or_latest, find_latest_whole, point, resolve
+from plsc.checkpoint import files as checkpoint_files
+from plsc.checkpoint.files import CheckpointError, best_or_latest, find_latest_whole, point, resolve
+from plsc.runs.directory import CheckpointWarning
+from tests.checkpoint.test_files import DAMAGES, change, edit, save
 from tests.faults.scenes import arguments
-from tests.test_storage import DAMAGES, change, edit, save
 
 IMAGE = ("val", "1", "0.png")
 
@@ -27,7 +27,7 @@ def run_of(toy_runs, tmp_path):
     """A copy of a run with a second checkpoint, of an earlier step; its `checkpoints` folder."""
     shutil.copytree(toy_runs.classifier, tmp_path / "run")
     folder = tmp_path / "run" / "checkpoints"
-    (newest,) = storage.checkpoints(folder)
+    (newest,) = checkpoint_files.checkpoints(folder)
     shutil.copytree(newest, folder / "step_00000003")
     edit(folder / "step_00000003", step=3)
     return folder
@@ -51,7 +51,7 @@ READERS = {
 @pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
 def test_all_who_read_a_run_say_what_they_pass_over_and_what_they_use(cli, toy_runs, tmp_path, reader):
     folder = run_of(toy_runs, tmp_path)
-    older, newest = storage.checkpoints(folder)
+    older, newest = checkpoint_files.checkpoints(folder)
     flip(newest / "optimizer.safetensors")
     (folder / "best").unlink(missing_ok=True)
     code, out, error = cli(*reader(tmp_path / "run", toy_runs.images))
@@ -67,7 +67,7 @@ def test_all_who_read_a_run_say_what_they_pass_over_and_what_they_use(cli, toy_r
 def test_a_run_that_goes_on_says_so_and_writes_it_into_its_log(cli, toy_runs, tmp_path):
     command = arguments(toy_runs.images, tmp_path / "run")
     assert cli(*command)[0] == 0
-    older, newest = storage.checkpoints(tmp_path / "run" / "checkpoints")
+    older, newest = checkpoint_files.checkpoints(tmp_path / "run" / "checkpoints")
     flip(newest / "model.safetensors")
     code, _, error = cli(*command)
     said = f"warning: {newest} is damaged: the content of model.safetensors has changed; {older} is used instead"
@@ -78,7 +78,7 @@ def test_a_run_that_goes_on_says_so_and_writes_it_into_its_log(cli, toy_runs, tm
 
 def test_loading_from_python_warns(toy_runs, tmp_path):
     folder = run_of(toy_runs, tmp_path)
-    older, newest = storage.checkpoints(folder)
+    older, newest = checkpoint_files.checkpoints(folder)
     flip(newest / "model.safetensors")
     with pytest.warns(CheckpointWarning, match=re.escape(f"{newest} is damaged: the content of model.safetensors")):
         assert plsc.load(tmp_path / "run").path == older
@@ -141,7 +141,7 @@ def test_a_best_that_leads_nowhere_is_said(tmp_path):
 
 def test_a_report_uses_another_checkpoint_if_the_best_is_damaged(cli, toy_runs, tmp_path):
     folder = run_of(toy_runs, tmp_path)
-    older, newest = storage.checkpoints(folder)
+    older, newest = checkpoint_files.checkpoints(folder)
     point(folder, "best", older)
     flip(older / "model.safetensors")
     code, _, error = cli("report", tmp_path / "run")
@@ -154,7 +154,7 @@ def test_a_report_uses_another_checkpoint_if_the_best_is_damaged(cli, toy_runs, 
 def test_a_run_whose_checkpoints_are_gone_does_not_begin_again(cli, toy_runs, tmp_path):
     command = arguments(toy_runs.images, tmp_path / "run")
     assert cli(*command)[0] == 0
-    for path in storage.checkpoints(tmp_path / "run" / "checkpoints"):
+    for path in checkpoint_files.checkpoints(tmp_path / "run" / "checkpoints"):
         shutil.rmtree(path)
     code, _, error = cli(*command)
     assert code == 2 and "latest names step_00000006, which is not a checkpoint" in error

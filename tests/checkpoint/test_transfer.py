@@ -3,16 +3,16 @@ import paddle
 import pytest
 from paddle import nn
 
-from plsc import storage
+from plsc.checkpoint import files as checkpoint_files
+from plsc.checkpoint.files import CheckpointError
 from plsc.checkpoint.torch_file import write_torch_file
 from plsc.checkpoint.transfer import below, encoder_prefix, initialise
+from plsc.config.settings import Init
 from plsc.models import Classifier, LinearHead, ViT
 from plsc.nn.pos_embed import resample_pos_embed, resample_relative_position_table, sincos_2d
-from plsc.settings import Init
-from plsc.storage import CheckpointError
 from plsc.tasks.base import Task
 from plsc.tasks.classification import Classification
-from tests.checkpoint.test_store import save
+from tests.checkpoint.test_weights import save
 from tests.optim.toys import toy_task, values
 
 
@@ -187,7 +187,7 @@ def test_the_grid_of_a_run_of_before_is_that_of_its_config(tmp_path):
     source, task = with_tables(1, (2, 8)), with_tables(2, (4, 4))
     arrays = {"model": dict(values(source))}
     config = "Model: {encoder: {name: ViT, image_size: [32, 128], patch_size: 16}}\n"
-    storage.write(tmp_path / "checkpoints", 1, arrays, {"encoder": "model.trunk"}, config)
+    checkpoint_files.write(tmp_path / "checkpoints", 1, arrays, {"encoder": "model.trunk"}, config)
     initialise(task, Init(str(tmp_path)))
     position = "model.trunk.pos_embed"
     expected = resample_pos_embed(values(source)[position], (2, 8), (4, 4))

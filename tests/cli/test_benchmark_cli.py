@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from plsc import runtime
+from plsc.benchmark import inputs, step
 from plsc.cli import main
-from plsc.engine.benchmark import inputs, step
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CONFIG = str(ROOT / "configs" / "quickstart" / "finetune.yaml")

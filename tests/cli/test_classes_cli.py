@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from plsc import runtime, storage
-from plsc.checkpoint.store import load as load_checkpoint
+from plsc import runtime
+from plsc.checkpoint import files as checkpoint_files
+from plsc.checkpoint.weights import load as load_checkpoint
 from plsc.cli import main
 
 CONFIG = """\
@@ -163,7 +164,7 @@ def test_frozen_features_are_compared_by_name(cli):
 
 def copied(name, *missing_or_changed):
     """A copy of the run's last checkpoint whose state has no names, or other ones."""
-    path = storage.resolve("run")
+    path = checkpoint_files.resolve("run")
     target = Path(name) / "checkpoints" / path.name
     shutil.copytree(path, target)
     state = json.loads((target / "state.json").read_text(encoding="utf-8"))
@@ -182,7 +183,7 @@ def test_without_names_in_the_checkpoint_it_is_said_that_positions_count(cli):
 
 
 def head(path):
-    return load_checkpoint(storage.resolve(path)).model["model.head.linear.weight"]
+    return load_checkpoint(checkpoint_files.resolve(path)).model["model.head.linear.weight"]
 
 
 def init(cli, *overrides):
@@ -226,7 +227,7 @@ def test_a_report_counts_by_name_and_notes_what_is_missing(cli):
     for state in Path("part").rglob("state.json"):
         described = json.loads(state.read_text(encoding="utf-8"))
         config = state.parent / "config.yaml"
-        described["files"]["config.yaml"] = storage.fingerprint(config)
+        described["files"]["config.yaml"] = checkpoint_files.fingerprint(config)
         state.write_text(json.dumps(described), encoding="utf-8")
     checked(cli("report", "part", "--out", "part.html", "--embedding", "pca"))
     page = Path("part.html").read_text(encoding="utf-8")

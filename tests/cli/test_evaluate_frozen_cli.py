@@ -6,11 +6,12 @@ from pathlib import Path
 import paddle
 import pytest
 
-from plsc import plugins, registry, runtime
+from plsc import runtime
+from plsc.checkpoint.files import write
 from plsc.cli import main
-from plsc.config import load
-from plsc.storage import write
-from plsc.yaml_tree import dump
+from plsc.config import plugins, registry
+from plsc.config.files import load
+from plsc.config.tree import dump
 from tests.integration.runs import make_digits
 
 CONFIG = str(Path(__file__).resolve().parent.parent.parent / "configs" / "quickstart" / "linprobe_random.yaml")

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 import plsc
 from plsc.checkpoint.formats import read_weights
-from plsc.engine import export as exporting
+from plsc.inference import export as exporting
 
 IMAGE = ("val", "1", "0.png")
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from plsc.engine.details import table
+from plsc.inference.per_class import table
 from tests.integration.runs import ROOT, SMALL, SMALL_ENCODER, data, metrics
 
 

@@ -11,7 +11,7 @@ from tests.integration.runs import ROOT, data, environment, make_digits, metrics
 
 PRETRAIN = "configs/quickstart/pretrain.yaml"
 POISON = """
-from plsc.registry import BATCH_TRANSFORMS
+from plsc.config.registry import BATCH_TRANSFORMS
 
 @BATCH_TRANSFORMS.register()
 class Poison:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from plsc import plugins, runtime
+from plsc import runtime
 from plsc.cli import main
-from plsc.config import load
-from plsc.schema import check
-from plsc.yaml_tree import parse
+from plsc.config import plugins
+from plsc.config.files import load
+from plsc.config.schema import check
+from plsc.config.tree import parse
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PRETRAIN = "configs/quickstart/pretrain.yaml"
@@ -115,7 +116,7 @@ def test_a_config_with_mistakes_is_still_printed(cli):
 def test_debug_shows_where_in_the_code(cli):
     _, _, err = cli("train", "-c", "nowhere.yaml", "--debug")
     assert "Traceback" in err
-    assert "plsc/config.py" in err.replace("\\", "/")
+    assert "plsc/config/files.py" in err.replace("\\", "/")
 
 
 def test_a_reader_that_has_seen_enough_is_no_error():
@@ -156,7 +157,7 @@ def test_list_all_shows_every_kind_with_one_line_of_help_each(cli):
 
 def test_list_includes_what_the_config_imports(cli, tmp_path):
     (tmp_path / "listed_masks.py").write_text(
-        "from plsc.registry import MASK_GENERATORS\n\n@MASK_GENERATORS.register()\n"
+        "from plsc.config.registry import MASK_GENERATORS\n\n@MASK_GENERATORS.register()\n"
         "class ListedMask:\n    '''Hides nothing.'''\n    def __init__(self, grid: int): ...\n",
         encoding="utf-8",
     )

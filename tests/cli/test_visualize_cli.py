@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 
 from plsc.data.folder import EXTENSIONS, ImageFolder
-from plsc.engine.preprocess import Preprocessing, find_images, open_image, reading_of
-from plsc.engine.restore import restore
-from plsc.engine.schedule_chart import schedules
-from plsc.engine.visualize import Pictures
+from plsc.inference.preprocess import Preprocessing, find_images, open_image, reading_of
+from plsc.inference.restore import restore
+from plsc.visualize.pictures import Pictures
+from plsc.visualize.schedules import schedules
 
 CONFIG = "configs/quickstart/pretrain.yaml"
 

@@ -9,7 +9,7 @@ from PIL import Image, ImageEnhance
 cv2 = pytest.importorskip("cv2", reason="the fast decoder needs OpenCV: pip install plsc[fast]")
 simplejpeg = pytest.importorskip("simplejpeg", reason="the fast decoder needs simplejpeg: pip install plsc[fast]")
 
-from plsc import registry  # noqa: E402
+from plsc.config import registry  # noqa: E402
 from plsc.data.color import ColorJitter, enhanced  # noqa: E402
 from plsc.data.fast_image import FastImage, load_fast, of_array  # noqa: E402
 from plsc.data.folder import ImageFolder  # noqa: E402

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from plsc.config.registry import DATASETS
 from plsc.data.folder import ImageFolder, ImageNet
 from plsc.data.images import ImageError
-from plsc.registry import DATASETS
 from tests.data.toys import write_images
 
 

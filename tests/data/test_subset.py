@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from plsc import registry
+from plsc.config import registry
 from plsc.data.folder import ImageFolder
 from plsc.data.subset import Subset
 from tests.integration.runs import make_digits

@@ -78,7 +78,6 @@ def test_a_narrow_image_keeps_a_pixel_of_each_side():
     assert RandomRegion((1.0, 1.0), (1 / 9, 1 / 9))(2, 1, np.random.default_rng(0))[2:] == (1, 1)
 
 
-
 @pytest.mark.parametrize("component", [RandomResizedCrop, TwoSizeCrop, CenterCrop, Resize])
 def test_bad_size(component):
     with pytest.raises(ValueError, match=f"{component.__name__}: a size must be at least 1 pixel, got 0"):

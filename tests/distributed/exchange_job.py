@@ -6,7 +6,7 @@ import numpy as np
 import paddle
 
 from plsc import distributed
-from plsc.settings import DistributedStrategy
+from plsc.config.settings import DistributedStrategy
 from tests.optim.toys import images, toy_task
 
 FIRST, LAST = 0, 1  # micro-batches of a step

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from plsc import storage
+from plsc.checkpoint import files as checkpoint_files
 from tests.distributed.jobs import PRETRAIN, SMALL_CAE, launch, launch_command, logs
 from tests.distributed.test_faults import free_port, start, wait_for_steps, workers
 from tests.integration.runs import data, make_digits, metrics
@@ -118,7 +118,7 @@ def test_a_checkpoint_that_takes_longer_than_gloo_waits(images, tmp_path):
     """The second save waits for the first, and so does the other process in the step after it."""
     plug_in(tmp_path, f"slowly(storage, 'write', {LONGER_THAN_GLOO})")
     launch(2, options(images, "Global.save_every_steps=3", steps=4), tmp_path)
-    assert [path.name for path in storage.checkpoints(tmp_path / "run/checkpoints")] == [
+    assert [path.name for path in checkpoint_files.checkpoints(tmp_path / "run/checkpoints")] == [
         "step_00000003",
         "step_00000004",
     ]
@@ -132,7 +132,7 @@ def test_a_rescue_save_that_takes_longer_than_gloo_waits(images, tmp_path):
     os.kill(workers(process)[1], signal.SIGTERM)
     process.communicate(timeout=120)
     assert "saved in run/checkpoints" in logs(tmp_path), logs(tmp_path)
-    assert storage.read_state(storage.resolve(tmp_path / "run"))["step"] >= 3
+    assert checkpoint_files.read_state(checkpoint_files.resolve(tmp_path / "run"))["step"] >= 3
 
 
 @pytest.mark.slow

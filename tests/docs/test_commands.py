@@ -9,10 +9,12 @@ import sys
 import pytest
 
 import plsc
-from plsc import api, config, plugins, registry, runtime, schema
+from plsc import api, runtime
 from plsc.cli import main
-from plsc.registry import Registry
-from plsc.yaml_tree import ConfigError, parse
+from plsc.config import files as config_files
+from plsc.config import plugins, registry, schema
+from plsc.config.registry import Registry
+from plsc.config.tree import ConfigError, parse
 from tests.docs import toy
 from tests.docs.pages import ROOT, blocks, by_section, commands, shown
 from tests.integration.runs import data
@@ -129,7 +131,7 @@ def take_file(block, folder):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(block.text, encoding="utf-8")
     if path.suffix == ".yaml":
-        tree = config.load(path)
+        tree = config_files.load(path)
         plugins.load(tree)
         schema.check(tree)
 

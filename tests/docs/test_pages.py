@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from plsc import plugins, schema
 from plsc.cli import VERBS
 from plsc.cli.listing import KINDS
-from plsc.registry import TASKS, Registry
+from plsc.config import plugins, schema
+from plsc.config.registry import TASKS, Registry
 from plsc.tasks import Task
 from tests.docs.pages import PAGES, ROOT, anchors, links, name_of, prose, read
 from tests.docs.toy import verb_of

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any, List, Mapping, Sequence
 
-from plsc import config
 from plsc.cli import VERBS
+from plsc.config import files as config_files
 
 NO_NETWORK = "installs or fetches packages"
 NOT_RUN = {
@@ -49,7 +49,7 @@ ENCODER = {"embed_dim": 16, "depth": 2, "num_heads": 2}
 
 def smaller(path: Any, overrides: Sequence[str] = ()) -> List[str]:
     """Overrides that make a run of a config take seconds; what the user overrides comes after them and wins."""
-    tree = config.load(path, overrides)
+    tree = config_files.load(path, overrides)
     changes = [*STEPS, "DataLoader.Train.loader.batch_size=2", "DataLoader.Train.loader.num_workers=0"]
     if tree["DataLoader"].get("Eval"):
         changes += ["DataLoader.Eval.loader.batch_size=4", "DataLoader.Eval.loader.num_workers=0"]

@@ -6,13 +6,16 @@ import numpy as np
 import paddle
 import pytest
 
-from plsc import storage
-from plsc.engine.callbacks import Evaluation, Pictures, ProgressLog, WeightAverage
-from plsc.engine.checkpointing import Checkpoints
+from plsc.checkpoint import files as checkpoint_files
+from plsc.engine.callback import Callback
+from plsc.engine.callbacks.checkpoints import Checkpoints
+from plsc.engine.callbacks.evaluation import Evaluation
+from plsc.engine.callbacks.pictures import Pictures
+from plsc.engine.callbacks.progress import ProgressLog
+from plsc.engine.callbacks.weights import WeightAverage
 from plsc.engine.interrupt import Interrupted
-from plsc.engine.trainer import Callback
 from plsc.optim.ema import WeightEMA
-from plsc.output import OutputError
+from plsc.runs.directory import OutputError
 from tests.engine.toys import toy_trainer
 
 
@@ -91,7 +94,7 @@ def test_nothing_is_saved_of_weights_that_are_not_finite(tmp_path):
     saver = Checkpoints(tmp_path / "checkpoints", "", every_epochs=None, every_steps=2)
     with pytest.raises(FloatingPointError):
         toy_trainer(tmp_path, callbacks=[Poison(), ProgressLog(1), saver]).fit()
-    assert storage.find_latest_whole(tmp_path / "checkpoints") is None
+    assert checkpoint_files.find_latest_whole(tmp_path / "checkpoints") is None
 
 
 def test_evaluation_comes_every_k_epochs_and_at_the_end(tmp_path):
@@ -106,9 +109,9 @@ def test_the_best_checkpoint_is_of_the_best_evaluation_and_survives(tmp_path):
     evaluation = Evaluation(lambda on_batch: next(results), every_epochs=1)
     saver = Checkpoints(tmp_path / "checkpoints", "", keep_last=1, monitor="top1")
     toy_trainer(tmp_path, steps=16, callbacks=[evaluation, saver]).fit()
-    assert storage.resolve(tmp_path / "checkpoints" / "best").name == "step_00000008"
-    assert storage.resolve(tmp_path).name == "step_00000016"
-    assert len(storage.checkpoints(tmp_path / "checkpoints")) == 2
+    assert checkpoint_files.resolve(tmp_path / "checkpoints" / "best").name == "step_00000008"
+    assert checkpoint_files.resolve(tmp_path).name == "step_00000016"
+    assert len(checkpoint_files.checkpoints(tmp_path / "checkpoints")) == 2
 
 
 def test_a_smaller_loss_is_better_in_mode_min(tmp_path):
@@ -116,7 +119,7 @@ def test_a_smaller_loss_is_better_in_mode_min(tmp_path):
     evaluation = Evaluation(lambda on_batch: next(results), every_epochs=1)
     saver = Checkpoints(tmp_path / "checkpoints", "", monitor="loss", monitor_mode="min")
     toy_trainer(tmp_path, steps=12, callbacks=[evaluation, saver]).fit()
-    assert storage.resolve(tmp_path / "checkpoints" / "best").name == "step_00000008"
+    assert checkpoint_files.resolve(tmp_path / "checkpoints" / "best").name == "step_00000008"
 
 
 def test_a_metric_to_monitor_that_nobody_measures_is_an_error(tmp_path):
@@ -200,7 +203,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run_at_once_not_at_the_nex
         def on_step_end(self, trainer, metrics):
             time.sleep(0.01)
 
-    monkeypatch.setattr(storage, "write", full)
+    monkeypatch.setattr(checkpoint_files, "write", full)
     saver = Checkpoints(tmp_path / "checkpoints", "", every_epochs=None, every_steps=150)
     trainer = toy_trainer(tmp_path, steps=200, callbacks=[Slow(), saver])
     with pytest.raises(OutputError, match=r"step_00000150 cannot be written: No space left .* make room there"):

@@ -4,8 +4,8 @@ import numpy as np
 import paddle
 import pytest
 
-from plsc.engine.callbacks import ProgressLog
-from plsc.engine.checkpointing import Checkpoints
+from plsc.engine.callbacks.checkpoints import Checkpoints
+from plsc.engine.callbacks.progress import ProgressLog
 from plsc.engine.nonfinite import NonFinitePolicy
 from tests.engine.test_trainer import Recorder
 from tests.engine.toys import toy_trainer
@@ -44,7 +44,7 @@ def test_stop_names_step_layer_metrics_and_dump(tmp_path):
     text = str(error.value)
     assert "the gradients of step 3 are not finite (loss nan)" in text
     assert "the batch's image is not finite" in text
-    assert "Lower the learning rate" in text and "tools/replay.py" in text
+    assert "Lower the learning rate" in text and "plsc replay" in text
     folder = tmp_path / "nonfinite" / "step_00000003"
     assert {path.name for path in folder.iterdir()} == {"rank_0", "model.safetensors", "config.yaml"}
     facts = json.loads((folder / "rank_0" / "facts.json").read_text(encoding="utf-8"))

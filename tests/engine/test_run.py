@@ -3,7 +3,7 @@
 import paddle
 import pytest
 
-from plsc.engine import run
+from plsc.engine import device, run
 
 
 def test_deterministic_sets_every_flag_that_this_build_has(monkeypatch):
@@ -16,7 +16,7 @@ def test_deterministic_sets_every_flag_that_this_build_has(monkeypatch):
         flags[name] = value
 
     monkeypatch.setattr(paddle, "set_flags", set_flags)
-    run.make_deterministic()
+    device.make_deterministic()
     assert flags == {
         "FLAGS_cudnn_deterministic": True,
         "FLAGS_cpu_deterministic": True,
@@ -27,9 +27,9 @@ def test_deterministic_sets_every_flag_that_this_build_has(monkeypatch):
 @pytest.mark.parametrize("wanted", [True, False])
 def test_deterministic_is_a_key_of_global(monkeypatch, wanted):
     called = []
-    monkeypatch.setattr(run, "make_deterministic", lambda: called.append(True))
+    monkeypatch.setattr(device, "make_deterministic", lambda: called.append(True))
     monkeypatch.setattr(run.distributed, "setup", lambda strategy: None)
-    run.join_job({"Global": {"epochs": 1, "deterministic": wanted}})
+    device.join_job({"Global": {"epochs": 1, "deterministic": wanted}})
     assert called == [True] * wanted
 
 

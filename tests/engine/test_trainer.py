@@ -5,8 +5,8 @@ import numpy as np
 import paddle
 import pytest
 
+from plsc.engine.callback import Callback
 from plsc.engine.interrupt import Interrupted
-from plsc.engine.trainer import Callback
 from tests.engine.toys import ToyLoader, toy_trainer
 
 

@@ -4,11 +4,12 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from plsc.engine.logging import RunLog
-from plsc.engine.precision import Precision
-from plsc.engine.trainer import Plan, Trainer
+from plsc.config.settings import AMP
+from plsc.engine.plan import Plan
+from plsc.engine.trainer import Trainer
+from plsc.nn.precision import Precision
 from plsc.optim.optimizers import SGD
-from plsc.settings import AMP
+from plsc.runs.log import RunLog
 from plsc.tasks.base import Task
 
 

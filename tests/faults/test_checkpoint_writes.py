@@ -9,8 +9,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from plsc import storage
-from tests.test_storage import names, save
+from plsc.checkpoint import files as checkpoint_files
+from tests.checkpoint.test_files import names, save
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -49,9 +49,9 @@ def killed_at(call, work, counts):
 
 
 def value_of(path):
-    state = storage.read_state(path)
-    storage.check_content(path, state)
-    return storage.read_arrays(path, "optimizer")["model.weight/velocity"][0]
+    state = checkpoint_files.read_state(path)
+    checkpoint_files.check_content(path, state)
+    return checkpoint_files.read_arrays(path, "optimizer")["model.weight/velocity"][0]
 
 
 def first(directory):
@@ -68,12 +68,12 @@ def same_step_again(directory):
 
 def one_more_and_forget(directory):
     save(directory, 9, value=2.0)
-    storage.keep_last(directory, 1)
+    checkpoint_files.keep_last(directory, 1)
 
 
 def best(directory):
-    storage.point(directory, "best", directory / "step_00000003")
-    storage.keep_last(directory, 1)
+    checkpoint_files.point(directory, "best", directory / "step_00000003")
+    checkpoint_files.keep_last(directory, 1)
 
 
 SCENES = [  # what is there before, what is interrupted, what may be found after
@@ -85,9 +85,7 @@ SCENES = [  # what is there before, what is interrupted, what may be found after
 ]
 
 
-every_scene = pytest.mark.parametrize(
-    "steps, work, allowed", SCENES, ids=lambda value: getattr(value, "__name__", "")
-)
+every_scene = pytest.mark.parametrize("steps, work, allowed", SCENES, ids=lambda value: getattr(value, "__name__", ""))
 
 
 @every_scene
@@ -113,14 +111,14 @@ def kill_at_every_call(tmp_path, tally, steps, work, allowed, counts):
         shutil.copytree(before, directory)
         if not killed_at(call, partial(work, directory), counts):
             break
-        path = storage.find_latest_whole(directory)
+        path = checkpoint_files.find_latest_whole(directory)
         found.add(None if path is None else value_of(path))
-        assert not steps or storage.resolve(directory.parent) == path
+        assert not steps or checkpoint_files.resolve(directory.parent) == path
         save(directory, 10, value=3.0)
-        storage.keep_last(directory, 2)
-        assert value_of(storage.resolve(directory.parent)) == 3.0
-        assert not [name for name in names(directory) if name.startswith(storage.TEMPORARY)]
-        assert len(storage.checkpoints(directory)) <= 3
+        checkpoint_files.keep_last(directory, 2)
+        assert value_of(checkpoint_files.resolve(directory.parent)) == 3.0
+        assert not [name for name in names(directory) if name.startswith(checkpoint_files.TEMPORARY)]
+        assert len(checkpoint_files.checkpoints(directory)) <= 3
         shutil.rmtree(directory)
         tally.add("faults survived", 1)
         call += 1
@@ -130,8 +128,8 @@ def kill_at_every_call(tmp_path, tally, steps, work, allowed, counts):
 
 def test_what_a_killed_write_had_put_aside_is_read_and_comes_back(tmp_path):
     path = save(tmp_path, 3, value=1.0)
-    path.rename(tmp_path / f"{storage.REPLACED}{path.name}")
-    assert value_of(storage.find_latest_whole(tmp_path)) == 1.0
+    path.rename(tmp_path / f"{checkpoint_files.REPLACED}{path.name}")
+    assert value_of(checkpoint_files.find_latest_whole(tmp_path)) == 1.0
     save(tmp_path, 4)
     assert names(tmp_path) == ["latest", "step_00000003", "step_00000004"]
     assert value_of(path) == 1.0
@@ -156,4 +154,4 @@ def test_a_write_that_fails_at_the_last_moment_puts_the_old_one_back(tmp_path, m
 def test_what_safetensors_cannot_write_is_an_os_error(tmp_path):
     (tmp_path / "model.safetensors").mkdir()
     with pytest.raises(OSError, match="model.safetensors: .*(os error|Is a directory)"):
-        storage.write_arrays(tmp_path / "model.safetensors", {"a": np.zeros(3)})
+        checkpoint_files.write_arrays(tmp_path / "model.safetensors", {"a": np.zeros(3)})

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from plsc import storage
+from plsc.checkpoint import files as checkpoint_files
 from tests.faults.scenes import size_of
 from tests.faults.test_signals import start
 from tests.integration.runs import make_digits, metrics
@@ -52,7 +52,7 @@ def test_nothing_grows_over_twenty_thousand_steps(tmp_path, tally):
     steps, memory, files, threads, kept, logs = found.T
     late = steps > STEPS / 2
     slope = np.polyfit(steps[late], memory[late], 1)[0] * 1000
-    one = size_of(storage.resolve(run)) / 2**20
+    one = size_of(checkpoint_files.resolve(run)) / 2**20
     print(f"\n{len(found)} samples; memory {memory[late][0]:.1f} MiB at half time, {memory[-1]:.1f} at the end, slope "
           f"{slope:+.3f} MiB per 1,000 steps; open files {np.median(files[late]):.0f}, at most {files.max():.0f}; "
           f"threads {np.median(threads[late]):.0f}, at most {threads.max():.0f}; checkpoints at most {kept.max():.2f} "
@@ -61,7 +61,7 @@ def test_nothing_grows_over_twenty_thousand_steps(tmp_path, tally):
     assert np.median(files[late]) <= np.median(files[~late]) + 1 and files[late].max() <= files[~late].max() + 4
     assert threads[late].max() <= threads[~late].max() + 2
     assert kept.max() <= (KEEP + 3) * one  # the best, the one being written, one being deleted
-    assert len(storage.checkpoints(run / "checkpoints")) <= KEEP + 1
+    assert len(checkpoint_files.checkpoints(run / "checkpoints")) <= KEEP + 1
     assert logs[-1] < 200 * STEPS, "logs grow with the steps; this is how much"
     assert metrics(run)[-1]["step"] == STEPS and (run / "report.html").is_file()
     assert not list(Path("/dev/shm").glob(f"paddle_{process.pid}_*"))

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from plsc import storage
-from plsc.engine.callbacks import Callback
-from plsc.engine.checkpointing import Checkpoints
-from plsc.output import OutputError, Place
-from plsc.registry import CALLBACKS
+from plsc.checkpoint import files as checkpoint_files
+from plsc.config.registry import CALLBACKS
+from plsc.engine.callbacks.checkpoints import Checkpoints
+from plsc.engine.callbacks.progress import Callback
+from plsc.runs.directory import OutputError, Place
 from tests.engine.toys import toy_trainer
 from tests.faults.scenes import arguments, assert_same, lines
 
@@ -48,8 +48,8 @@ def test_a_run_whose_directory_is_moved_goes_on_there(tmp_path, toy_runs, cli, a
     assert not (tmp_path / "run").exists()
     assert_same(new, tmp_path / "whole")
     assert lines(new) == lines(tmp_path / "whole")
-    saved = [path.name for path in storage.checkpoints(new / "checkpoints")]
-    assert saved == [storage.step_name(step) for step in range(1, 7)]
+    saved = [path.name for path in checkpoint_files.checkpoints(new / "checkpoints")]
+    assert saved == [checkpoint_files.step_name(step) for step in range(1, 7)]
     assert (new / "report.html").is_file()
     assert list((new / "vdl").iterdir())
     tally.add("faults survived", 1)
@@ -63,7 +63,7 @@ def test_another_directory_in_its_place_is_left_alone(tmp_path, toy_runs, cli, a
     at_step_2(exchange)
     assert moved_run(toy_runs.images, tmp_path, cli)[0] == 0
     assert list((tmp_path / "run").iterdir()) == []
-    assert storage.read_state(storage.resolve(tmp_path / "new"))["step"] == 6
+    assert checkpoint_files.read_state(checkpoint_files.resolve(tmp_path / "new"))["step"] == 6
 
 
 def test_a_run_whose_directory_is_removed_fails_and_makes_no_other(tmp_path, toy_runs, cli, at_step_2, tally):
@@ -81,7 +81,7 @@ def test_a_run_whose_directory_is_removed_fails_and_makes_no_other(tmp_path, toy
 
 
 def test_a_directory_that_is_moved_during_the_write_of_a_checkpoint(tmp_path, monkeypatch):
-    fill, moved = storage._fill, threading.Event()
+    fill, moved = checkpoint_files._fill, threading.Event()
 
     def move_first(folder, *rest):
         if not moved.is_set():
@@ -89,11 +89,11 @@ def test_a_directory_that_is_moved_during_the_write_of_a_checkpoint(tmp_path, mo
             (tmp_path / "run").rename(tmp_path / "new")
         fill(folder, *rest)
 
-    monkeypatch.setattr(storage, "_fill", move_first)
+    monkeypatch.setattr(checkpoint_files, "_fill", move_first)
     saver = Checkpoints(tmp_path / "run" / "checkpoints", "", every_epochs=None)
     toy_trainer(tmp_path / "run", callbacks=[saver]).fit()
     assert not (tmp_path / "run").exists()
-    assert storage.read_state(storage.resolve(tmp_path / "new"))["step"] == 8
+    assert checkpoint_files.read_state(checkpoint_files.resolve(tmp_path / "new"))["step"] == 8
     assert [path.name for path in (tmp_path / "new" / "checkpoints").iterdir() if path.name.startswith(".")] == []
 
 

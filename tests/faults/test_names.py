@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from plsc.engine.logging import RunLog
+from plsc.runs.log import RunLog
 from tests.faults.scenes import arguments
 from tests.integration.runs import ROOT, metrics
 

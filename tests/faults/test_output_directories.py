@@ -6,11 +6,11 @@ import shutil
 import numpy as np
 import pytest
 
-from plsc import storage
-from plsc.engine.logging import RunLog
-from plsc.output import OutputError, RunLock
+from plsc.checkpoint import files as checkpoint_files
+from plsc.runs.directory import OutputError, RunLock
+from plsc.runs.log import RunLog
 from tests.faults.scenes import arguments, arrays, assert_same, disk, lines, size_of  # noqa: F401 - a fixture
-from tests.test_output import hold
+from tests.runs.test_directory import hold
 
 GOES_ON = "What was saved before is whole, and the same command goes on from there"
 
@@ -18,7 +18,7 @@ GOES_ON = "What was saved before is whole, and the same command goes on from the
 def test_a_full_disk(tmp_path, toy_runs, cli, disk, tally):  # noqa: F811
     more = ["Global.epochs=6", "Global.keep_last=6"]
     assert cli(*arguments(toy_runs.images, tmp_path / "whole", *more))[0] == 0
-    one = size_of(storage.resolve(tmp_path / "whole"))
+    one = size_of(checkpoint_files.resolve(tmp_path / "whole"))
     disk.remount(f"size={4 * one}")
     command = arguments(toy_runs.images, disk.path / "run", *more)
     code, _, error = cli(*command)
@@ -26,7 +26,7 @@ def test_a_full_disk(tmp_path, toy_runs, cli, disk, tally):  # noqa: F811
     assert f"{disk.path}/run: 8 more checkpoints of " in error and "make room, or the run stops" in error
     assert "/run/" in error and "No space left on device (" in error and "are free); make room there, or" in error
     assert GOES_ON in error and "Traceback" not in error
-    assert 0 < storage.read_state(storage.resolve(disk.path / "run"))["step"] < 18
+    assert 0 < checkpoint_files.read_state(checkpoint_files.resolve(disk.path / "run"))["step"] < 18
     assert arrays(disk.path / "run")
     disk.remount("size=64m")
     assert cli(*command)[0] == 0
@@ -53,7 +53,7 @@ def test_a_file_that_does_not_fit(tmp_path, toy_runs, cli, name, tally):
     (tmp_path / "run" / name).unlink()
     assert cli(*command)[0] == 0
     assert (tmp_path / "run" / name).is_file()
-    assert storage.read_state(storage.resolve(tmp_path / "run"))["step"] == 6
+    assert checkpoint_files.read_state(checkpoint_files.resolve(tmp_path / "run"))["step"] == 6
     tally.add("faults survived", 1)
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from plsc import replace, storage
-from plsc.engine import export as exporting
+from plsc.checkpoint import files as checkpoint_files
+from plsc.checkpoint import replace
+from plsc.inference import export as exporting
+from tests.checkpoint.test_files import names, save
 from tests.faults.scenes import arguments
-from tests.test_storage import names, save
 
 THESIS = "the only copy"
 
@@ -55,8 +56,8 @@ TARGETS = {  # what OUT is, and a part of the reason
     "a dot": (lambda at: Path("."), "is a folder that exists"),
     "the run itself": (lambda at: at / "run", "it is a folder that holds"),
     "the checkpoints of the run": (lambda at: at / "run" / "checkpoints", "checkpoints"),
-    "the checkpoint that is read": (lambda at: storage.resolve(at / "run"), "it holds the source"),
-    "a part of the source": (lambda at: storage.resolve(at / "run") / "model.safetensors", "the source"),
+    "the checkpoint that is read": (lambda at: checkpoint_files.resolve(at / "run"), "it holds the source"),
+    "a part of the source": (lambda at: checkpoint_files.resolve(at / "run") / "model.safetensors", "the source"),
     "a link to papers": (lambda at: linked(at / "link", at / "papers"), "it is a link to"),
     "a link to a file": (lambda at: linked(at / "link", at / "papers" / "thesis.tex"), "it is a link to"),
     "a link to nothing": (lambda at: linked(at / "link", at / "nothing"), "it is a link to"),
@@ -90,7 +91,7 @@ def test_convert_by_force_does_not_replace_its_source(cli, place, monkeypatch):
 
 def test_a_checkpoint_that_a_link_in_the_run_leads_to_is_the_source(cli, place, monkeypatch):
     monkeypatch.chdir(place / "here")
-    path = storage.resolve(place / "run")
+    path = checkpoint_files.resolve(place / "run")
     path.rename(place / "elsewhere")
     path.symlink_to(place / "elsewhere")
     before = snapshot(place)
@@ -103,18 +104,18 @@ def test_convert_by_force_replaces_files_empty_folders_and_checkpoints(cli, plac
     (place / "file").write_text("old", encoding="utf-8")
     (place / "empty").mkdir()
     save(place / "converted", 0)
-    shutil.copytree(storage.resolve(place / "run"), place / "step")
+    shutil.copytree(checkpoint_files.resolve(place / "run"), place / "step")
     for name in ("file", "empty", "converted", "step"):
         for to in ("own", "plsc", "own"):
             code, _, error = cli("convert", place / "run", place / name, "--to", to, "--force")
             assert code == 0, error
-        assert storage.read_arrays(storage.resolve(place / name), "model")
+        assert checkpoint_files.read_arrays(checkpoint_files.resolve(place / name), "model")
     assert not [name for name in names(place) if name.startswith(replace.STAGING)]
 
 
 @pytest.mark.parametrize("to", ["own", "plsc", "official", "safetensors"])
 def test_a_conversion_that_fails_leaves_what_was_there(cli, place, monkeypatch, to):
-    shutil.copytree(storage.resolve(place / "run"), place / "old")
+    shutil.copytree(checkpoint_files.resolve(place / "run"), place / "old")
     (place / ".old.tmp").write_text("a file of somebody", encoding="utf-8")
     before = snapshot(place)
 
@@ -306,11 +307,11 @@ def test_rotation_deletes_checkpoints_only(tmp_path):
     (tmp_path / "best").symlink_to("step_00000003")
     (tmp_path / ".tmp-upload").write_text("of another program", encoding="utf-8")
     moved = snapshot(tmp_path.parent / "moved")
-    storage.keep_last(tmp_path, 2)
+    checkpoint_files.keep_last(tmp_path, 2)
     kept = [".tmp-upload", "best", "latest", "step_00000001", "step_00000003", "step_00000006", "step_100"]
     assert names(tmp_path) == kept
     assert snapshot(tmp_path.parent / "moved") == moved
-    storage.point(tmp_path, "best", tmp_path / "step_00000006")
+    checkpoint_files.point(tmp_path, "best", tmp_path / "step_00000006")
     assert not (tmp_path / "best").is_symlink() and (tmp_path / "step_00000003" / "state.json").is_file()
     shutil.rmtree(tmp_path.parent / "moved")
 
@@ -320,11 +321,11 @@ def test_what_is_in_the_way_of_a_checkpoint_is_kept_under_another_name(tmp_path)
         (tmp_path / "step_00000003").mkdir()
         (tmp_path / "step_00000003" / "mine").write_text(content, encoding="utf-8")
         path = save(tmp_path, 3)
-        assert storage.find_latest_whole(tmp_path) == path
+        assert checkpoint_files.find_latest_whole(tmp_path) == path
         kept = tmp_path / ("kept-step_00000003" if number == 0 else "kept-step_00000003-2")
         assert (kept / "mine").read_text(encoding="utf-8") == content
         shutil.rmtree(path)
-    assert storage.checkpoints(tmp_path) == []
+    assert checkpoint_files.checkpoints(tmp_path) == []
 
 
 def test_a_step_that_is_a_link_is_written_beside_what_it_leads_to(tmp_path):
@@ -388,7 +389,7 @@ def test_folders_of_a_run_may_be_links_to_another_disk(cli, toy_runs, tmp_path):
 
 
 def test_a_run_that_fails_at_its_first_step_removes_only_what_it_wrote(tmp_path):
-    from plsc.output import RunLock
+    from plsc.runs.directory import RunLock
 
     for others in ([], ["notes.txt"]):
         lock = RunLock(tmp_path / "new" / "run")

@@ -10,9 +10,10 @@ import time
 import numpy as np
 import pytest
 
-from plsc import storage
-from plsc.engine.callbacks import Evaluation, ProgressLog
-from plsc.engine.checkpointing import Checkpoints
+from plsc.checkpoint import files as checkpoint_files
+from plsc.engine.callbacks.checkpoints import Checkpoints
+from plsc.engine.callbacks.evaluation import Evaluation
+from plsc.engine.callbacks.progress import ProgressLog
 from plsc.engine.interrupt import Interrupted
 from tests.engine.test_nonfinite import Poison, poisoned
 from tests.engine.toys import toy_trainer
@@ -21,7 +22,7 @@ from tests.integration.runs import ROOT, environment
 
 
 def restored(saver, trainer):
-    saver.restore(trainer, storage.find_latest_whole(saver.directory))
+    saver.restore(trainer, checkpoint_files.find_latest_whole(saver.directory))
     return trainer
 
 
@@ -48,26 +49,26 @@ def test_an_evaluation_that_was_interrupted_is_made_up_for(tmp_path, tally):
     restored(saver, trainer).fit()
     run("whole", interrupt=False)[1].fit()
     assert lines(tmp_path / "cut") == lines(tmp_path / "whole")
-    assert storage.resolve(saver.directory / "best").name == "step_00000008"
-    assert storage.read_state(storage.resolve(saver.directory))["best"] == 50.0
+    assert checkpoint_files.resolve(saver.directory / "best").name == "step_00000008"
+    assert checkpoint_files.read_state(checkpoint_files.resolve(saver.directory))["best"] == 50.0
     restored(*run("cut", interrupt=True)).fit()  # it is not evaluated a third time
     tally.add("faults survived", 1)
 
 
 def test_a_signal_during_the_write_of_a_checkpoint_waits_for_it(tmp_path, monkeypatch, tally):
-    write = storage.write
+    write = checkpoint_files.write
 
     def slow(*arguments, **options):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.3)
         return write(*arguments, **options)
 
-    monkeypatch.setattr(storage, "write", slow)
+    monkeypatch.setattr(checkpoint_files, "write", slow)
     saver = Checkpoints(tmp_path / "checkpoints", "", every_epochs=None, every_steps=3)
     with pytest.raises(Interrupted):
         toy_trainer(tmp_path, callbacks=[saver], save=saver.save_now).fit()
-    path = storage.find_latest_whole(tmp_path / "checkpoints")
-    assert path is not None and storage.read_state(path)["step"] >= 3
+    path = checkpoint_files.find_latest_whole(tmp_path / "checkpoints")
+    assert path is not None and checkpoint_files.read_state(path)["step"] >= 3
     assert not list((tmp_path / "checkpoints").glob(".tmp-*"))
     tally.add("faults survived", 1)
 
@@ -81,7 +82,7 @@ def test_gradients_that_are_not_finite_leave_the_checkpoints_of_before_and_the_r
     with pytest.raises(FloatingPointError, match=r"gradients of step 5 are not finite \(loss nan\)"):
         trainer.fit()
     saver.wait()
-    assert [path.name for path in storage.checkpoints(saver.directory)] == ["step_00000002", "step_00000004"]
+    assert [path.name for path in checkpoint_files.checkpoints(saver.directory)] == ["step_00000002", "step_00000004"]
     for name, array in arrays(saver.directory).items():
         assert np.isfinite(array).all(), name
     saver, trainer = run("skip")
@@ -152,9 +153,9 @@ def kill_once(images, run, rng):
     if process.returncode == 0:
         return False
     assert process.returncode == -signal.SIGKILL, text
-    if storage.find_latest_whole(run / "checkpoints") is not None:
+    if checkpoint_files.find_latest_whole(run / "checkpoints") is not None:
         arrays(run)
-    assert len(storage.checkpoints(run / "checkpoints")) <= 5
+    assert len(checkpoint_files.checkpoints(run / "checkpoints")) <= 5
     time.sleep(0.3)  # the kernel ends them after their parent
     assert not [worker for worker in workers if alive(worker)]
     return True

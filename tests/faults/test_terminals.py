@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from plsc import storage
+from plsc.checkpoint import files as checkpoint_files
 from tests.faults.scenes import CONFIG, alive, arrays, children_of, overrides
 from tests.faults.test_signals import LONG, wait_for
 from tests.integration.runs import ROOT, environment, metrics
@@ -48,7 +48,7 @@ def ask_to_stop(process, run, number):
     assert process.wait(timeout=60) == 128 + number
     log = (run / "train.log").read_text(encoding="utf-8")
     assert f"stopped by {number.name} after step" in log
-    assert storage.read_state(storage.resolve(run))["step"] >= before + 3
+    assert checkpoint_files.read_state(checkpoint_files.resolve(run))["step"] >= before + 3
     assert arrays(run)
     assert not [worker for worker in workers if alive(worker)]
 
@@ -129,7 +129,7 @@ def test_a_process_without_standard_streams(tmp_path, toy_runs, tally):
 NOISY = """
 import logging, sys, warnings
 from plsc.engine.trainer import Callback
-from plsc.registry import CALLBACKS
+from plsc.config.registry import CALLBACKS
 @CALLBACKS.register()
 class Noisy(Callback):
     def on_step_end(self, trainer, metrics):

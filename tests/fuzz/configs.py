@@ -8,9 +8,10 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from plsc import plugins, schema
-from plsc.config import apply_override, config_root, load
-from plsc.yaml_tree import ConfigError, ConfigMap, describe, dump, parse, to_plain
+from plsc.config import plugins, schema
+from plsc.config.files import config_root, load
+from plsc.config.overrides import apply_override
+from plsc.config.tree import ConfigError, ConfigMap, describe, dump, parse, to_plain
 
 # What no config may make happen; `open` counts if it is for writing.
 _FORBIDDEN = {

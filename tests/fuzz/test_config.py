@@ -5,7 +5,7 @@ import os
 import pytest
 from hypothesis import strategies as st
 
-from plsc.yaml_tree import ConfigError
+from plsc.config.tree import ConfigError
 from tests.fuzz import configs
 from tests.fuzz.running import examples, fuzz
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from plsc import storage
+from plsc.checkpoint import files as checkpoint_files
 from tests.integration.photos import CLASSES, VALIDATION, make_photos
 from tests.integration.runs import ROOT, environment, make_digits, metrics, train
 
@@ -95,7 +95,7 @@ def photos(tmp_path_factory):
 
 def test_pretraining_on_colour_images_with_alpha(photos):
     run = photos[0] / "output" / "evidence" / "pretrain"
-    assert storage.resolve(run).name == "step_00000004"
+    assert checkpoint_files.resolve(run).name == "step_00000004"
     assert metrics(run)[-1]["loss"] > 0
 
 

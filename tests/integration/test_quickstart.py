@@ -2,7 +2,7 @@
 
 import pytest
 
-from plsc import storage
+from plsc.checkpoint import files as checkpoint_files
 from tests.integration.runs import SMALL_ENCODER, data, make_digits, metrics, train
 
 
@@ -32,7 +32,7 @@ def test_a_run_leaves_what_is_promised(finished, name):
     for file in ("config.yaml", "env.json", "train.log", "metrics.jsonl"):
         assert (run / file).stat().st_size > 0
     assert any((run / "vdl").iterdir())
-    assert storage.resolve(run).name.startswith("step_")
+    assert checkpoint_files.resolve(run).name.startswith("step_")
     assert metrics(run)[-1]["step"] == 15
 
 
@@ -58,7 +58,8 @@ def test_weights_taken_from_pretraining_are_reported(finished):
 
 def test_a_frozen_encoder_does_not_change(finished):
     probe, source = (
-        storage.read_arrays(storage.resolve(finished[0] / name), "model") for name in ("linprobe", "pretrain")
+        checkpoint_files.read_arrays(checkpoint_files.resolve(finished[0] / name), "model")
+        for name in ("linprobe", "pretrain")
     )
     names = [name for name in probe if name.startswith("model.encoder.")]
     assert names

@@ -4,10 +4,10 @@ import numpy as np
 import paddle
 import pytest
 
+from plsc.config.registry import MODELS
 from plsc.models import ViT
 from plsc.nn.pos_embed import sincos_2d
 from plsc.nn.utils import count_parameters, set_training
-from plsc.registry import MODELS
 from tests.models.toys import images, split_positions, tiny_vit
 
 

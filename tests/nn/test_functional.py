@@ -61,8 +61,12 @@ CASES = {
     "attention": (attention, native_attend, ATTENTION[:3]),
     "attention, bias": (attention, native_attend, ATTENTION),
 }
-LEARNING = [(name, learns) for name, (_, _, shapes) in CASES.items()
-            for learns in itertools.product([True, False], repeat=len(shapes)) if any(learns)]
+LEARNING = [
+    (name, learns)
+    for name, (_, _, shapes) in CASES.items()
+    for learns in itertools.product([True, False], repeat=len(shapes))
+    if any(learns)
+]
 
 
 def run(function, shapes, learns):

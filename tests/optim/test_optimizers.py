@@ -3,7 +3,7 @@ import paddle
 import pytest
 from paddle import nn
 
-from plsc import registry
+from plsc.config import registry
 from plsc.optim.optimizers import LARS, SGD, AdamW, _global_norm
 from plsc.optim.optimizers import _multiply as multiply
 from tests.optim.toys import set_gradients, toy_task, values
@@ -291,8 +291,6 @@ def test_nothing_to_train():
 def test_layer_decay_needs_depths():
     with pytest.raises(ValueError, match="layer_decay needs a model with layer_index"):
         AdamW(nn.Linear(2, 2), layer_decay=0.5)
-
-
 
 
 @pytest.mark.parametrize("make", [AdamW, SGD])

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 import numpy as np
 import paddle
 
+from plsc.checkpoint.names import official_to_own
 from plsc.models import CAE, AttentiveHead, Classifier, LinearHead, ViT
-from plsc.models.names import official_to_own
 from tests.parity.deviation import check
 
 OUTPUT = 1e-7

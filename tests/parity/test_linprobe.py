@@ -2,8 +2,8 @@
 
 import pytest
 
+from plsc.checkpoint.names import classifier_name
 from plsc.losses import CrossEntropy
-from plsc.models.names import classifier_name
 from plsc.nn.utils import set_training
 from plsc.optim.optimizers import LARS
 from plsc.optim.schedules import WarmupCosine

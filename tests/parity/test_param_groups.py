@@ -2,7 +2,7 @@
 
 import pytest
 
-from plsc.models.names import classifier_name, pretraining_name
+from plsc.checkpoint.names import classifier_name, pretraining_name
 from plsc.optim.optimizers import AdamW
 from plsc.optim.param_groups import group_parameters, layer_scale
 from tests.parity import fixtures

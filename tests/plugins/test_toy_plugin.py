@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from plsc.config import load
+from plsc.config.files import load
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SOURCE = Path(__file__).resolve().parent / "toy_plugin"

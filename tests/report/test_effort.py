@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from plsc.report.page import page
-from plsc.report.runs import read_runs
+from plsc.runs.reader import read_runs
 from tests.report.toys import make_run
 
 

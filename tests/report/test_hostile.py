@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from plsc.engine.report import write
+from plsc.config.tree import parse
 from plsc.report.examination import Examination, Example
 from plsc.report.page import page
-from plsc.report.runs import Run, read_run, read_runs
-from plsc.yaml_tree import parse
+from plsc.report.write import write
+from plsc.runs.reader import Run, read_run, read_runs
 from tests.report.toys import make_run
 
 PIECES = [

@@ -11,7 +11,7 @@ from plsc.report.measured import (
     ranked,
 )
 from plsc.report.page import page
-from plsc.report.runs import read_runs
+from plsc.runs.reader import read_runs
 from tests.report.toys import make_run
 
 

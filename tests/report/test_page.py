@@ -7,7 +7,7 @@ import numpy as np
 from plsc.evaluation.classification import calibration_bins
 from plsc.report.examination import Examination, Example
 from plsc.report.page import page
-from plsc.report.runs import read_runs
+from plsc.runs.reader import read_runs
 from tests.report.toys import HOSTILE, make_run
 
 
@@ -73,8 +73,18 @@ def test_everything_is_there_and_nothing_is_loaded(tmp_path):
     assert all(address.startswith(("data:image/png;base64,", "#")) for address in tags.addresses)
     assert "http" not in html.replace("http-equiv", "") and "@import" not in html and "url(" not in html
     text = " ".join(tags.data)
-    for part in ("90%", "Results", "Curves", "Images over training: firstplain", "Confusions: 75.0% right", "b, 80%",
-                 "plain, taken for b, 90%", "50% and 25% of it", "base.yaml:4", "What differs between the runs"):
+    for part in (
+        "90%",
+        "Results",
+        "Curves",
+        "Images over training: firstplain",
+        "Confusions: 75.0% right",
+        "b, 80%",
+        "plain, taken for b, 90%",
+        "50% and 25% of it",
+        "base.yaml:4",
+        "What differs between the runs",
+    ):
         assert part in text, part
     assert html.index("<td class=wrap>firstplain") < html.index("<td class=wrap>secondplain")  # the better one first
 

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from plsc.report.page import page
-from plsc.report.runs import read_run, read_runs
+from plsc.runs.reader import read_run, read_runs
 from tests.report.toys import make_run
 
 

@@ -1,6 +1,6 @@
 import numpy as np
 
-from plsc.report.sheet import heat, mark, overlay, sheet
+from plsc.visualize.sheet import heat, mark, overlay, sheet
 
 
 def test_heat_goes_from_dark_to_bright():

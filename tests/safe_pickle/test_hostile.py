@@ -314,8 +314,11 @@ def twins(number):
     [
         NUMBERS + b"(" + b"cbuiltins\nlist\nh\x00\x85R" * 6000 + b"t.",
         NUMBERS + b"(" + b"cbuiltins\ntuple\nh\x00\x85R" * 6000 + b"t.",
-        b"}q\x00(" + b"".join(b"J" + struct.pack("<i", i) + b"N" for i in range(5000)) + b"u0("
-        + b"ccollections\nOrderedDict\nh\x00\x85R" * 6000 + b"t.",
+        b"}q\x00("
+        + b"".join(b"J" + struct.pack("<i", i) + b"N" for i in range(5000))
+        + b"u0("
+        + b"ccollections\nOrderedDict\nh\x00\x85R" * 6000
+        + b"t.",
         b"\x80\x04(" + b"\x8f" * 300_000 + b"t.",
         b"\x80\x04(" + b"}\x94" * 250_000 + b"t.",
         b"(" + b"ca\nb\n" * 120_000 + b"t.",
@@ -345,8 +348,18 @@ def test_copies_of_one_list_are_refused_before_they_are_made():
         call("_codecs encode", text("x"), LISTS),
         call("_codecs encode", LISTS, text("utf-8")),
         call("numpy dtype", LISTS),
-        b"}" + text("UnpackBigParamInfor@@") + b"}" + text("w") + b"}" + text("slices") + b"]" + LISTS + b"as"
-        + text("OriginShape") + LISTS + b"sss",
+        b"}"
+        + text("UnpackBigParamInfor@@")
+        + b"}"
+        + text("w")
+        + b"}"
+        + text("slices")
+        + b"]"
+        + LISTS
+        + b"as"
+        + text("OriginShape")
+        + LISTS
+        + b"sss",
     ],
 )
 def test_nested_values_are_neither_printed_nor_hashed(content):

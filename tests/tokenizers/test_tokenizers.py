@@ -7,7 +7,7 @@ import paddle
 import pytest
 from paddle.nn import functional as F
 
-from plsc import storage
+from plsc.checkpoint import files as checkpoint_files
 from plsc.nn.utils import set_training
 from plsc.tokenizers import DalleTokenizer, DiscreteVAE, DVAETokenizer, PixelTarget, RandomTokenizer
 from plsc.tokenizers.dalle import DalleDecoder, DalleEncoder, unmap_pixels
@@ -25,7 +25,7 @@ def make_dvae(**options):
 
 def save_run(path, model, config="Model: {name: DiscreteVAE, image_size: 16, patch_size: 4, vocab_size: 8, width: 8}"):
     arrays = {f"model.{name}": value.numpy() for name, value in model.state_dict().items()}
-    return storage.write(path / "checkpoints", 5, {"model": arrays}, {"encoder": "model"}, config)
+    return checkpoint_files.write(path / "checkpoints", 5, {"model": arrays}, {"encoder": "model"}, config)
 
 
 def test_a_run_of_tokenizer_training_becomes_a_tokenizer(tmp_path):

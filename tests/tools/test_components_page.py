@@ -4,8 +4,8 @@ import re
 import subprocess
 import sys
 
-from plsc import plugins
 from plsc.cli.listing import KINDS
+from plsc.config import plugins
 from tools import components_page as tool
 
 ROW = re.compile(r"^\| `(\w+)` \| (.*) \| (\S.*) \| (.*) \|$", re.MULTILINE)

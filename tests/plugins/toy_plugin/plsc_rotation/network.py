@@ -3,7 +3,7 @@
 import paddle
 from paddle import nn
 
-from plsc.registry import MODELS
+from plsc.config.registry import MODELS
 
 
 @MODELS.register()

@@ -6,7 +6,7 @@ import paddle
 from paddle import nn
 from paddle.nn import functional as F
 
-from plsc.registry import TASKS
+from plsc.config.registry import TASKS
 from plsc.tasks import Batch, Task
 
 

@@ -1,0 +1,230 @@
+"""What a benchmark works on: the config's own data and tokenizer, or stand-ins for what is not on this machine."""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+import paddle
+from PIL import Image
+
+from plsc.checkpoint.files import resolve
+from plsc.config import registry, settings
+from plsc.config.registry import TOKENIZERS
+from plsc.config.schema import read_settings
+from plsc.data.loader import DataLoader
+from plsc.data.pipeline import SampleDataset
+from plsc.engine.parts import build_list, build_task
+
+Config = Mapping[str, Any]
+GENERATED_SIZE = (500, 375)  # width and height in pixels, ImageNet's most frequent
+SQUARE = (375, 375)  # for transforms that keep the shape, written for a dataset of squares
+DISTINCT = 32  # generated images; more files are copies of them
+JPEG_QUALITY = 90  # with this noise a core decodes 1,500 to 1,700 images a second, as many as photographs
+
+
+@TOKENIZERS.register()
+class GivenTargets:
+    """Random token ids that cost nothing: stands for a tokenizer whose weights are missing, in benchmarks.
+
+    Args:
+        vocab_size: Number of tokens.
+        num_targets: Targets of an image.
+    """
+
+    def __init__(self, vocab_size: int, num_targets: int) -> None:
+        self.vocab_size = vocab_size
+        self.num_targets = num_targets
+        self._ids = paddle.zeros([0, num_targets], dtype="int64")
+
+    def __call__(self, batch: Dict[str, paddle.Tensor]) -> paddle.Tensor:
+        """A batch -> int64 (B, N), the same every time."""
+        size = batch["image"].shape[0]
+        if self._ids.shape[0] != size:
+            ids = np.random.default_rng(0).integers(self.vocab_size, size=(size, self.num_targets))
+            self._ids = paddle.to_tensor(ids)
+        return self._ids
+
+
+@dataclass
+class Subject:
+    """What is measured: a config that runs here, and its input built once, as a large folder takes long to list.
+
+    Args:
+        config: The config with its stand-ins, one process and one micro-batch a step.
+        dataset: Of `DataLoader.Train`.
+        transforms: Likewise.
+        masks: The mask generator, if there is one.
+        loader: The settings `DataLoader.Train.loader`.
+        notes: What stands in for what, and what else is worth knowing about the results.
+    """
+
+    config: Config
+    dataset: Any
+    transforms: List[Any]
+    masks: Optional[Any]
+    loader: settings.Loader
+    notes: List[str]
+
+    @property
+    def patches(self) -> Tuple[int, int]:
+        """Masked patches of an image and all of them; 0, 0 without masks."""
+        return (0, 0) if self.masks is None else (self.masks.num_masked, int(np.prod(self.masks.grid)))
+
+    def samples(self) -> SampleDataset:
+        """The training set as arrays."""
+        return SampleDataset(self.dataset, self.transforms, self.masks)
+
+    def reader(self, batches: int, batch_size: int) -> DataLoader:
+        """The config's loader over so many batches."""
+        return DataLoader(
+            Repeated(self.dataset, batches * batch_size),
+            self.transforms,
+            self.masks,
+            batch_size=batch_size,
+            num_workers=self.loader.num_workers,
+            prefetch=self.loader.prefetch,
+        )
+
+
+def runnable(config: Config, folder: Path) -> Subject:
+    """The config as it can be run here, for its speed only.
+
+    Random initial weights where a checkpoint is missing, generated images where the dataset is missing, given targets
+    where the tokenizer's files are missing; the notes say which.
+
+    Args:
+        config: Checked by plsc.config.schema.
+        folder: Where generated images may go.
+
+    Raises:
+        ValueError: If a component refuses its arguments for another reason than missing files.
+    """
+    own: Dict[str, Any] = copy.deepcopy(dict(config))
+    own["Global"].update(global_batch_size=None, accumulate_steps=1)
+    notes: List[str] = []
+    section, masks = own["DataLoader"]["Train"], own.get("MaskGenerator")
+    loader: settings.Loader = read_settings(own, "DataLoader.Train.loader")
+    _find_weights(own, notes)
+    transforms = build_list(registry.TRANSFORMS, section.get("transforms"))
+    dataset = _find_dataset(section, transforms, loader.batch_size, folder, notes)
+    _find_tokenizer(own, notes)
+    return Subject(
+        own,
+        dataset,
+        transforms,
+        registry.MASK_GENERATORS.build(masks) if masks is not None else None,
+        loader,
+        notes,
+    )
+
+
+def _find_weights(config: Dict[str, Any], notes: List[str]) -> None:
+    init: settings.Init = read_settings(config, "Init")
+    if init.checkpoint is None or Path(init.checkpoint).is_file():
+        return
+    try:
+        resolve(init.checkpoint)
+    except (ValueError, OSError) as error:
+        reason = str(error).split(";")[0]
+        notes.append(f"Init.checkpoint cannot be used ({reason}): random weights, which take the same time")
+        config["Init"] = None
+
+
+def _find_dataset(
+    section: Dict[str, Any], transforms: List[Any], batch_size: int, folder: Path, notes: List[str]
+) -> Any:
+    node = section["dataset"]
+    try:
+        return registry.DATASETS.build(node)
+    except (ValueError, OSError) as error:
+        missing = str(error).split(";")[0]
+    for size in (GENERATED_SIZE, SQUARE):
+        generate_images(folder / "train", max(2 * DISTINCT, batch_size), size)
+        dataset = _generated(section, node, folder)
+        if _is_square(SampleDataset(dataset, transforms)[0, 0]["image"].shape):
+            break
+    notes.append(f"the training set is not here ({missing}): generated JPEG images of {size[0]} x {size[1]} pixels")
+    return dataset
+
+
+def _is_square(shape: Sequence[int]) -> bool:
+    return shape[-1] == shape[-2]
+
+
+def _generated(section: Dict[str, Any], node: Mapping[str, Any], folder: Path) -> Any:
+    try:  # its other arguments stay, such as the choice of a decoder
+        section["dataset"] = {**node, "root": str(folder)}
+        return registry.DATASETS.build(section["dataset"])
+    except (ValueError, OSError, TypeError):
+        section["dataset"] = {"name": "ImageFolder", "root": str(folder / "train")}
+        return registry.DATASETS.build(section["dataset"])
+
+
+def _find_tokenizer(config: Dict[str, Any], notes: List[str]) -> None:
+    if config.get("Tokenizer") is None:
+        return
+    try:
+        registry.TOKENIZERS.build(config["Tokenizer"])
+        return
+    except (ValueError, OSError) as error:
+        missing = error
+    stand_in = GivenTargets(1, 1)
+    stand_in.vocab_size = None  # fits any model
+    with paddle.LazyGuard():
+        task = build_task(config, 0, stand_in)
+    vocabulary, grid = getattr(task.model, "vocab_size", None), getattr(task.encoder, "grid_size", None)
+    if not vocabulary or grid is None:
+        raise missing
+    config["Tokenizer"] = {"name": "GivenTargets", "vocab_size": vocabulary, "num_targets": int(np.prod(grid))}
+    config["imports"] = [*(config.get("imports") or []), __name__]
+    notes.append(f"targets given: the tokenizer is not here ({str(missing).split(';')[0]}), so its time is left out")
+
+
+def generate_images(folder: Path, count: int, size: Tuple[int, int] = GENERATED_SIZE) -> None:
+    """Writes JPEG images of two classes that are about as hard to decode and as large as photographs."""
+    rng = np.random.default_rng(0)
+    files: List[bytes] = []
+    for number in range(count):
+        path = folder / f"class_{number % 2}" / f"{number:05d}.JPEG"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if len(files) < DISTINCT:
+            _photograph(rng, size).save(path, quality=JPEG_QUALITY)
+            files.append(path.read_bytes())
+        else:
+            path.write_bytes(files[number % DISTINCT])
+
+
+def _photograph(rng: np.random.Generator, size: Tuple[int, int]) -> Image.Image:
+    """Noise at all scales, stronger at the coarse ones and grey at the fine ones, as in natural images."""
+    width, height = size
+    pixels = np.full((height, width, 3), 128.0)
+    for cells, strength, channels in ((4, 60, 3), (16, 30, 3), (64, 15, 1), (width, 5, 1)):
+        noise = rng.normal(0, strength, size=(max(1, cells * height // width), cells, channels)).clip(-127, 127)
+        coarse = (noise + 128).astype(np.uint8).repeat(3 // channels, axis=2)
+        layer = Image.fromarray(coarse).resize(size, Image.BICUBIC)
+        pixels += np.asarray(layer, dtype=np.float64) - 128
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+class Repeated:
+    """A dataset that goes on: `length` samples, those of `dataset` over and over."""
+
+    def __init__(self, dataset: Any, length: int) -> None:
+        self.dataset = dataset
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Dict[str, Any]:
+        return self.dataset[index % len(self.dataset)]
+
+
+def positions(length: int) -> Iterator[Tuple[int, int]]:
+    """(epoch, index) of a dataset in order, without end."""
+    epoch = 0
+    while True:
+        yield from ((epoch, index) for index in range(length))
+        epoch += 1

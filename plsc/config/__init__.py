@@ -1,0 +1,1 @@
+"""YAML files and overrides, read into one checked tree."""

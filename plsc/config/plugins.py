@@ -1,0 +1,81 @@
+"""Makes the components known: the built-in ones, those of the config's `imports:`, those of installed packages.
+
+An installed package joins by an entry point; importing the module it names must register its components:
+
+    entry_points={"plsc.plugins": ["my_method = my_package.components"]}
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from importlib import metadata
+from typing import Any, Iterable, List, Mapping
+
+from plsc.config.tree import ConfigError, ConfigList, ConfigMap
+
+BUILT_IN = ("models", "tokenizers", "losses", "masking", "data", "optim", "tasks", "evaluation", "engine")
+ENTRY_POINTS = "plsc.plugins"
+
+
+def load(config: ConfigMap) -> None:
+    """Imports the built-in components, then the installed plug-ins, then the modules that `imports:` names.
+
+    Raises:
+        ConfigError: If a plug-in or a module of `imports:` cannot be imported; the message names it and why.
+    """
+    load_built_in()
+    problems = [*_load_entry_points(), *_load_imports(config)]
+    if problems:
+        raise ConfigError(problems)
+
+
+def modules(config: Mapping[str, Any]) -> List[str]:
+    """The names of the modules that plug-ins of a config come from: installed ones and those of `imports:`."""
+    installed = [entry.value.partition(":")[0].strip() for entry in _entry_points()]
+    return [*installed, *(str(name) for name in config.get("imports") or ())]
+
+
+def load_built_in() -> None:
+    """Imports the packages whose modules register the built-in components."""
+    for name in BUILT_IN:
+        importlib.import_module(f"plsc.{name}")
+
+
+def _load_entry_points() -> List[str]:
+    problems = []
+    for entry in _entry_points():
+        try:
+            entry.load()
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a foreign module raises is reported by name
+            problems.append(
+                f"the installed plug-in {entry.name!r} ({entry.value}) cannot be imported: {error!r}; "
+                "repair or uninstall its package"
+            )
+    return problems
+
+
+def _entry_points() -> Iterable[Any]:
+    if sys.version_info >= (3, 10):
+        return metadata.entry_points(group=ENTRY_POINTS)
+    return metadata.entry_points().get(ENTRY_POINTS, ())
+
+
+def _load_imports(config: ConfigMap) -> List[str]:
+    modules = config.get("imports")
+    if not isinstance(modules, ConfigList):
+        return []
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # console scripts do not search the folder they are started in
+    problems = []
+    for index, module in enumerate(modules):
+        if not isinstance(module, str):
+            continue  # the schema check reports it with its place
+        try:
+            importlib.import_module(module)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a foreign module raises is reported by name
+            missing = isinstance(error, ModuleNotFoundError)
+            hint = "; install it, or run where it is, or add its folder to PYTHONPATH" if missing else ""
+            problems.append(f"{modules.origins[index]}: imports: {module!r} cannot be imported: {error!r}{hint}")
+    return problems

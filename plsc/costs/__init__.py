@@ -1,0 +1,1 @@
+"""Memory and operations of networks, for planning and the dry run."""

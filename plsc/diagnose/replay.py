@@ -1,0 +1,72 @@
+"""Repeats a step whose gradients were not finite, from its dump, and shows where the numbers break."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Dict, List, Mapping, Tuple
+
+import numpy as np
+import paddle
+
+from plsc.checkpoint.weights import assign
+from plsc.config import registry
+from plsc.config.schema import read_settings
+from plsc.engine.nonfinite import FACTS, WEIGHTS, diagnose
+from plsc.engine.parts import build_list, build_task
+from plsc.engine.trainer import Trainer
+from plsc.nn.precision import Precision
+
+Config = Mapping[str, Any]
+
+
+def read_dump(folder: Path, rank: int) -> Tuple[Dict[str, Any], List[Dict[str, paddle.Tensor]]]:
+    """Facts and micro-batches of one process.
+
+    Raises:
+        ValueError: If the folder is no dump, or has nothing of that process.
+    """
+    mine = folder / f"rank_{rank}"
+    if not (mine / FACTS).is_file():
+        there = ", ".join(sorted(path.name for path in folder.glob("rank_*"))) or "nothing"
+        raise ValueError(f"{folder} has no dump of process {rank}; it holds {there}")
+    facts = json.loads((mine / FACTS).read_text(encoding="utf-8"))
+    batches = []
+    for number in range(len(list(mine.glob("batch_*.npz")))):
+        with np.load(mine / f"batch_{number}.npz", allow_pickle=False) as arrays:
+            batches.append({key: paddle.to_tensor(arrays[key]) for key in arrays.files})
+    return facts, batches
+
+
+def replay(config: Config, folder: Path, rank: int) -> str:
+    """Repeats the step of a dump on this machine.
+
+    Args:
+        config: The dump's own, checked by plsc.config.schema.
+        folder: `output_dir/nonfinite/step_00001234`.
+        rank: Whose part of the batch.
+
+    Returns:
+        What was found then and what is found now.
+    """
+    from safetensors.numpy import load_file
+
+    facts, batches = read_dump(folder, rank)
+    task = build_task(config, facts["seed"])
+    weights = load_file(folder / WEIGHTS)
+    for name, value in task.state_dict().items():
+        assign(value, weights[name])
+    optimizer = registry.OPTIMIZERS.build(config["Optimizer"], model=task)
+    precision = Precision(read_settings(config, "AMP"))
+    precision.prepare(task, optimizer)
+    transforms = build_list(registry.BATCH_TRANSFORMS, config["DataLoader"]["Train"].get("batch_transforms"))
+    plan = SimpleNamespace(accumulate=len(batches))
+    trainer = Trainer(task, optimizer, float, None, transforms, precision, plan, (), None, facts["seed"])
+    trainer.step, trainer.rank = facts["step"], facts["rank"]
+    task.train()
+    found = diagnose(trainer, batches)
+    shown = ", ".join(f"{name} {value:.6g}" for name, value in found["metrics"].items())
+    files = "\n  ".join(facts["files"]) or "(the data set has no files)"
+    return (
+        f"step {facts['step'] + 1}, process {facts['rank']} of {facts['world_size']}, {len(batches)} micro-batch(es)\n"
+        f"then: {facts['where']}\nnow:  {found['where']}\nmetrics now: {shown}\nfiles:\n  {files}"
+    )

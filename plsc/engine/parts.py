@@ -1,0 +1,135 @@
+"""Components of a run, built from the sections of a config."""
+
+from functools import partial
+from typing import Any, Callable, List, Mapping, Optional, Sequence, Set
+
+import paddle
+
+from plsc import distributed
+from plsc.checkpoint import transfer
+from plsc.config import registry, settings
+from plsc.config.schema import TASK_ARGUMENTS, read_settings
+from plsc.config.tree import blame, blamed_on
+from plsc.data import bad_images
+from plsc.data.loader import DataLoader
+from plsc.data.summary import summary
+from plsc.engine import consistency
+from plsc.engine.build import Known, _label_check, _source, bad_image_policy, evaluation_set
+from plsc.engine.plan import accumulation
+from plsc.evaluation.evaluate import Evaluator
+from plsc.nn.precision import Precision
+from plsc.runs.log import RunLog
+from plsc.tasks.base import Task
+
+Config = Mapping[str, Any]
+
+
+def build_task(config: Config, seed: int, tokenizer: Optional[Any] = None) -> Task:
+    """The task with its networks and losses, initialised from `seed`; `tokenizer` stands in for the config's."""
+    paddle.seed(seed)
+    kinds = {"Model": registry.MODELS, "Tokenizer": registry.TOKENIZERS, "Loss": registry.LOSSES}
+    given = {} if tokenizer is None else {"Tokenizer": tokenizer}
+    parts = {
+        TASK_ARGUMENTS[section]: given.get(section) or kind.build(config[section])
+        for section, kind in kinds.items()
+        if config.get(section) is not None
+    }
+    return registry.TASKS.build(config["Task"], **parts)
+
+
+def initialise(task: Task, config: Config, log: RunLog, classes: Optional[Sequence[str]] = None) -> None:
+    """Takes weights from the checkpoint that the section Init names, and says what was taken and what was not.
+
+    `classes` are the names of the run's classes, with which those of the checkpoint's head are matched.
+    """
+    init: settings.Init = read_settings(config, "Init")
+    if init.checkpoint is not None:
+        with blamed_on(config["Init"]):
+            consistency.agree_on_checkpoint(consistency.INITIAL_WEIGHTS, partial(_source, init.checkpoint))
+            report = transfer.initialise(task, init, classes)
+        task.on_weights_loaded(report.loaded)
+        log.say(str(report))
+
+
+def build_list(kind: registry.Registry, nodes: Optional[List[Any]]) -> List[Any]:
+    """The components of a list of nodes; none for an absent section."""
+    return [kind.build(node) for node in nodes or []]
+
+
+def build_loader(
+    config: Config,
+    split: str,
+    run: settings.Global,
+    say: Callable[[str], None] = bad_images.tell,
+    dataset: Optional[Any] = None,
+    task: Optional[Task] = None,
+) -> DataLoader:
+    """The loader of `DataLoader.<split>`; its masks come from the section MaskGenerator, if there is one.
+
+    `say` tells the number of images and classes, and each bad image that is skipped. Training takes others in their
+    place, evaluation leaves them out. A `dataset` takes the place of the section's. Labels are compared with the
+    classes of `task`, if it has some.
+    """
+    section = config["DataLoader"][split]
+    loader: settings.Loader = read_settings(config, f"DataLoader.{split}.loader")
+    masks = config.get("MaskGenerator")
+    dataset = registry.DATASETS.build(section["dataset"]) if dataset is None else dataset
+    say(f"DataLoader.{split}: {summary(dataset)}")
+    parts = {
+        "dataset": dataset,
+        "transforms": build_list(registry.TRANSFORMS, section.get("transforms")),
+        "mask_generator": registry.MASK_GENERATORS.build(masks) if masks is not None else None,
+        "bad_images": bad_image_policy(config, split, say, leave_out=split != "Train"),
+    }
+    with blamed_on(section["loader"]):
+        return DataLoader(
+            **parts,
+            batch_size=loader.batch_size,
+            num_workers=loader.num_workers,
+            prefetch=loader.prefetch,
+            shuffle=loader.shuffle and split == "Train",
+            drop_last=loader.drop_last and split == "Train",
+            seed=run.seed,
+            rank=distributed.rank(),
+            world_size=distributed.world_size(),
+            accumulate=accumulation(run, loader, distributed.world_size()) if split == "Train" else 1,
+            timeout=loader.timeout,
+            check_label=_label_check(task, f"DataLoader.{split}.dataset"),
+        )
+
+
+def build_evaluation(
+    config: Config,
+    run: settings.Global,
+    task: Task,
+    precision: Precision,
+    say: Callable[[str], None] = bad_images.tell,
+    known: Known = (None, "the checkpoint"),
+) -> Evaluator:
+    """What evaluates the task on `DataLoader.Eval`; `say` tells of images that are left out.
+
+    `known` are the names of the model's classes and who knows them, see `evaluation_set`.
+    """
+    return Evaluator(
+        task,
+        build_loader(config, "Eval", run, say, evaluation_set(config, task, known, say), task),
+        build_list(registry.BATCH_TRANSFORMS, config["DataLoader"]["Eval"].get("batch_transforms")),
+        build_metrics(config, task),
+        precision,
+    )
+
+
+def build_metrics(config: Config, task: Task) -> List[Any]:
+    """The metrics of the section Metric, for a task."""
+    metrics = build_list(registry.METRICS, config.get("Metric"))
+    taken: Set[str] = set()
+    for node, metric in zip(config.get("Metric") or (), metrics):
+        repeated = taken & set(getattr(metric, "names", ()))
+        if repeated:
+            text = f"{min(repeated)} is measured by a metric before it, one value would overwrite the other; remove one"
+            raise blame(node, text)
+        taken.update(getattr(metric, "names", ()))
+    for metric in metrics:
+        if hasattr(metric, "bind"):  # one from elsewhere need not be a subclass of Metric
+            metric.bind(task)
+    return metrics

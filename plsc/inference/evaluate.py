@@ -1,0 +1,40 @@
+"""Evaluation of a checkpoint."""
+
+from pathlib import Path
+from typing import Any, Dict, Mapping
+
+from plsc.config.schema import read_settings
+from plsc.config.tree import ConfigError, blamed_on
+from plsc.engine import consistency
+from plsc.engine.device import join_job
+from plsc.engine.parts import build_evaluation
+from plsc.inference.restore import restore_task
+from plsc.nn.precision import Precision
+
+Config = Mapping[str, Any]
+
+
+def evaluate_checkpoint(config: Config, checkpoint: Path, ema: bool = False) -> Dict[str, float]:
+    """The metrics of a saved task on `DataLoader.Eval`.
+
+    Args:
+        config: Checked by plsc.config.schema; the one the checkpoint was trained with.
+        checkpoint: A checkpoint directory of plsc.checkpoint.weights.
+        ema: Evaluate the moving average of the weights.
+
+    Raises:
+        ConfigError: If the config has no evaluation set, or the checkpoint no moving average.
+    """
+    if config["DataLoader"].get("Eval") is None:
+        raise ConfigError("DataLoader.Eval: the config has no evaluation set; give one with -o DataLoader.Eval=...")
+    join_job(config)
+    consistency.agree_on_checkpoint("the checkpoint", lambda: checkpoint)
+    restored = restore_task(config, checkpoint, ema)
+    run = read_settings(config, "Global")
+    precision, known = Precision(read_settings(config, "AMP")), (restored.classes, str(checkpoint))
+    evaluator = build_evaluation(config, run, restored.task, precision, known=known)
+    consistency.agree_on_data(Eval=evaluator.loader.dataset)
+    consistency.check_evaluation(config, restored.task, evaluator)
+    sections = "the checkpoint, Metric and DataLoader.Eval"
+    with blamed_on(config["DataLoader"]["Eval"]), consistency.first_time("the evaluation", sections):
+        return evaluator()

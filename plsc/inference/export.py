@@ -1,0 +1,195 @@
+"""A trained network in formats that need neither this package nor its config, with all that belongs to it."""
+
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from plsc import strict_json
+from plsc.checkpoint import convert, replace
+from plsc.checkpoint import files as checkpoint_files
+from plsc.checkpoint.formats import read_weights
+from plsc.checkpoint.weights import snapshot
+from plsc.config.tree import to_plain
+from plsc.inference.model_card import model_card
+from plsc.inference.predictor import Predictor, image_size
+from plsc.models.pooling import POOLINGS, pooled
+from plsc.text import distinguishable
+
+FORMATS = ("paddle", "onnx", "safetensors", "timm")
+TOLERANCE = 1e-4
+_OPSET = 17
+
+
+class _Encoder(nn.Layer):
+    """An encoder that gives features instead of tokens."""
+
+    def __init__(self, encoder: nn.Layer, pooling: str) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.pooling = pooling
+
+    def forward(self, image: paddle.Tensor) -> paddle.Tensor:
+        return pooled(self.encoder, image, self.pooling)
+
+
+def export(
+    model: Predictor,
+    out: Path,
+    formats: Sequence[str],
+    part: Optional[str] = None,
+    pooling: str = "mean",
+    say: Callable[[str], None] = print,
+) -> List[Path]:
+    """Writes a network, its preprocessing and a model card into a folder, and compares what is written with it.
+
+    The folder gets all of it or, if something fails, keeps what it had.
+
+    Args:
+        model: Loaded from a checkpoint.
+        out: Folder; made if it is not there. It may be empty or hold an earlier export of the same formats.
+        formats: Some of FORMATS.
+        part: `classifier` or `encoder`; by default the classifier, if it is one.
+        pooling: Of an encoder's features, see plsc.models.pooling.
+        say: Takes a line for each file.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ValueError: If the network is not of that kind, or a format cannot hold it, or computes something else.
+        FileExistsError: If the folder holds anything but an earlier export.
+        ImportError: If what ONNX needs is not installed.
+    """
+    network, part = _network(model, part, pooling)
+    size = image_size(model.task)
+    if size is None:
+        raise ValueError(f"the network of {type(model.task).__name__} does not say which image_size it takes")
+    if "onnx" in formats:
+        _onnx_tools()
+    image = paddle.to_tensor(np.random.default_rng(0).normal(size=(2, 3, *size)).astype(np.float32))
+    with paddle.no_grad():
+        expected = network(image).numpy()
+    if part == "classifier":
+        pooling = getattr(network, "pooling", "")
+    facts = _facts(model, part, pooling, size, expected.shape[1:])
+    lines: List[str] = []
+    files: Dict[str, str] = {}  # names by format
+    with replace.replacing_files(out) as folder:
+        if "paddle" in formats or "onnx" in formats:
+            files["paddle"] = _write_paddle(network, size, folder / "model").name
+            found = paddle.jit.load(str(folder / "model"))(image).numpy()
+            lines.append(_compared(out / files["paddle"], found, expected))
+        if "onnx" in formats:
+            files["onnx"] = "model.onnx"
+            _write_onnx(folder / files["paddle"], folder / files["onnx"])
+            lines.append(_compared(out / files["onnx"], _run_onnx(folder / files["onnx"], image.numpy()), expected))
+        if "safetensors" in formats:
+            files["safetensors"] = "model.safetensors"
+            count = _write_safetensors(network, folder / files["safetensors"], pooling)
+            lines.append(f"{out / files['safetensors']}: {count} tensors")
+        if "timm" in formats:
+            files["timm"] = "timm.safetensors"
+            count = _write_timm(model, folder / files["timm"], part, pooling)
+            lines.append(f"{out / files['timm']}: {count} tensors as {convert.TIMM}")
+        (folder / "preprocessing.json").write_text(strict_json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        (folder / "README.md").write_text(model_card(model, facts, files), encoding="utf-8")
+    for line in [*lines, f"{out / 'preprocessing.json'}, {out / 'README.md'}"]:
+        say(line)
+    return [out / name for name in (*files.values(), "preprocessing.json", "README.md")]
+
+
+def _network(model: Predictor, part: Optional[str], pooling: str) -> Tuple[nn.Layer, str]:
+    if pooling not in POOLINGS:
+        raise ValueError(f"pooling is one of {', '.join(POOLINGS)}, got {pooling!r}")
+    network, encoder = model.task.model, model.task.encoder
+    classifies = hasattr(network, "head") and hasattr(network, "forward_features")
+    if part == "classifier" and not classifies:
+        kind = type(model.task).__name__
+        raise ValueError(f"{model.path} is a run of {kind}, which does not classify; export its encoder")
+    if part != "encoder" and classifies:
+        return network, "classifier"
+    if not hasattr(encoder, "forward_features"):
+        raise ValueError(f"{model.path} is a run of {type(model.task).__name__}, whose network has no token features")
+    layer = _Encoder(encoder, pooling)
+    layer.training = False
+    return layer, "encoder"
+
+
+def _write_paddle(network: nn.Layer, size: Tuple[int, int], stem: Path) -> Path:
+    """Writes `stem`.pdiparams and, by the version of Paddle, `stem`.json or .pdmodel, which is returned."""
+    spec = paddle.static.InputSpec([None, 3, *size], "float32", "image")
+    with paddle.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about operators that Paddle itself replaces
+        paddle.jit.save(network, str(stem), input_spec=[spec])
+    return next(stem.with_suffix(end) for end in (".json", ".pdmodel") if stem.with_suffix(end).is_file())
+
+
+def _onnx_tools() -> Tuple[Any, Any]:
+    try:
+        import onnxruntime
+        import paddle2onnx
+    except ImportError as error:
+        raise ImportError(f"ONNX needs paddle2onnx and onnxruntime ({error}); pip install 'plsc[onnx]'") from None
+    if int(paddle.__version__.split(".")[0]) < 3 and int(version("paddle2onnx").split(".")[0]) > 1:
+        raise ImportError(
+            f"paddle2onnx {version('paddle2onnx')} takes no programs of Paddle {paddle.__version__}; "
+            "pip install paddle2onnx==1.3.1 'onnx<1.18'"
+        )
+    return paddle2onnx, onnxruntime
+
+
+def _write_onnx(program: Path, path: Path) -> None:
+    converter, _ = _onnx_tools()
+    # Its optimisation would install packages while it runs.
+    options = {"enable_optimize": False, "optimize_tool": "None"} if program.suffix == ".json" else {}
+    converter.export(str(program), str(program.with_suffix(".pdiparams")), str(path), opset_version=_OPSET, **options)
+    if not path.is_file():
+        raise ValueError(f"paddle2onnx wrote no {path}; its messages above tell why")
+
+
+def _run_onnx(path: Path, image: np.ndarray) -> np.ndarray:
+    _, runtime = _onnx_tools()
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: image})[0]
+
+
+def _write_safetensors(network: nn.Layer, path: Path, pooling: str) -> int:
+    arrays = {f"model.{name}": array for name, array in snapshot(network.state_dict()).items()}
+    checkpoint_files.write_arrays(path, arrays, {"pooling": pooling})
+    return len(arrays)
+
+
+def _write_timm(model: Predictor, path: Path, part: str, pooling: str) -> int:
+    weights = read_weights(model.path)
+    if part == "encoder":
+        weights.arrays = {name: a for name, a in weights.arrays.items() if name.startswith(f"{weights.encoder}.")}
+        weights.pooling = pooling
+    return convert.write_weights(weights, path, convert.TIMM)
+
+
+def _compared(path: Path, found: np.ndarray, expected: np.ndarray) -> str:
+    distance = float(np.abs(found - expected).max()) if found.shape == expected.shape else float("inf")
+    if not distance <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
+        raise ValueError(f"{path} computes something else than the network: outputs differ by up to {distance:.3g}")
+    return f"{path}: outputs differ from the network's by at most {distance:.1e}"
+
+
+def _facts(model: Predictor, part: str, pooling: str, size: Tuple[int, int], output: Sequence[int]) -> Dict[str, Any]:
+    return {
+        "input": {"name": "image", "shape": ["batch", 3, *size], "type": "float32", "channels": "RGB"},
+        "transforms": to_plain(model.prepare.transform_nodes),
+        "batch_transforms": to_plain(model.prepare.batch_nodes),
+        "output": {
+            "what": "logits" if part == "classifier" else f"features, pooling {pooling}",
+            "pooling": pooling,
+            "shape": ["batch", *output],
+        },
+        "classes": distinguishable(model.classes) if part == "classifier" and model.classes is not None else None,
+    }

@@ -1,0 +1,123 @@
+"""Mixed precision: autocast around the forward pass, loss scaling around the backward pass.
+
+The only file that imports paddle.amp. Losses and norms stay float32; tokenizers run outside autocast (`Task.prepare`).
+"""
+
+from typing import Any, Callable, ContextManager, Dict, Optional, Sequence
+
+import paddle
+from paddle import nn
+
+from plsc.config.settings import AMP
+
+
+class LossScale:
+    """The factor that keeps float16 gradients above the smallest number they can hold.
+
+    Halved after a step whose gradients overflowed, doubled after `growth_steps` steps without (Micikevicius et al.,
+    arXiv 1710.03740). Paddle's GradScaler does the same, but looks at this process's parameters only, which are not
+    all of them under sharding, and does nothing on a CPU, where it could be tested.
+
+    Args:
+        initial: First factor, at least 1.
+        growth_steps: Steps without overflow after which the factor is doubled.
+    """
+
+    LARGEST = 2.0**24
+
+    def __init__(self, initial: float, growth_steps: int = 2000) -> None:
+        self.value = float(initial)
+        self.growth_steps = growth_steps
+        self.good_steps = 0
+
+    def succeeded(self) -> None:
+        """Called after a step whose gradients were finite."""
+        self.good_steps += 1
+        if self.good_steps >= self.growth_steps:
+            self.value, self.good_steps = min(2 * self.value, self.LARGEST), 0
+
+    def overflowed(self) -> bool:
+        """Halves the factor after gradients that were not finite; False if it was not the factor's fault."""
+        if self.value <= 1.0:
+            return False
+        self.value, self.good_steps = max(self.value / 2, 1.0), 0
+        return True
+
+
+class Precision:
+    """The precision of one run.
+
+    Args:
+        settings: The section AMP.
+        log: Receives one line if the device has no mixed precision and the run goes on in float32.
+    """
+
+    def __init__(self, settings: AMP, log: Callable[[str], Any] = print) -> None:
+        self.level = settings.level
+        self.dtype = settings.dtype
+        if self.level != "O0" and not paddle.device.get_device().startswith("gpu"):
+            log(f"AMP level {self.level} needs a GPU; this run computes in float32")
+            self.level = "O0"
+        if self.dtype == "auto":
+            self.dtype = "bfloat16" if self.enabled and paddle.amp.is_bfloat16_supported() else "float16"
+        self.loss_scale: Optional[LossScale] = None
+        if self.enabled and self.dtype == "float16":
+            self.loss_scale = LossScale(settings.init_loss_scaling, settings.growth_steps)
+
+    @property
+    def enabled(self) -> bool:
+        """Whether anything is computed in 16 bits."""
+        return self.level != "O0"
+
+    def prepare(self, task: nn.Layer, optimizer: Any) -> None:
+        """Under O2, makes trained parameters 16 bits wide and has the optimizer keep float32 masters of them.
+
+        Layers without trained parameters, such as a teacher, keep float32: they move by less than 16 bits can show.
+        """
+        if self.level != "O2":
+            return
+        fixed = [part for part in task.sublayers() if all(p.stop_gradient for p in part.parameters())]
+        paddle.amp.decorate(
+            models=task,
+            optimizers=optimizer.inner,
+            level="O2",
+            dtype=self.dtype,
+            master_weight=True,
+            excluded_layers=[*fixed, nn.LayerNorm],
+        )
+
+    def autocast(self) -> ContextManager[Any]:
+        """The context of a forward pass."""
+        return paddle.amp.auto_cast(enable=self.enabled, level=self.level, dtype=self.dtype)
+
+    def backward(self, loss: paddle.Tensor) -> None:
+        """Adds the gradients of a scalar loss, scaled if this precision needs it."""
+        (loss if self.loss_scale is None else loss * self.loss_scale.value).backward()
+
+    @paddle.no_grad()
+    def unscale(self, parameters: Sequence[paddle.Tensor]) -> None:
+        """Divides the gradients by the loss scale, in place."""
+        if self.loss_scale is None:
+            return
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad.scale_(1.0 / self.loss_scale.value)
+
+    def overflowed(self) -> bool:
+        """Told that a step's gradients are not finite: whether a smaller loss scale may help, which is then set."""
+        return self.loss_scale is not None and self.loss_scale.overflowed()
+
+    def succeeded(self) -> None:
+        """Told that a step's gradients are finite."""
+        if self.loss_scale is not None:
+            self.loss_scale.succeeded()
+
+    def state_dict(self) -> Dict[str, Any]:
+        """The loss scale and its counter, as plain numbers; empty without one."""
+        scale = self.loss_scale
+        return {} if scale is None else {"scale": scale.value, "good_steps": scale.good_steps}
+
+    def set_state_dict(self, state: Dict[str, Any]) -> None:
+        """Restores `state_dict()`; one of a run without loss scale leaves the first value."""
+        if state and self.loss_scale is not None:
+            self.loss_scale.value, self.loss_scale.good_steps = float(state["scale"]), int(state["good_steps"])

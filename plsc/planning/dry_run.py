@@ -1,0 +1,166 @@
+"""What a run would be, without running it: parameters, cost, batch, learning rate, steps.
+
+Nothing needs to be there yet: networks are built without memory, and a data set, tokenizer or checkpoint that is not
+on this machine is named as missing instead of stopping the report.
+"""
+
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+import numpy as np
+import paddle
+
+from plsc import distributed
+from plsc.config import registry, settings
+from plsc.config.schema import read_settings
+from plsc.engine import consistency
+from plsc.engine.parts import build_task
+from plsc.engine.plan import Plan, accumulation, make_plan
+from plsc.tasks.base import Task
+
+Config = Mapping[str, Any]
+# Images of training sets that most users get later than the config.
+KNOWN_SIZES = {"ImageNet": 1_281_167, "CIFAR10": 50_000, "CIFAR100": 50_000}
+
+
+class _Missing:
+    """Stands for a component whose files are not here."""
+
+    vocab_size = None
+
+
+def dry_run(config: Config) -> str:
+    """The facts of a run as text, a line each.
+
+    Args:
+        config: Checked by plsc.config.schema.
+
+    Raises:
+        ValueError: If a component refuses its arguments or sections contradict each other.
+    """
+    run: settings.Global = read_settings(config, "Global")
+    notes: List[str] = []
+    task = lazy_task(config, run.seed, notes)
+    plan = plan_of(config, run, distributed.world_size(), notes)
+    masked, patches = masked_patches(config, task)
+    facts = {"parameters": _parameters(task), **_cost(task, masked)}
+    if masked:
+        facts["tokens"] = f"{patches - masked} visible, {masked} masked of {patches}"
+    facts.update(_schedule(config, run, plan, task, notes))
+    width = max(map(len, facts))
+    lines = [f"{name:<{width}}  {value}" for name, value in facts.items()]
+    return "\n".join([*lines, *(f"note: {note}" for note in notes)])
+
+
+def lazy_task(config: Config, seed: int, notes: List[str]) -> Task:
+    """The task with networks that have shapes and no memory; `notes` gets what is not here."""
+    with paddle.LazyGuard():
+        return build_task(config, seed, _missing_tokenizer(config, notes))
+
+
+def _missing_tokenizer(config: Config, notes: List[str]) -> Optional[Any]:
+    """A stand-in for a tokenizer whose files are missing; None if it can be built."""
+    if config.get("Tokenizer") is None:
+        return None
+    try:
+        registry.TOKENIZERS.build(config["Tokenizer"])
+    except (ValueError, OSError) as error:
+        notes.append(f"tokenizer not built: {error}")
+        return _Missing()
+    return None
+
+
+def plan_of(
+    config: Config, run: settings.Global, processes: int, notes: List[str], images: Optional[int] = None
+) -> Plan:
+    """Steps and batch of the run on so many processes; `images` of the training set are counted if not given."""
+    section = config["DataLoader"]["Train"]
+    loader: settings.Loader = read_settings(config, "DataLoader.Train.loader")
+    accumulate = accumulation(run, loader, processes)
+    batch = loader.batch_size * processes * accumulate
+    if images is None:
+        images = _images(section["dataset"], batch, notes)
+    steps = images // batch if loader.drop_last else -(-images // batch)
+    if not steps:
+        raise ValueError(f"the training set has {images} images, fewer than the global batch of {batch}")
+    return make_plan(run, steps, accumulate, batch)
+
+
+def _images(dataset: Config, batch: int, notes: List[str]) -> int:
+    try:
+        return len(registry.DATASETS.build(dataset))
+    except (ValueError, OSError) as error:
+        images = KNOWN_SIZES.get(dataset["name"], batch)
+        source = "its known size" if dataset["name"] in KNOWN_SIZES else "one step an epoch"
+        notes.append(f"training set not found, so {source} is assumed ({images:,} images): {error}")
+        return images
+
+
+def _parameters(task: Task) -> str:
+    trained = sum(_size(p) for p in task.parameters() if not p.stop_gradient)
+    frozen = sum(_size(p) for p in task.parameters() if p.stop_gradient)
+    buffers = sum(_size(b) for b in task.buffers())
+    return f"{trained:,} trained, {frozen:,} frozen, {buffers:,} in buffers"
+
+
+def _size(tensor: paddle.Tensor) -> int:
+    return int(np.prod(tensor.shape))
+
+
+def masked_patches(config: Config, task: Task) -> Tuple[int, int]:
+    """Masked patches and all of them; 0, 0 without masks.
+
+    Raises:
+        ConfigError: If they are not the patches of the task's encoder.
+    """
+    if config.get("MaskGenerator") is None:
+        return 0, 0
+    masks = registry.MASK_GENERATORS.build(config["MaskGenerator"])
+    consistency.check_masks(config, task, masks)
+    return masks.num_masked, int(np.prod(masks.grid))
+
+
+def _cost(task: Task, masked: int) -> Dict[str, str]:
+    """Operations per image, by part; nothing if the model does not know."""
+    count = getattr(task.model, "flops", None)
+    if count is None:
+        return {}
+    parts = count(masked)
+    forward = sum(operations for operations, _ in parts.values())
+    training = sum(operations * (3 if trained else 1) for operations, trained in parts.values())
+    detail = ", ".join(f"{name} {operations / 1e9:.3g}" for name, (operations, _) in parts.items())
+    return {"GFLOPs per image": f"{forward / 1e9:.4g} forward ({detail}), {training / 1e9:.4g} in a training step"}
+
+
+def _schedule(config: Config, run: settings.Global, plan: Plan, task: Task, notes: List[str]) -> Dict[str, str]:
+    schedule = registry.LR_SCHEDULERS.build(
+        config["LRScheduler"],
+        epochs=plan.epochs,
+        steps_per_epoch=plan.steps_per_epoch,
+        global_batch_size=plan.global_batch_size,
+    )
+    rates = [schedule(step) for step in range(0, plan.total_steps, max(1, plan.total_steps // 500))]
+    scaled = config["LRScheduler"].get("scale", "absolute") == "per_256"
+    given = config["LRScheduler"]["learning_rate"]
+    rule = f"{given:g} x {plan.global_batch_size} / 256" if scaled else f"{given:g}, not scaled with the batch"
+    loader: settings.Loader = read_settings(config, "DataLoader.Train.loader")
+    at_once = loader.batch_size * distributed.world_size()
+    if run.global_batch_size is None and plan.accumulate == 1 and not scaled:
+        notes.append("more devices make the batch larger; Global.global_batch_size keeps it and the learning rate fits")
+    return {
+        "effective batch": f"{plan.global_batch_size} images = {loader.batch_size} a device x "
+        f"{distributed.world_size()} process(es) x {plan.global_batch_size // at_once} micro-batch(es)",
+        "learning rate": f"{max(rates):.4g} at its highest ({rule}), {rates[0]:.4g} first, "
+        f"{schedule(plan.total_steps - 1):.4g} last",
+        "steps": f"{plan.stop_step:,} ({plan.epochs:.4g} epochs of {plan.steps_per_epoch:,} steps)",
+        **_groups(config, task),
+    }
+
+
+def _groups(config: Config, task: Task) -> Dict[str, str]:
+    """The optimizer's parameter groups."""
+    with paddle.LazyGuard():
+        optimizer = registry.OPTIMIZERS.build(config["Optimizer"], model=task)
+    return {
+        f"group {g.name}": f"{len(g.parameters)} tensors, decay {g.weight_decay:.4g}, learning rate x {g.lr_scale:.4g}"
+        for g in optimizer.groups
+    }

@@ -1,0 +1,45 @@
+"""Description of the machine and the software of a run."""
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, Mapping, Optional
+
+import numpy as np
+import paddle
+
+import plsc
+from plsc import strict_json
+from plsc.runs.directory import write_text
+
+
+def write_environment(path: Path, runtime: Mapping[str, str]) -> None:
+    """Writes `environment(runtime)` as env.json."""
+    write_text(path, strict_json.dumps(environment(runtime), indent=2) + "\n")
+
+
+def environment(runtime: Mapping[str, str]) -> Dict[str, Any]:
+    """Versions, device, threads and the git commit this process was started from."""
+    return {
+        "plsc": plsc.__version__,
+        "paddle": paddle.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "device": paddle.device.get_device(),
+        "cpu_count": os.cpu_count(),
+        "git_commit": _git_commit(),
+        "command": sys.argv,
+        "runtime": dict(runtime),
+    }
+
+
+def _git_commit() -> Optional[str]:
+    command = ["git", "-C", str(Path(plsc.__file__).parent), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,1 @@
+"""Images and plots of what a run does."""

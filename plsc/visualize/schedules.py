@@ -1,0 +1,69 @@
+"""Learning rate and weight decay over a run, as a picture."""
+
+from pathlib import Path
+from typing import Any, List, Mapping, Tuple
+
+import paddle
+
+from plsc import distributed
+from plsc.config import registry
+from plsc.config.schema import read_settings
+from plsc.engine.parts import build_task
+from plsc.planning.dry_run import plan_of
+from plsc.runs.directory import replacing
+from plsc.tasks.base import Task
+
+Config = Mapping[str, Any]
+_POINTS = 400
+
+
+def schedules(config: Config, task: Task) -> Tuple[List[float], List[float], List[float]]:
+    """Epochs, learning rates and weight decays at some steps of the run that a config describes."""
+    run = read_settings(config, "Global")
+    plan = plan_of(config, run, distributed.world_size(), [])
+    schedule = registry.LR_SCHEDULERS.build(
+        config["LRScheduler"],
+        epochs=plan.epochs,
+        steps_per_epoch=plan.steps_per_epoch,
+        global_batch_size=plan.global_batch_size,
+    )
+    with paddle.LazyGuard():
+        optimizer = registry.OPTIMIZERS.build(config["Optimizer"], model=task)
+    steps = range(0, plan.total_steps, max(1, plan.total_steps // _POINTS))
+    decays = []
+    for step in steps:
+        optimizer.set_progress(step / plan.total_steps)
+        decays.append(max(group.weight_decay for group in optimizer.groups))
+    return [step / plan.steps_per_epoch for step in steps], [schedule(step) for step in steps], decays
+
+
+def draw_schedules(config: Config, path: Path) -> None:
+    """Draws the curves into a PNG.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+    except ImportError:
+        raise ImportError("curves need matplotlib; pip install 'plsc[quickstart]', or leave schedules out") from None
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    with paddle.LazyGuard():
+        task = build_task(config, read_settings(config, "Global").seed)
+    epochs, rates, decays = schedules(config, task)
+    figure, axes = pyplot.subplots(1, 2, figsize=(11, 3.6))
+    curves = (("learning rate", rates, "#0072b2"), ("weight decay", decays, "#d55e00"))
+    for axis, (name, values, colour) in zip(axes, curves):
+        axis.plot(epochs, values, color=colour, linewidth=2)
+        facts = f"{values[0]:.3g} first, {max(values):.3g} at most, {values[-1]:.3g} last"
+        axis.set(title=f"{name}: {facts}", xlabel="epoch")
+        axis.set_ylim(bottom=0, top=1.08 * max(max(values), 1e-12))
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(alpha=0.3)
+    figure.suptitle(f"{config['LRScheduler']['name']}, {config['Optimizer']['name']}")
+    figure.tight_layout()
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+    pyplot.close(figure)
