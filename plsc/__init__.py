@@ -9,10 +9,11 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from plsc.version import __version__
+
 if TYPE_CHECKING:
     from plsc.api import load, train
 
-__version__ = "0.1.0"
 __all__ = ["__version__", "load", "train"]
 
 

@@ -63,9 +63,10 @@ def train(config: Union[str, Path, Mapping[str, Any]], overrides: Sequence[str] 
     plugins.load(tree)
     schema.check(tree)
     from plsc.engine.run import train as run_to_the_end
+    from plsc.report.write import RunReport
     from plsc.runs.reader import read_run
 
-    if run_to_the_end(tree, chosen):
+    if run_to_the_end(tree, chosen, RunReport()):
         raise KeyboardInterrupt("stopped; everything is saved, the same call goes on from there")
     return read_run(Path(tree["Global"].get("output_dir", "output")))
 

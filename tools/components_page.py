@@ -24,9 +24,9 @@ from plsc.config.tree import one_line  # noqa: E402
 PAGE = ROOT / "docs" / "components.md"
 HEAD = """# Components and settings
 
-Written by `tools/components_page.py` from signatures, docstrings and `plsc/config/settings.py`; do not edit by hand. How a
-config names components is in [configuration.md](configuration.md); `tools/train.py --list KIND` prints the same in
-short, with components of your own among them.
+Written by `tools/components_page.py` from signatures, docstrings and `plsc/config/settings.py`; do not edit by hand.
+How a config names components is in [configuration.md](configuration.md); `plsc train --list KIND` prints the
+same in short, with components of your own among them.
 """
 SECTIONS = {
     "task": "Task",

@@ -13,6 +13,7 @@ from plsc.benchmark.inputs import Subject, positions
 from plsc.benchmark.stages import LOSS, MODEL, timed_stages
 from plsc.config import registry, settings
 from plsc.config.schema import read_settings
+from plsc.costs.networks import UnknownCost, network_activations, network_flops
 from plsc.data.pipeline import collate
 from plsc.engine.parts import build_list, build_task
 from plsc.engine.plan import make_plan
@@ -163,16 +164,19 @@ def step_flops(task: Any, masked: int) -> Optional[int]:
 
     None if the model does not count its operations.
     """
-    count = getattr(task.model, "flops", None)
-    if count is None:
+    try:
+        parts = network_flops(task.model, masked)
+    except UnknownCost:
         return None
-    return sum(operations * (3 if trained else 1) for operations, trained in count(masked).values())
+    return sum(operations * (3 if trained else 1) for operations, trained in parts.values())
 
 
 def step_activations(task: Any, masked: int) -> Optional[int]:
     """Bytes that a forward pass over one image keeps, in float32; None if the model does not count them."""
-    count = getattr(task.model, "activations", None)
-    return None if count is None else 4 * sum(kept.saved.count for kept in count(masked).values())
+    try:
+        return 4 * sum(kept.saved.count for kept in network_activations(task.model, masked).values())
+    except UnknownCost:
+        return None
 
 
 def _arithmetic(trainer: Trainer, subject: Subject, rate: float, product: float) -> Dict[str, Any]:

@@ -44,7 +44,9 @@ def _run(arguments: argparse.Namespace) -> int:
         set_device("auto")
         print(dry_run(config))
         return 0
-    return train(config, chosen)
+    from plsc.report.write import RunReport
+
+    return train(config, chosen, RunReport())
 
 
 def _list(arguments: argparse.Namespace) -> int:

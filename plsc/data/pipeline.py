@@ -72,7 +72,7 @@ class SampleDataset:
         return self.read(position, position[1])
 
     def read(self, position: Position, source: int) -> Sample:
-        """The sample at a position made of the image `source`: what is random is the position's, `index` the image's."""
+        """Return the sample of image `source` at a position; random values depend on the position only."""
         epoch, index = position
         try:
             arrays = self._transformed(source, transform_rng(self.seed, epoch, index))

@@ -3,7 +3,8 @@
 Processes are started by `python -m paddle.distributed.launch`; everything below is fleet's. With a single process
 every function is a cheap no-op, so callers never ask whether the run is distributed.
 
-Before a collective, every process waits at a barrier of `plsc.distributed.process_barrier`, so one may be busy for long.
+Before a collective, every process waits at a barrier of `plsc.distributed.process_barrier`, so one may be busy for a
+long time.
 """
 
 import os

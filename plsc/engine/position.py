@@ -222,8 +222,8 @@ def _converted(saved: Position, now: Position, step: int) -> Tuple[List[str], Li
         [],
         [
             f"a step has {new} images instead of {old} ({division}), an epoch {now.steps_per_epoch} steps instead of "
-            f"{saved.steps_per_epoch}: step {step} of {saved.total_steps} becomes step {new_step} of {now.total_steps}, "
-            f"the same {epoch} epochs and {into_epoch * old} images"
+            f"{saved.steps_per_epoch}: step {step} of {saved.total_steps} becomes step {new_step} of "
+            f"{now.total_steps}, the same {epoch} epochs and {into_epoch * old} images"
         ],
         new_step,
     )

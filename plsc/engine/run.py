@@ -3,14 +3,13 @@
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, Mapping
+from typing import Any, Callable, Iterator, List, Mapping, Optional, Protocol
 
 import paddle
 
 from plsc import distributed
 from plsc.config.schema import read_settings
 from plsc.config.tree import blame, blamed_on, describe
-from plsc.data.classes import class_names
 from plsc.engine.build import build_trainer
 from plsc.engine.callbacks.checkpoints import Checkpoints
 from plsc.engine.callbacks.evaluation import Evaluation
@@ -18,9 +17,6 @@ from plsc.engine.consistency import check_monitor, first_time
 from plsc.engine.device import join_job
 from plsc.engine.interrupt import Interrupted, StopRequest
 from plsc.engine.trainer import Trainer
-from plsc.report.write import FILE as REPORT
-from plsc.report.write import check as check_report
-from plsc.report.write import report_own
 from plsc.runs.directory import (  # fmt: skip
     OutputError,
     RunLock,
@@ -38,27 +34,39 @@ from plsc.runs.log import RunLog
 Config = Mapping[str, Any]
 
 
-def train(config: Config, runtime: Mapping[str, str]) -> int:
-    """Trains to the end of the plan.
+class Report(Protocol):
+    """Writer of the report at the end of a run; used by the first process of a job, outside of any collective."""
+
+    def check(self, directory: Path) -> None:
+        """Raise FileExistsError if the report of a run in `directory` would replace a foreign file."""
+
+    def write(self, config: Config, trainer: Trainer, directory: Path) -> Path:
+        """Write the report of a finished run into its directory; return the file."""
+
+
+def train(config: Config, runtime: Mapping[str, str], report: Optional[Report] = None) -> int:
+    """Train to the end of the plan.
 
     Args:
         config: Checked by plsc.config.schema.
-        runtime: What plsc.runtime chose, for the log.
+        runtime: Choices of plsc.runtime, for the log.
+        report: Writes the report that `Global.report` asks for.
 
     Returns:
         Exit code: 0, or 128 + signal if the run was asked to stop (everything is saved then).
     """
     with StopRequest() as stop:
-        return _train(config, runtime, stop)
+        return _train(config, runtime, stop, report)
 
 
-def _train(config: Config, runtime: Mapping[str, str], stop: StopRequest) -> int:
+def _train(config: Config, runtime: Mapping[str, str], stop: StopRequest, report: Optional[Report]) -> int:
     run = read_settings(config, "Global")
+    report = report if run.report else None
     join_job(config)
     directory = Path(run.output_dir)
     lock, log = RunLock(directory), RunLog(distributed.is_main(), run.progress)
     try:
-        _first_process(partial(_claim, lock, run.report))
+        _first_process(partial(_claim, lock, report))
         with warnings_to(lambda text: log.say(f"warning: {text}")):
             trainer = build_trainer(config, log)
         trainer.stop_request = stop
@@ -67,9 +75,8 @@ def _train(config: Config, runtime: Mapping[str, str], stop: StopRequest) -> int
         log.say(_opening(trainer, runtime, directory))
         with _nothing_left_without_a_step(trainer, lock):
             trainer.fit()
-        if run.report and distributed.is_main():
-            known = (class_names(trainer.loader.dataset), "DataLoader.Train")
-            log.say(f"report: {report_own(config, trainer.task, log.located(directory), known)}")
+        if report is not None and distributed.is_main():
+            log.say(f"report: {report.write(config, trainer, log.located(directory))}")
         distributed.barrier("the end of the run")  # no process ends well if another does not
         log.say(f"done: {trainer.step} steps; everything is in {log.located(directory)}")
         return 0
@@ -119,15 +126,15 @@ def _first_process(action: Callable[[], None]) -> None:
         raise OutputError(problem)
 
 
-def _claim(lock: RunLock, with_report: bool) -> None:
+def _claim(lock: RunLock, report: Optional[Report]) -> None:
     """Makes sure, before the run is built, that its directory can be written to; locks one that exists."""
     directory = lock.path.parent
     check_writable(directory)
     if directory.is_dir():
         check_contents(directory)
         try:
-            if with_report:
-                check_report(directory / REPORT)
+            if report is not None:
+                report.check(directory)
         except FileExistsError as error:
             raise OutputError(str(error)) from None
         lock.acquire()

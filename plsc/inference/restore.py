@@ -69,8 +69,8 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> Any:
     config = config_files.load(file, overrides)
     if not config:
         raise ConfigError(
-            f"{path} was converted from a file that holds weights only, so its {checkpoint_files.CONFIG} is empty; evaluate it "
-            "with `plsc eval -c CONFIG.yaml`, or start a run from it with Init.checkpoint"
+            f"{path} was converted from a file that holds weights only, so its {checkpoint_files.CONFIG} is empty; "
+            "evaluate it with `plsc eval -c CONFIG.yaml`, or start a run from it with Init.checkpoint"
         )
     return config
 

@@ -1,14 +1,12 @@
 """Context autoencoder: encoder, latent regressor, decoder and teacher (arXiv 2202.03026)."""
 
-from typing import Any, Dict, Literal, Optional, Tuple
+from typing import Any, Dict, Literal, Optional
 
 import paddle
 from paddle import nn
 
 from plsc import checks
 from plsc.config.registry import MODELS
-from plsc.costs.flops import block_flops, linear_flops
-from plsc.costs.memory import Activations, ByLayer, Saved, attention_saved, branch_saved, mlp_saved, norm_saved
 from plsc.models.vit import INIT_STD, ViT, sincos_table
 from plsc.nn.attention import CrossAttention
 from plsc.nn.block import Block
@@ -78,17 +76,6 @@ class RegressorBlock(nn.Layer):
     ) -> paddle.Tensor:
         attended = self.cross_attn(self.norm1_q(x + position_q), self.norm1_k(kv + position_kv), self.norm1_v(kv))
         return scale_channels(attended, self.gamma_1)
-
-    def activations(self, queries: int, keys: int) -> Activations:
-        """What a training step keeps of so many queries and keys."""
-        dim, heads = self.norm1_q.weight.shape[0], self.cross_attn.num_heads
-        dropout = self.mlp.drop_rate > 0
-        saved = norm_saved(queries, dim) + norm_saved(keys, dim) + norm_saved(keys, dim)
-        saved += attention_saved(queries, keys, dim, heads, cross=True, dropout=self.cross_attn.attn_drop_rate > 0)
-        saved += norm_saved(queries, dim) + mlp_saved(queries, dim, self.mlp.fc1.weight.shape[1])
-        for _ in range(2):
-            saved += branch_saved(queries, dim, scaled=True, drop_path=self.drop_path.rate > 0, dropout=dropout)
-        return Activations(saved, Saved(norms=(queries + keys) * dim))
 
 
 class Regressor(nn.Layer):
@@ -252,40 +239,6 @@ class CAE(nn.Layer):
         latent = self.regressor(query, visible, position_m, position_v)
         logits = self.head(self.decoder(latent + position_m))
         return {"logits": logits, "latent": latent, "latent_target": target}
-
-    def flops(self, num_masked: int) -> Dict[str, Tuple[int, bool]]:
-        """Operations of a forward pass over one image, and whether a backward pass follows, by part."""
-        patches = self.encoder.grid_size[0] * self.encoder.grid_size[1]
-        visible, dim = patches - num_masked, self.mask_token.shape[-1]
-        hidden = int(dim * self.encoder.block_options["mlp_ratio"])
-        project = 0 if self.encoder_to_decoder is None else linear_flops(1, self.encoder.embed_dim, dim)
-        regressor = len(self.regressor.blocks) * block_flops(num_masked, patches, dim, hidden)
-        decoder = len(self.decoder.blocks) * block_flops(num_masked, num_masked, dim, hidden)
-        return {
-            "encoder": (self.encoder.flops(visible) + (visible + 1) * project, True),
-            "teacher": (self.encoder.flops(num_masked) + (num_masked + 1) * project, False),
-            "regressor": (regressor, True),
-            "decoder": (decoder + linear_flops(num_masked, dim, self.vocab_size), True),
-        }
-
-    def activations(self, num_masked: int) -> ByLayer:
-        """What a training step keeps of an image, by layer; the loss is part of it."""
-        patches = self.encoder.grid_size[0] * self.encoder.grid_size[1]
-        visible, dim = patches - num_masked, self.mask_token.shape[-1]
-        by_layer = {f"encoder.{name}": kept for name, kept in self.encoder.activations(visible).items()}
-        if self.encoder_to_decoder is not None:
-            inputs = Saved(products=(visible + 1) * self.encoder.embed_dim)
-            by_layer["encoder_to_decoder"] = Activations(inputs + norm_saved(visible + 1, dim))
-        for i, block in enumerate(self.regressor.blocks):
-            by_layer[f"regressor.blocks.{i}"] = block.activations(num_masked, patches)
-        by_layer["regressor.norm"] = Activations(norm_saved(num_masked, dim))
-        for i, block in enumerate(self.decoder.blocks):
-            by_layer[f"decoder.blocks.{i}"] = block.activations(num_masked)
-        by_layer["decoder.norm"] = Activations(norm_saved(num_masked, dim))
-        by_layer["head"] = Activations(Saved(products=num_masked * dim))
-        # the softmax of the logits, and the distance of latents from the teacher's
-        by_layer["loss"] = Activations(Saved(norms=num_masked * (self.vocab_size + dim)))
-        return by_layer
 
     def update_teacher(self) -> None:
         """Moves the teacher towards the encoder; call it once per optimizer step, before the optimizer's update.

@@ -1,13 +1,11 @@
 """An encoder with a classification head: fine-tuning, probing, training from scratch."""
 
-from typing import Dict, Literal, Tuple
+from typing import Literal
 
 import paddle
 from paddle import nn
 
 from plsc.config.registry import MODELS
-from plsc.costs.flops import linear_flops
-from plsc.costs.memory import Activations, ByLayer, Saved, norm_saved
 from plsc.models.vit import ViT
 from plsc.nn.utils import freeze, set_training
 
@@ -57,20 +55,6 @@ class Classifier(nn.Layer):
         self.freeze_encoder = freeze_encoder
         if freeze_encoder:
             freeze(encoder)
-
-    def flops(self, num_masked: int = 0) -> Dict[str, Tuple[int, bool]]:
-        """Operations of a forward pass over one image, and whether a backward pass follows, by part."""
-        head = linear_flops(1, self.encoder.embed_dim, self.head.num_classes)
-        return {"encoder": (self.encoder.flops(), not self.freeze_encoder), "head": (head, True)}
-
-    def activations(self, num_masked: int = 0) -> ByLayer:
-        """What a training step keeps of an image, by layer; the loss is part of it."""
-        by_layer = {f"encoder.{name}": kept for name, kept in self.encoder.activations().items()}
-        if self.freeze_encoder:
-            by_layer = {name: Activations(Saved(), passing=kept.saved) for name, kept in by_layer.items()}
-        elif self.pooling in ("cls", "mean") and self.encoder.last_norm:
-            by_layer["encoder.norm"] = Activations(norm_saved(1, self.encoder.embed_dim))
-        return {**by_layer, "head": self.head.activations(1 + self.encoder.patch_embed.num_patches)}
 
     @property
     def num_layers(self) -> int:

@@ -8,7 +8,6 @@ from paddle.nn import functional as F
 
 from plsc import checks
 from plsc.config.registry import MODELS
-from plsc.costs.memory import Activations, Saved, attention_saved, norm_saved
 from plsc.nn.attention import CrossAttention, check_heads, split_heads
 from plsc.nn.batch_norm import FeatureBatchNorm
 from plsc.nn.functional import LayerNorm, Linear, attend
@@ -59,10 +58,6 @@ class LinearHead(nn.Layer):
             features = self.batch_norm(features)
         return self.linear(features)
 
-    def activations(self, tokens: int) -> Activations:
-        """What a training step keeps of an image, with its loss; nothing of it depends on `tokens`."""
-        return Activations(Saved(products=self.in_features, norms=self.num_classes))
-
 
 class AttentiveBlock(nn.Layer):
     """Normalised cross-attention without residual connection or perceptron.
@@ -100,14 +95,6 @@ class AttentiveBlock(nn.Layer):
     def forward(self, query: paddle.Tensor, tokens: paddle.Tensor) -> paddle.Tensor:
         """Queries (B, 1, D) and tokens (B, N, D) -> (B, 1, D)."""
         return self.cross_attn(self.norm1_q(query), self.norm1_k(tokens), self.norm1_v(tokens))
-
-    def saved(self, tokens: int) -> Saved:
-        """What a training step keeps of so many tokens, without the tokens themselves."""
-        dim, heads = self.dim, self.cross_attn.num_heads
-        if self.parameter_free:  # only the query learns
-            return Saved(products=(2 * tokens + 2) * dim, weights=heads * tokens)
-        attention = attention_saved(1, tokens, dim, heads, cross=True, dropout=False)
-        return attention + norm_saved(1, dim) + Saved(norms=4 * tokens)
 
 
 class ProjectionFreeAttention(nn.Layer):
@@ -195,15 +182,6 @@ class AttentiveHead(nn.Layer):
             query = block(query, tokens)
         return query.squeeze(1)
 
-    def activations(self, tokens: int) -> Activations:
-        """What a training step keeps of an image with so many tokens, with its loss."""
-        saved = Saved(products=self.in_features, norms=2 * self.in_features + self.num_classes)
-        if not self.blocks[0].parameter_free:
-            saved += Saved(norms=tokens * self.in_features)  # which the normalisations of all blocks share
-        for block in self.blocks:
-            saved += block.saved(tokens)
-        return Activations(saved)
-
 
 @MODELS.register()
 class EfficientProbingHead(nn.Layer):
@@ -278,14 +256,6 @@ class EfficientProbingHead(nn.Layer):
         """Where each query looks: tokens (B, N, D) -> weights (B, Q, N), which add up to 1 over N."""
         scores = paddle.matmul(tokens, self.query_tokens) * self.in_features**-0.5  # (B, N, Q)
         return F.softmax(scores.transpose([0, 2, 1]), axis=-1)
-
-    def activations(self, tokens: int) -> Activations:
-        """What a training step keeps of an image with so many tokens, with its loss."""
-        width, seen = self.linear.weight.shape[0], tokens if self.with_cls_token else tokens - 1
-        products = (seen + self.num_queries) * self.in_features + width
-        return Activations(
-            Saved(products=products, norms=2 * width + self.num_classes, weights=self.num_queries * seen)
-        )
 
 
 def _initialize(linear: nn.Linear, std: float, scale: float) -> None:

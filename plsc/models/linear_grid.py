@@ -1,13 +1,11 @@
 """Many linear classifiers on one frozen encoder, for choosing learning rate and features in a single training."""
 
-from typing import Dict, List, Literal, Sequence, Tuple
+from typing import List, Literal, Sequence, Tuple
 
 import paddle
 from paddle import nn
 
 from plsc.config.registry import MODELS
-from plsc.costs.flops import linear_flops
-from plsc.costs.memory import Activations, ByLayer, Saved
 from plsc.models.heads import LinearHead
 from plsc.models.vit import ViT
 from plsc.nn.utils import freeze, set_training
@@ -93,16 +91,3 @@ class LinearGrid(nn.Layer):
     def _inputs(tokens: Sequence[paddle.Tensor], count: int, kind: str) -> paddle.Tensor:
         parts = [x[:, 0] for x in tokens[-count:]]
         return paddle.concat([*parts, tokens[-1][:, 1:].mean(axis=1)] if kind == "cls+mean" else parts, axis=-1)
-
-    def flops(self, num_masked: int = 0) -> Dict[str, Tuple[int, bool]]:
-        """Operations of a forward pass over one image, and whether a backward pass follows, by part."""
-        heads = sum(linear_flops(1, head.in_features, self.num_classes) for head in self.heads)
-        return {"encoder": (self.encoder.flops(), False), "heads": (heads, True)}
-
-    def activations(self, num_masked: int = 0) -> ByLayer:
-        """What a training step keeps of an image, by layer; the loss is part of it."""
-        by_layer = {f"encoder.{name}": kept for name, kept in self.encoder.activations().items()}
-        by_layer = {name: Activations(Saved(), passing=kept.saved) for name, kept in by_layer.items()}
-        for number, head in enumerate(self.heads):
-            by_layer[f"heads.{number}"] = head.activations(1)
-        return by_layer

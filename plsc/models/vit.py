@@ -7,8 +7,6 @@ from paddle import nn
 
 from plsc import checks
 from plsc.config.registry import MODELS
-from plsc.costs.flops import block_flops, linear_flops
-from plsc.costs.memory import Activations, ByLayer, Saved, norm_saved
 from plsc.nn.attention import RelativePositionBias
 from plsc.nn.block import Block
 from plsc.nn.drop_path import drop_path_ramp
@@ -168,24 +166,6 @@ class ViT(nn.Layer):
         if name.startswith("blocks."):
             return int(name.split(".")[1]) + 1
         return self.depth + 1
-
-    def flops(self, num_patches: Optional[int] = None) -> int:
-        """Operations of a forward pass over one image, of which `num_patches` are looked at; by default all."""
-        patches = self.patch_embed.num_patches if num_patches is None else num_patches
-        pixels = self.patch_size[0] * self.patch_size[1] * self.patch_embed.in_channels
-        dim, hidden = self.embed_dim, int(self.embed_dim * self.block_options["mlp_ratio"])
-        blocks = self.depth * block_flops(patches + 1, patches + 1, dim, hidden)
-        return linear_flops(patches, pixels, dim) + blocks
-
-    def activations(self, num_patches: Optional[int] = None) -> ByLayer:
-        """What a training step keeps of an image of which `num_patches` are looked at, by layer; by default all."""
-        patches = self.patch_embed.num_patches if num_patches is None else num_patches
-        pixels = self.patch_size[0] * self.patch_size[1] * self.patch_embed.in_channels
-        dropped = (patches + 1) * self.embed_dim // 4 if self.drop_rate else 0  # the mask, a byte a number
-        by_layer = {"patch_embed": Activations(Saved(products=patches * pixels, norms=dropped))}
-        by_layer.update({f"blocks.{i}": block.activations(patches + 1) for i, block in enumerate(self.blocks)})
-        norm = {"norm": Activations(norm_saved(patches + 1, self.embed_dim))} if self.last_norm else {}
-        return {**by_layer, **norm}
 
     def forward(self, image: paddle.Tensor, visible_index: Optional[paddle.Tensor] = None) -> paddle.Tensor:
         """Encodes images, or only some of their patches.

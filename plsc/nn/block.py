@@ -5,7 +5,6 @@ from typing import Optional, Tuple
 import paddle
 from paddle import nn
 
-from plsc.costs.memory import Activations, Saved, attention_saved, branch_saved, mlp_saved, norm_saved
 from plsc.nn.attention import Attention
 from plsc.nn.drop_path import DropPath
 from plsc.nn.functional import LayerNorm, scale_channels
@@ -63,15 +62,3 @@ class Block(nn.Layer):
     @staticmethod
     def _scaled(branch: paddle.Tensor, gamma: Optional[paddle.Tensor]) -> paddle.Tensor:
         return branch if gamma is None else scale_channels(branch, gamma)
-
-    def activations(self, tokens: int) -> Activations:
-        """What a training step keeps of `tokens` vectors."""
-        dim, heads = self.norm1.weight.shape[0], self.attn.num_heads
-        scaled, drop_path, dropout = self.gamma_1 is not None, self.drop_path.rate > 0, self.mlp.drop_rate > 0
-        saved = norm_saved(tokens, dim) + attention_saved(
-            tokens, tokens, dim, heads, cross=False, dropout=self.attn.attn_drop_rate > 0
-        )
-        saved += norm_saved(tokens, dim) + mlp_saved(tokens, dim, self.mlp.fc1.weight.shape[1])
-        for _ in range(2):
-            saved += branch_saved(tokens, dim, scaled, drop_path, dropout)
-        return Activations(saved, Saved(norms=tokens * dim))

@@ -12,6 +12,7 @@ import paddle
 from plsc import distributed
 from plsc.config import registry, settings
 from plsc.config.schema import read_settings
+from plsc.costs.networks import UnknownCost, network_flops
 from plsc.engine import consistency
 from plsc.engine.parts import build_task
 from plsc.engine.plan import Plan, accumulation, make_plan
@@ -120,11 +121,11 @@ def masked_patches(config: Config, task: Task) -> Tuple[int, int]:
 
 
 def _cost(task: Task, masked: int) -> Dict[str, str]:
-    """Operations per image, by part; nothing if the model does not know."""
-    count = getattr(task.model, "flops", None)
-    if count is None:
+    """Operations per image, by part; empty if the costs of the model are unknown."""
+    try:
+        parts = network_flops(task.model, masked)
+    except UnknownCost:
         return {}
-    parts = count(masked)
     forward = sum(operations for operations, _ in parts.values())
     training = sum(operations * (3 if trained else 1) for operations, trained in parts.values())
     detail = ", ".join(f"{name} {operations / 1e9:.3g}" for name, (operations, _) in parts.items())

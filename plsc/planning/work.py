@@ -9,7 +9,8 @@ import paddle
 from plsc import distributed
 from plsc.config import registry, settings
 from plsc.config.schema import read_settings
-from plsc.costs.memory import Activations, ByLayer
+from plsc.costs.memory import ByLayer
+from plsc.costs.networks import network_activations, network_flops, target_cost
 from plsc.engine.plan import Plan
 from plsc.engine.recompute import apply_recompute
 from plsc.planning.dry_run import lazy_task, masked_patches, plan_of
@@ -76,7 +77,7 @@ def work_of(config: Config, processes: int, images: Optional[int] = None) -> Wor
         images: Of the training set; counted if not given.
 
     Raises:
-        ValueError: If a component refuses its arguments, the model does not tell its costs, the batch does not divide,
+        ValueError: If a component refuses its arguments, the costs of the model are unknown, the batch does not divide,
             or DistributedStrategy does not fit.
     """
     run: settings.Global = read_settings(config, "Global")
@@ -92,7 +93,7 @@ def work_of(config: Config, processes: int, images: Optional[int] = None) -> Wor
     task = lazy_task(config, run.seed, notes)
     plan = plan_of(config, run, processes, notes, images)
     masked, _ = masked_patches(config, task)
-    flops, activations = _counted(task, masked)
+    flops, activations = network_flops(task.model, masked), network_activations(task.model, masked)
     recomputed = apply_recompute(task, strategy.recompute)
     with paddle.LazyGuard():
         optimizer = registry.OPTIMIZERS.build(config["Optimizer"], model=task)
@@ -124,21 +125,10 @@ def work_of(config: Config, processes: int, images: Optional[int] = None) -> Wor
     )
 
 
-def _counted(task: Task, masked: int) -> Tuple[Dict[str, Tuple[int, bool]], Dict[str, Activations]]:
-    model = task.model
-    if not hasattr(model, "flops") or not hasattr(model, "activations"):
-        raise ValueError(
-            f"Model: {type(model).__name__} does not tell its costs; a model that can be planned has the methods "
-            "flops(num_masked) and activations(num_masked), as docs/adding_a_method.md describes"
-        )
-    return model.flops(masked), model.activations(masked)
-
-
 def _tokenizer(config: Config, task: Task) -> Tuple[int, int, int]:
     """Operations for an image, numbers held at once, and weights; zeros for one that costs next to nothing."""
     node = config.get("Tokenizer")
-    cost = getattr(registry.TOKENIZERS.get(node["name"]), "cost", None) if node else None
-    return cost(tuple(task.encoder.grid_size)) if cost else (0, 0, 0)
+    return target_cost(registry.TOKENIZERS.get(node["name"]), tuple(task.encoder.grid_size)) if node else (0, 0, 0)
 
 
 def _inputs(task: Task, second: bool) -> int:

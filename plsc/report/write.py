@@ -1,10 +1,12 @@
-"""The report that a run writes of itself at its end."""
+"""Writing of reports."""
 
 from pathlib import Path
 from typing import Any, Mapping
 
 from plsc.checkpoint import replace
+from plsc.data.classes import class_names
 from plsc.engine.build import Known
+from plsc.engine.trainer import Trainer
 from plsc.report.examination import Examination
 from plsc.report.examine import examine
 from plsc.report.page import START, page
@@ -16,10 +18,20 @@ Config = Mapping[str, Any]
 FILE = "report.html"
 
 
-def report_own(config: Config, task: Task, directory: Path, known: Known = (None, "the checkpoint")) -> Path:
-    """Writes the report of the run that has just trained `task` into its output directory; returns the file."""
-    (run,) = read_runs([directory])
-    return write(directory / FILE, page([run], {run.name: examine_or_say_why_not(config, task, known=known)}))
+class RunReport:
+    """Writes the report of a run into its own output directory, when the run ends."""
+
+    def check(self, directory: Path) -> None:
+        """Raise FileExistsError if the report of a run in `directory` would replace a foreign file."""
+        check(directory / FILE)
+
+    def write(self, config: Config, trainer: Trainer, directory: Path) -> Path:
+        """Write the report of a finished run into its directory; return the file."""
+        (run,) = read_runs([directory])
+        known = (class_names(trainer.loader.dataset), "DataLoader.Train")
+        return write(
+            directory / FILE, page([run], {run.name: examine_or_say_why_not(config, trainer.task, known=known)})
+        )
 
 
 def examine_or_say_why_not(

@@ -10,9 +10,9 @@ from typing import Any, Dict, Mapping, Optional
 import numpy as np
 import paddle
 
-import plsc
 from plsc import strict_json
 from plsc.runs.directory import write_text
+from plsc.version import __version__
 
 
 def write_environment(path: Path, runtime: Mapping[str, str]) -> None:
@@ -23,7 +23,7 @@ def write_environment(path: Path, runtime: Mapping[str, str]) -> None:
 def environment(runtime: Mapping[str, str]) -> Dict[str, Any]:
     """Versions, device, threads and the git commit this process was started from."""
     return {
-        "plsc": plsc.__version__,
+        "plsc": __version__,
         "paddle": paddle.__version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
@@ -37,7 +37,7 @@ def environment(runtime: Mapping[str, str]) -> Dict[str, Any]:
 
 
 def _git_commit() -> Optional[str]:
-    command = ["git", "-C", str(Path(plsc.__file__).parent), "rev-parse", "HEAD"]
+    command = ["git", "-C", str(Path(__file__).resolve().parent), "rev-parse", "HEAD"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -142,24 +142,6 @@ class DalleTokenizer:
         self._grid: Optional[Tuple[int, int]] = None  # of the images that were tokenized last
         self._decoder: Dict[str, DalleDecoder] = {}
 
-    @staticmethod
-    def cost(grid: Tuple[int, int]) -> Tuple[int, int, int]:
-        """Of the published network: operations for an image's tokens, numbers held at once for them, and weights."""
-        tokens, width = grid[0] * grid[1], HIDDEN
-        total = 3 * 49 * HIDDEN
-        operations = 2 * 64 * tokens * total
-        for number in range(GROUPS):
-            pixels, inputs = tokens * 64 // 4**number, HIDDEN if number == 0 else width // 2
-            for entry in (inputs, *[width] * (BLOCKS - 1)):
-                hidden = width // 4
-                weights = 9 * hidden * (entry + 2 * hidden) + hidden * width + (entry * width if entry != width else 0)
-                operations += 2 * pixels * weights
-                total += weights
-            width *= 2
-        last = 8 * HIDDEN * VOCAB
-        held = 3 * 64 * tokens * HIDDEN  # input, branch and sum of a block of the first group
-        return operations + 2 * tokens * last, held, total + last
-
     @paddle.no_grad()
     def __call__(self, batch: Batch) -> paddle.Tensor:
         """The second crops (B, 3, h, w) in [0, 1] -> token ids int64 (B, h / 8 * w / 8)."""

@@ -7,7 +7,6 @@ tokens, so a step costs little more than a few 3x3 convolutions there.
 from pathlib import Path
 from typing import Dict, Tuple, Union
 
-import numpy as np
 import paddle
 from paddle import nn
 from paddle.nn import functional as F
@@ -80,15 +79,6 @@ class DiscreteVAE(nn.Layer):
             nn.Conv2D(width, 3 * patch_size * patch_size, 1),
             nn.PixelShuffle(patch_size),
         )
-
-    def flops(self, num_masked: int = 0) -> Dict[str, Tuple[int, bool]]:
-        """Operations of a forward pass over one image, and whether a backward pass follows, by part."""
-        tokens = self.grid_size[0] * self.grid_size[1]
-        sizes = {"encoder": self.encoder, "codebook": self.codebook, "decoder": self.decoder}
-        return {
-            name: (sum(2 * tokens * int(np.prod(p.shape)) for p in part.parameters() if p.ndim > 1), True)
-            for name, part in sizes.items()
-        }
 
     def forward(self, image: paddle.Tensor) -> Dict[str, paddle.Tensor]:
         """Encodes and decodes with soft tokens while training, with the likeliest ones otherwise.

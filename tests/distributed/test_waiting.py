@@ -137,7 +137,7 @@ def test_a_rescue_save_that_takes_longer_than_gloo_waits(images, tmp_path):
 
 @pytest.mark.slow
 def test_a_report_that_takes_longer_than_gloo_waits(images, tmp_path):
-    plug_in(tmp_path, f"slowly(run, 'report_own', {LONGER_THAN_GLOO})")
+    plug_in(tmp_path, f"slowly(RunReport, 'write', {LONGER_THAN_GLOO})")
     launch(2, options(images, "Global.report=true", steps=2), tmp_path)
     assert (tmp_path / "run/report.html").is_file()
 

@@ -2,6 +2,7 @@ import numpy as np
 import paddle
 import pytest
 
+from plsc.costs.networks import encoder_flops, network_activations, network_flops
 from plsc.losses import CrossEntropy, SumOverHeads
 from plsc.models import LinearGrid, ViT
 from plsc.models.heads import LinearHead
@@ -105,6 +106,6 @@ def test_impossible_grids(options, message):
 
 def test_a_dry_run_knows_its_cost():
     grid = make_grid()
-    assert grid.flops()["encoder"] == (grid.encoder.flops(), False)
-    assert grid.flops()["heads"] == (2 * 3 * sum(head.in_features for head in grid.heads), True)
-    assert {f"heads.{i}" for i in range(8)} < set(grid.activations())
+    assert network_flops(grid)["encoder"] == (encoder_flops(grid.encoder), False)
+    assert network_flops(grid)["heads"] == (2 * 3 * sum(head.in_features for head in grid.heads), True)
+    assert {f"heads.{i}" for i in range(8)} < set(network_activations(grid))

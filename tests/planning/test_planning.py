@@ -10,6 +10,7 @@ import pytest
 from plsc.config import plugins, registry
 from plsc.config.files import load
 from plsc.config.schema import check
+from plsc.costs.networks import target_cost
 from plsc.engine.parts import build_task
 from plsc.engine.recompute import apply_recompute
 from plsc.models.cae import CAE
@@ -139,7 +140,7 @@ def test_the_tokenizers_cost_is_that_of_the_network():
             layer.register_forward_post_hook(count)
     with paddle.no_grad():
         network(paddle.zeros([1, 3, 16, 24]))
-    operations, _, weights = DalleTokenizer.cost((2, 3))
+    operations, _, weights = target_cost(DalleTokenizer, (2, 3))
     assert [operations, weights] == counted
 
 
@@ -311,7 +312,7 @@ def test_overlap_does_not_go_with_recompute():
 
 
 def test_a_model_without_costs_is_named():
-    with pytest.raises(ValueError, match=r"DiscreteVAE does not tell its costs.*flops\(num_masked\)"):
+    with pytest.raises(ValueError, match=r"the costs of DiscreteVAE are unknown; register"):
         work_of(read(CONFIGS / "quickstart" / "tokenizer.yaml"), 1, images=100)
 
 

