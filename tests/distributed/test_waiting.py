@@ -29,7 +29,9 @@ def plug_in(folder, text):
     """What the job imports; `at(rank, step, action)` makes a process do something after a step."""
     (folder / "trouble.py").write_text(
         "import os, signal, time\n"
-        "from plsc import distributed, storage\n"
+        "from plsc import distributed\n"
+        "from plsc.checkpoint import files as storage\n"
+        "from plsc.report.write import RunReport\n"
         "from plsc.engine import run, trainer\n"
         "def at(rank, step, action):\n"
         "    before = trainer.Trainer.train_step\n"
