@@ -8,6 +8,7 @@ import yaml
 from plsc import runtime
 from plsc.config import files as config_files
 from plsc.config import plugins, schema
+from plsc.config.overrides import apply_override
 from plsc.config.tree import ConfigMap, parse, to_plain
 
 if TYPE_CHECKING:
@@ -82,5 +83,5 @@ def _tree(config: Union[str, Path, Mapping[str, Any]], overrides: Sequence[str])
         return config_files.load(config, overrides)
     tree = parse(yaml.safe_dump(to_plain(config), sort_keys=False), "the mapping given to plsc.train")
     for text in overrides:
-        overrides.apply_override(tree, text)
+        apply_override(tree, text)
     return tree

@@ -8,7 +8,7 @@ from typing import List, Optional
 
 from plsc.cli import common
 from plsc.config import files as config_files
-from plsc.config import overrides
+from plsc.config.overrides import apply_override
 from plsc.config.tree import ConfigError, ConfigMap
 
 PROTOCOLS = ("knn", "ridge", "linear", "attentive", "ep", "layers")
@@ -89,5 +89,5 @@ def _config(arguments: argparse.Namespace, checkpoint: Optional[Path]) -> Config
             raise ConfigError(f"--data-config {arguments.data_config}: it has no section DataLoader to take")
         config.put("DataLoader", data["DataLoader"], data.origins["DataLoader"])
     for text in common.overrides(arguments):
-        overrides.apply_override(config, text)
+        apply_override(config, text)
     return config

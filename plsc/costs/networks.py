@@ -122,7 +122,7 @@ def _(model: Classifier, num_masked: int = 0) -> ByLayer:
     by_layer = {f"encoder.{name}": kept for name, kept in encoder_activations(model.encoder).items()}
     if model.freeze_encoder:
         by_layer = _without_gradient(by_layer)
-    elif model.pooling in ("cls", "mean"):
+    elif model.pooling in ("cls", "mean") and model.encoder.last_norm:
         by_layer["encoder.norm"] = Activations(norm_saved(1, model.encoder.embed_dim))
     return {**by_layer, "head": layer_activations(model.head, 1 + int(np.prod(model.encoder.grid_size)))}
 
@@ -193,7 +193,8 @@ def _(encoder: ViT, num_patches: Optional[int] = None) -> ByLayer:
     dropped = (patches + 1) * encoder.embed_dim // 4 if encoder.drop_rate else 0  # the mask, one byte per value
     by_layer = {"patch_embed": Activations(Saved(products=patches * pixels, norms=dropped))}
     by_layer.update({f"blocks.{i}": layer_activations(block, patches + 1) for i, block in enumerate(encoder.blocks)})
-    return {**by_layer, "norm": Activations(norm_saved(patches + 1, encoder.embed_dim))}
+    norm = {"norm": Activations(norm_saved(patches + 1, encoder.embed_dim))} if encoder.last_norm else {}
+    return {**by_layer, **norm}
 
 
 # Blocks and heads ----------------------------------------------------------------------------------------------------
