@@ -10,7 +10,7 @@ from PIL import Image
 
 import plsc
 from plsc import runtime
-from plsc.checkpoint.files import CheckpointError
+from plsc.checkpoint.arrays import CheckpointError
 from plsc.config.tree import ConfigError
 from tests.integration.runs import ROOT, SMALL, SMALL_ENCODER, data
 

@@ -22,7 +22,7 @@ LAYERS = [
     ["api", "cli", "__main__"],
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
-LOWEST = ("checkpoint.files", "checkpoint.arrays")  # files on disk; they know no network
+LOWEST = ("checkpoint.files", "checkpoint.arrays", "checkpoint.reader")  # files on disk; they know no network
 
 # Imported before the process is set up for Paddle, or by programs that never need it.
 WITHOUT_PADDLE = ["config", "sweep", "runs/directory.py", "runs/reader.py", "report/svg.py", "report/page.py"]

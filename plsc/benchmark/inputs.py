@@ -9,7 +9,7 @@ import numpy as np
 import paddle
 from PIL import Image
 
-from plsc.checkpoint.files import resolve
+from plsc.checkpoint.reader import Checkpoint
 from plsc.config import registry, settings
 from plsc.config.registry import TOKENIZERS
 from plsc.config.schema import read_settings
@@ -125,7 +125,7 @@ def _find_weights(config: Dict[str, Any], notes: List[str]) -> None:
     if init.checkpoint is None or Path(init.checkpoint).is_file():
         return
     try:
-        resolve(init.checkpoint)
+        Checkpoint.open(init.checkpoint)
     except (ValueError, OSError) as error:
         reason = str(error).split(";")[0]
         notes.append(f"Init.checkpoint cannot be used ({reason}): random weights, which take the same time")

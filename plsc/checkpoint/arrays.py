@@ -15,14 +15,14 @@ _SAFETENSORS_TYPES = {
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that is missing, damaged, or of something else."""
+    """A checkpoint is missing, damaged, or of another kind or model."""
 
 
 def write_arrays(file: Path, arrays: Mapping[str, np.ndarray], metadata: Optional[Dict[str, str]] = None) -> None:
-    """Writes arrays by name as a safetensors file.
+    """Write arrays by name as a safetensors file.
 
     Raises:
-        OSError: If that is not possible; safetensors has an error of its own.
+        OSError: If the file cannot be written; errors of safetensors are converted.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
@@ -30,16 +30,16 @@ def write_arrays(file: Path, arrays: Mapping[str, np.ndarray], metadata: Optiona
     try:
         save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, file, metadata)
     except SafetensorError as error:
-        found = re.search(r"(?:os error |code: )(\d+)", str(error))  # as newer and older versions say it
+        found = re.search(r"(?:os error |code: )(\d+)", str(error))  # in newer and older versions
         number = int(found[1]) if found else errno.EIO
         raise OSError(number, f"{file.name}: {os.strerror(number) if found else error}") from error
 
 
 def read_safetensors(file: Path) -> Dict[str, np.ndarray]:
-    """The arrays of a safetensors file.
+    """Read the arrays of a safetensors file.
 
     Raises:
-        CheckpointError: If it is damaged, or holds numbers of a type that numpy does not have.
+        CheckpointError: If it is damaged, or has values of a type that numpy does not have.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
@@ -53,24 +53,24 @@ def read_safetensors(file: Path) -> Dict[str, np.ndarray]:
 
 
 def _read_with_bfloat16(file: Path) -> Dict[str, np.ndarray]:
-    """As `read_safetensors`, with bfloat16, which numpy does not have, as float32, which holds it exactly.
+    """Read a safetensors file with bfloat16, which numpy does not have; it becomes float32, which is exact.
 
     Raises:
-        CheckpointError: If it holds another type that numpy does not have.
+        CheckpointError: If it has values of another type that numpy does not have.
     """
     from safetensors import SafetensorError, deserialize
 
     arrays = {}
     try:
-        for name, said in deserialize(file.read_bytes()):
-            kind, raw = said["dtype"], said["data"]
+        for name, entry in deserialize(file.read_bytes()):
+            kind, raw = entry["dtype"], entry["data"]
             values = np.frombuffer(raw, _SAFETENSORS_TYPES[kind])
             values = (values.astype("<u4") << 16).view("<f4") if kind == "BF16" else values
-            arrays[name] = values.reshape(said["shape"])
+            arrays[name] = values.reshape(entry["shape"])
     except SafetensorError as error:
         raise CheckpointError(f"{file} is damaged: {error}") from None
     except KeyError as error:
         raise CheckpointError(
-            f"{file} holds numbers of a type that numpy does not have ({error}); save them as float32"
+            f"{file} has values of a type that numpy does not have ({error}); save them as float32"
         ) from None
     return arrays

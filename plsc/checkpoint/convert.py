@@ -1,4 +1,4 @@
-"""Weights from one project's file to another's, both ways."""
+"""Conversion of weights between the file formats of projects, in both directions."""
 
 import os
 import pickle
@@ -9,17 +9,15 @@ import numpy as np
 
 from plsc.checkpoint import files as checkpoint_files
 from plsc.checkpoint import heads, replace
-from plsc.checkpoint.files import CheckpointError
+from plsc.checkpoint.arrays import CheckpointError, write_arrays
 from plsc.checkpoint.formats import (
     PREFIX,
     UNUSED,
     Arrays,
     Weights,
-    grid_of_encoder,
-    mapping,
-    model_section,
     read_weights,
 )  # fmt: skip
+from plsc.checkpoint.model_config import grid_of_encoder, mapping, model_section
 from plsc.checkpoint.names import (  # fmt: skip
     classifier_official_name,
     classifier_plsc_name,
@@ -36,17 +34,17 @@ FORMATS = ("plsc", "official", "own", "safetensors", TIMM)
 
 
 def convert(source: Path, target: Path, to: str, force: bool = False) -> str:
-    """Writes the weights of `source` as `target` in another format; nothing is left behind if it fails.
+    """Write the weights of `source` as `target` in another format; a failure leaves no files behind.
 
     Args:
-        source: Anything `read_weights` reads.
+        source: Any path that `read_weights` takes.
         target: A file, or for `own` a directory that `Init.checkpoint` takes.
         to: One of FORMATS: PLSC's `.pd`, the authors' `.pth`, a checkpoint of ours, our names as safetensors, or the
-            encoder (and head) as timm's VisionTransformer names them (`.safetensors`, otherwise torch's format).
-        force: Replace `target` if it exists; see plsc.checkpoint.replace for what may be replaced.
+            encoder (and head) with the names of timm's VisionTransformer (`.safetensors`, otherwise torch's format).
+        force: Replace `target` if it exists; see plsc.checkpoint.replace for its rules.
 
     Returns:
-        What was written, and what was left out or assumed, in sentences.
+        Sentences about what was written, left out or assumed.
 
     Raises:
         CheckpointError: If the source cannot be read, or the target format cannot hold it.
@@ -72,7 +70,7 @@ def _check(target: Path, source: Path, force: bool) -> None:
 
 
 def write_weights(weights: Weights, target: Path, to: str) -> int:
-    """`convert` for weights in memory and a target that does not exist; returns the number of tensors."""
+    """Write weights in memory to a target that does not exist; return the number of tensors."""
     return _WRITERS[to](weights, target)
 
 
@@ -146,7 +144,7 @@ def _official_array(name: str, value: np.ndarray) -> np.ndarray:
 
 
 def _with_unused(own: Arrays) -> Arrays:
-    """A classifier's arrays with what the authors' model stores without using it, so that a strict load succeeds."""
+    """Add the tensors that the authors' classifier stores without using them, so that a strict load succeeds."""
     extra: Arrays = {}
     if _RUNNING_MEAN in own:
         extra[_TRACKED] = np.zeros((), np.int64)
@@ -158,10 +156,10 @@ def _with_unused(own: Arrays) -> Arrays:
 
 
 def _with_indices(state: Arrays, weights: Weights) -> Arrays:
-    """The arrays of a reference with the index that it stores beside each table of relative position biases.
+    """Add the index that the references store beside each table of relative position biases.
 
     Raises:
-        CheckpointError: If the grid of the tables is not known.
+        CheckpointError: If the grid of the tables is unknown.
     """
     for name, value in list(state.items()):
         if name.endswith("relative_position_bias_table"):
@@ -175,7 +173,7 @@ def _with_indices(state: Arrays, weights: Weights) -> Arrays:
 
 
 def _timm(weights: Weights) -> Arrays:
-    """Encoder and linear head under timm's names."""
+    """Rename encoder and linear head to timm's names."""
     renamed: Arrays = {}
     own = _with_folded_norm(_plain(weights), weights.config)
     for name, value in own.items():
@@ -197,7 +195,7 @@ def _timm(weights: Weights) -> Arrays:
 
 
 def _with_folded_norm(own: Arrays, config: str) -> Arrays:
-    """The head's batch norm, which timm does not have, made a part of the linear layer after it.
+    """Fold the head's batch norm, which timm does not have, into the linear layer after it.
 
     Raises:
         CheckpointError: If the head is attentive.
@@ -215,10 +213,10 @@ def _with_folded_norm(own: Arrays, config: str) -> Arrays:
 
 
 def _plain(weights: Weights) -> Arrays:
-    """The arrays without `model.`, with the encoder's position table."""
+    """Remove the prefix `model.` from the names, and add the encoder's position table."""
     own = {name[len(PREFIX) :]: value for name, value in weights.arrays.items() if name.startswith(PREFIX)}
     if "encoder.cls_token" not in own:
-        raise CheckpointError("only models with an encoder can be converted; this checkpoint holds none")
+        raise CheckpointError("only models with an encoder can be converted; this checkpoint has no encoder")
     own.update(weights.fixed)
     table = _computed_table(weights.config, own["encoder.cls_token"].shape[-1])
     if "encoder.pos_embed" not in own and table is not None:
@@ -227,7 +225,7 @@ def _plain(weights: Weights) -> Arrays:
 
 
 def _computed_table(config: str, dim: int) -> Optional[np.ndarray]:
-    """The sin-cos table that the encoder of a config computes; None if it has another or there is no config."""
+    """Sin-cos table that the encoder of a config computes; None with another table or without a config."""
     encoder = mapping(model_section(config), "encoder")
     if not encoder or not str(encoder.get("pos_embed", "sincos")).startswith("sincos"):
         return None
@@ -236,5 +234,5 @@ def _computed_table(config: str, dim: int) -> Optional[np.ndarray]:
 
 
 def _save_safetensors(arrays: Arrays, path: Path, metadata: Dict[str, str]) -> int:
-    checkpoint_files.write_arrays(path, arrays, metadata)
+    write_arrays(path, arrays, metadata)
     return len(arrays)

@@ -1,4 +1,4 @@
-"""Weights from any file we can read, under our names; what kind of file it is shows in its keys."""
+"""Weights from any known kind of file, under our names; the kind is recognized by the names in it."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,25 +6,23 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
 import numpy as np
 
-from plsc.checkpoint import files as checkpoint_files
 from plsc.checkpoint import heads
-from plsc.checkpoint import weights as checkpoint_weights
-from plsc.checkpoint.files import CheckpointError
+from plsc.checkpoint.arrays import CheckpointError, read_safetensors
+from plsc.checkpoint.files import POINTERS
 from plsc.checkpoint.heads import Heads
+from plsc.checkpoint.model_config import Grid, grid_of_encoder, model_section
 from plsc.checkpoint.names import classifier_name, is_transposed, pretraining_name, unused_name
-from plsc.config.tree import ConfigError, parse
+from plsc.checkpoint.reader import Checkpoint
 from plsc.nn.pos_embed import index_grid, sincos_grid
 from plsc.safe_pickle import Unknown, UnsafeFileError, read_state_file
 
 Arrays = Dict[str, np.ndarray]
-Grid = Tuple[int, int]
 OWN, PRETRAINING, CLASSIFIER, TIMM = "own", "pre-training model", "classifier", "timm ViT"
 PREFIX = "model."
-UNUSED = "unused"  # entry of the files that `convert` writes for the authors' code: what only PLSC stores
+UNUSED = "unused"  # entry of the files that `convert` writes for the authors' code: tensors that only PLSC stores
 _FIXED = "fixed."
 _HOLDERS = ("model", "state_dict", "module")
 _QKV, _PATCHES = "blocks.0.attn.qkv.weight", "patch_embed.proj.weight"
-_MOST_PATCHES = 2**20
 _PRETRAINING_PARTS = (
     "encoder", "teacher", "regressor", "decoder", "head", "mask_token", "encoder_to_decoder", "encoder_to_decoder_norm",
 )  # fmt: skip
@@ -38,13 +36,13 @@ class Weights:
     Args:
         arrays: By our names.
         encoder: Prefix of the encoder among them.
-        fixed: What the file holds besides, by our names without `model.`: position tables that are computed here, and
-            what the references store without using it.
+        fixed: Other tensors of the file, by our names without `model.`: position tables that are computed here, and
+            tensors that the references store without using them.
         config: The resolved config of one of our own checkpoints, as YAML.
-        pooling: Of a classifier, `mean` or another, which decides what the references call its last norm.
-        heads: Attention heads that the checkpoint tells, see `plsc.checkpoint.heads`.
-        grid: Rows and columns of the patches that the positions belong to; None if the file does not tell.
-        notes: What was left out or assumed, in sentences.
+        pooling: Pooling of a classifier, `mean` or another; the references' name of its last norm depends on it.
+        heads: Attention heads of the checkpoint, see `plsc.checkpoint.heads`.
+        grid: Rows and columns of the patches that the positions belong to; None if unknown.
+        notes: Sentences about tensors that were left out, and assumptions.
         classes: Names of its classes, in the order of the head's outputs; None if unknown.
     """
 
@@ -59,45 +57,65 @@ class Weights:
     classes: Optional[List[str]] = None
 
 
-def read_weights(path: Union[str, Path]) -> Weights:
-    """The weights of a checkpoint.
+Source = Union[Path, Checkpoint]  # a file of another project, or one of our own checkpoints
 
-    Args:
-        path: A run directory, a checkpoint directory, `latest` or `best`, or a file of another project: PLSC's `.pd`
-            (`{model, ...}` or the model alone), the authors' `.pth` (both formats of torch), `.safetensors`. A
-            pre-training model without a teacher, which neither reference saves, gets a copy of its encoder.
+
+def open_source(path: Union[str, Path]) -> Source:
+    """Open a checkpoint of ours, or return the path of a file of another project.
 
     Raises:
-        CheckpointError: If the path holds nothing we can read.
+        CheckpointError: If the path names neither, or the checkpoint is damaged.
     """
     path = Path(path)
-    if path.is_file() and path.name not in checkpoint_files.POINTERS:
-        content, metadata = _read_file(path), _safetensors_metadata(path)
-        weights = rename(content, str(path), metadata.get("pooling"))
-        weights.grid = weights.grid or _as_grid(metadata.get("grid", "").split("x"))
-        return weights
-    directory = checkpoint_files.resolve(path)
-    checkpoint = checkpoint_weights.load(directory)
-    fixed = checkpoint_files.read_arrays(directory, "fixed") or {}
-    config, state = checkpoint.config_text, checkpoint.state
-    encoder, classes = state.get("encoder", "model.encoder"), checkpoint_weights.saved_classes(state)
-    pooling = state.get("pooling") or _pooling(config)
-    _refuse_empty({**checkpoint.model, **fixed}, str(directory))
-    grid = _as_grid(state.get("grid")) or _grid_of_config(config)
-    told = {**heads.of_tables(checkpoint.model, encoder), **heads.of_checkpoint(state, config)}
-    return Weights(checkpoint.model, encoder, fixed, config, pooling, heads=told, grid=grid, classes=classes)
+    return path if path.is_file() and path.name not in POINTERS else Checkpoint.open(path)
+
+
+def read_weights(source: Union[str, Source]) -> Weights:
+    """Read the weights of a checkpoint, without optimizer state and moving average.
+
+    Args:
+        source: An opened checkpoint; or the path of a run directory, a checkpoint directory, `latest` or `best`, or a
+            file of another project: PLSC's `.pd` (`{model, ...}` or the model alone), the authors' `.pth` (both formats
+            of torch), `.safetensors`. A pre-training model without a teacher, which neither reference saves, gets a
+            copy of its encoder.
+
+    Raises:
+        CheckpointError: If the source has no weights of a known kind.
+    """
+    source = source if isinstance(source, Checkpoint) else open_source(source)
+    if isinstance(source, Checkpoint):
+        return _read_own(source)
+    content, metadata = _read_file(source), _safetensors_metadata(source)
+    weights = rename(content, str(source), metadata.get("pooling"))
+    weights.grid = weights.grid or _as_grid(metadata.get("grid", "").split("x"))
+    return weights
+
+
+def _read_own(checkpoint: Checkpoint) -> Weights:
+    model, fixed, config = checkpoint.model(), checkpoint.fixed(), checkpoint.config_text
+    _refuse_empty({**model, **fixed}, str(checkpoint))
+    return Weights(
+        model,
+        checkpoint.encoder,
+        fixed,
+        config,
+        pooling=checkpoint.state.get("pooling") or _pooling(config),
+        heads={**heads.of_tables(model, checkpoint.encoder), **heads.of_checkpoint(checkpoint)},
+        grid=_as_grid(checkpoint.state.get("grid")) or _grid_of_config(config),
+        classes=checkpoint.classes,
+    )
 
 
 def rename(state: Mapping[str, Any], source: str, pooling: Optional[str] = None) -> Weights:
-    """A state dict of any known project under our names.
+    """Rename a state dict of any known project to our names.
 
     Args:
         state: Arrays by name, or a dict that holds them as `model` or `state_dict`.
-        source: What to call it in messages.
-        pooling: Of a classifier with our names.
+        source: Name of the source in messages.
+        pooling: Pooling of a classifier with our names.
 
     Raises:
-        CheckpointError: If the names are of no known project.
+        CheckpointError: If the names are not those of a known project.
     """
     notes: List[str] = []
     arrays, kind = _unwrap(state, source, pooling is not None, notes)
@@ -110,7 +128,7 @@ def rename(state: Mapping[str, Any], source: str, pooling: Optional[str] = None)
         arrays = _from_timm(arrays, notes)
     own, unknown = _translate(arrays, kind, _is_torch(arrays))
     if unknown:
-        raise CheckpointError(f"{source}: a {kind}, but nothing here is called {', '.join(unknown[:8])}")
+        raise CheckpointError(f"{source}: a {kind}, but it has unknown tensors: {', '.join(unknown[:8])}")
     if kind == PRETRAINING and not any(name.startswith("teacher.") for name in own):
         copies = {f"teacher.{name[8:]}": value for name, value in own.items() if name.startswith("encoder.")}
         own.update(copies)
@@ -128,7 +146,7 @@ def rename(state: Mapping[str, Any], source: str, pooling: Optional[str] = None)
 
 
 def recognise(names: Mapping[str, Any]) -> Optional[str]:
-    """Which project's spelling a state dict has; None if it is unknown."""
+    """Recognize the project whose names a state dict has; None if it is unknown."""
     if any(name.startswith(("pretext_neck.", "regressor_and_decoder.")) for name in names):
         return PRETRAINING
     if {_QKV, _PATCHES} <= set(names):
@@ -142,13 +160,13 @@ def _read_file(path: Path) -> Mapping[str, Any]:
         start = file.read(9)
     header = int.from_bytes(start[:8], "little")  # of safetensors: the length of the JSON that follows
     if path.suffix == ".safetensors" or (start[8:] == b"{" and header <= path.stat().st_size):
-        return checkpoint_files.read_safetensors(path)
+        return read_safetensors(path)
     try:
         content = read_state_file(path)
     except UnsafeFileError as error:
         raise CheckpointError(str(error)) from None
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds no weights but a {type(content).__name__}; known are {_KNOWN}")
+        raise CheckpointError(f"{path} holds a {type(content).__name__} instead of weights; known are {_KNOWN}")
     return content
 
 
@@ -165,58 +183,15 @@ def _pooling(config: str) -> Optional[str]:
     return str(model_section(config).get("pooling", "mean")) if config else None
 
 
-def model_section(config: str) -> Mapping[str, Any]:
-    """The section `Model` of a checkpoint's config; empty if it has none.
-
-    Raises:
-        CheckpointError: If the config is not plain YAML.
-    """
-    try:
-        tree = parse(config, "the config.yaml of the checkpoint")
-    except ConfigError as error:
-        raise CheckpointError(str(error)) from None
-    return mapping(tree, "Model")
-
-
-def mapping(tree: Any, key: str) -> Mapping[str, Any]:
-    """The mapping below a key; empty if there is none."""
-    found = tree.get(key) if isinstance(tree, Mapping) else None
-    return found if isinstance(found, Mapping) else {}
-
-
-def grid_of_encoder(config: str) -> Optional[Grid]:
-    """Rows and columns of patches of the encoder that a checkpoint's config describes; None if it describes none.
-
-    Raises:
-        CheckpointError: If its sizes are not sizes, or there are too many patches.
-    """
-    encoder = mapping(model_section(config), "encoder")
-    if not encoder:
-        return None
-    image, patch = _side_lengths(encoder, "image_size", 224), _side_lengths(encoder, "patch_size", 16)
-    grid = (image[0] // patch[0], image[1] // patch[1])
-    if grid[0] * grid[1] > _MOST_PATCHES:
-        raise CheckpointError(f"Model.encoder of the checkpoint's config has {grid[0]} x {grid[1]} patches, too many")
-    return grid
-
-
-def _side_lengths(encoder: Mapping[str, Any], key: str, default: int) -> Tuple[int, int]:
-    given = encoder.get(key, default)
-    lengths = list(given) if isinstance(given, (list, tuple)) else [given, given]
-    if len(lengths) != 2 or not all(isinstance(length, int) and length > 0 for length in lengths):
-        raise CheckpointError(f"Model.encoder.{key} of the checkpoint's config is no size: {given!r:.60}")
-    return lengths[0], lengths[1]
-
-
 def _grid_of_config(config: str) -> Optional[Grid]:
     try:
         return grid_of_encoder(config) if config else None
-    except CheckpointError:  # of an encoder with other sizes; the positions are assumed to be of a square
+    except CheckpointError:  # an encoder of another kind; a square grid is assumed then
         return None
 
 
 def _as_grid(value: Any) -> Optional[Grid]:
-    """Rows and columns as a file has them, or None."""
+    """Rows and columns from a value of a file; None if it is not two positive integers."""
     try:
         rows, columns = (int(length) for length in value)
     except (TypeError, ValueError):
@@ -225,7 +200,7 @@ def _as_grid(value: Any) -> Optional[Grid]:
 
 
 def _grid_of_arrays(arrays: Arrays, own: Arrays) -> Optional[Grid]:
-    """The grid that a file of others tells by an index of relative positions or a square fixed table."""
+    """Grid of a file of another project, from an index of relative positions or a square fixed table."""
     for name, value in arrays.items():
         if name.endswith("relative_position_index"):
             return index_grid(value)
@@ -234,7 +209,7 @@ def _grid_of_arrays(arrays: Arrays, own: Arrays) -> Optional[Grid]:
 
 
 def _entry(state: Mapping[str, Any], *keys: str) -> Any:
-    """What a file holds below these keys; None if it is missing."""
+    """Value below these keys of a file's content; None if it is missing."""
     found: Any = state
     for key in keys:
         found = found.get(key) if isinstance(found, Mapping) else None
@@ -242,13 +217,16 @@ def _entry(state: Mapping[str, Any], *keys: str) -> Any:
 
 
 def _unwrap(state: Mapping[str, Any], source: str, own: bool, notes: List[str]) -> Tuple[Arrays, str]:
-    """The weights in what a file holds, without the prefixes of other tools, and whose names they have.
+    """Find the weights in the content of a file, remove prefixes of other tools, and recognize the kind.
 
     Args:
-        state: The content of the file, or of one of its entries.
-        source: What to call it in messages.
-        own: It is known to be one of ours.
-        notes: Takes what was chosen.
+        state: Content of the file, or of one of its entries.
+        source: Name of the source in messages.
+        own: True if the names are known to be ours.
+        notes: Sentences about the choices made are appended.
+
+    Returns:
+        Arrays by name, and the kind.
 
     Raises:
         CheckpointError: If there are no weights of a known kind, or several sets of them.
@@ -276,7 +254,7 @@ def _unwrap(state: Mapping[str, Any], source: str, own: bool, notes: List[str]) 
 
 
 def _unreadable(state: Mapping[str, Any], arrays: Arrays, sets: List[str]) -> str:
-    """Why no weights can be taken from what a file holds."""
+    """Reason why no weights can be taken from the content of a file."""
     if len(sets) > 1:
         entry = sets[-1]
         return (
@@ -286,26 +264,26 @@ def _unreadable(state: Mapping[str, Any], arrays: Arrays, sets: List[str]) -> st
         )
     entries = [f"{key} ({type(value).__name__})" for key, value in list(state.items())[:8]]
     shown = ", ".join(list(arrays)[:4] or entries)
-    return f"its names are of no format known here ({shown}, ...); known are {_KNOWN}"
+    return f"its names are of an unknown format ({shown}, ...); known are {_KNOWN}"
 
 
 def _prefixes(names: Mapping[str, Any]) -> List[str]:
-    """Prefixes of the names that a vision transformer stands behind."""
+    """Prefixes below which there are the names of a vision transformer."""
     found = [name[: -len(_QKV)] for name in names if isinstance(name, str) and name.endswith(_QKV)]
     return [prefix for prefix in found if prefix + _PATCHES in names]
 
 
 def _tensors(state: Mapping[str, Any], source: str) -> Arrays:
-    """The arrays of a state dict, without what wrappers put before their names: DataParallel and torch.compile.
+    """Arrays of a state dict, without the prefixes that DataParallel and torch.compile add to names.
 
     Raises:
-        CheckpointError: If one of its tensors was made by something that is not read here.
+        CheckpointError: If one of its tensors is an object of a class that is not read.
     """
     found: Arrays = {}
     for name, value in state.items():
         if isinstance(name, str) and isinstance(value, Unknown) and "." in name and not name.endswith("_extra_state"):
             raise CheckpointError(
-                f"{source}: {name} is an object of {value.name}, which is not read here; save it as a plain tensor"
+                f"{source}: {name} is an object of {value.name}, which is not supported; save it as a plain tensor"
             )
         if isinstance(name, str) and isinstance(value, np.ndarray):
             name = name.replace("_orig_mod.", "")
@@ -314,17 +292,17 @@ def _tensors(state: Mapping[str, Any], source: str) -> Arrays:
 
 
 def _refuse_empty(arrays: Arrays, source: str) -> None:
-    """Raises CheckpointError if an array has no elements; its shape may be any then, and would be trusted."""
+    """Raise CheckpointError if an array has no elements, as its shape could be arbitrarily large then."""
     for name, value in arrays.items():
         if not value.size:
             raise CheckpointError(f"{source}: {name} has no elements (its shape is {list(value.shape)})")
 
 
 def _unused(arrays: Arrays, source: str) -> Arrays:
-    """What the references' classifiers store without using it, by our names.
+    """Tensors that the references' classifiers store without using them, by our names.
 
     Raises:
-        CheckpointError: If it is used: a batch norm with a scale or shift.
+        CheckpointError: If they are used: a batch norm with a scale or shift.
     """
     named = {unused_name(name): value for name, value in arrays.items()}
     found = {name: value for name, value in named.items() if name is not None}
@@ -336,10 +314,10 @@ def _unused(arrays: Arrays, source: str) -> Arrays:
 
 
 def _is_torch(arrays: Arrays) -> bool:
-    """Whether Linear weights are (out, in): shows in the matrix that makes queries, keys and values."""
+    """Return True if linear weights are (out, in), from the shape of the matrix for queries, keys and values."""
     name = next((name for name in arrays if name.endswith("attn.qkv.weight")), None)
     if name is None or arrays[name].ndim != 2:
-        raise CheckpointError("it holds no matrix ...attn.qkv.weight, so it is no vision transformer of a known kind")
+        raise CheckpointError("it has no matrix ...attn.qkv.weight, so it is not a vision transformer of a known kind")
     return arrays[name].shape[0] > arrays[name].shape[1]
 
 
@@ -357,10 +335,10 @@ def _translate(arrays: Arrays, kind: str, transposed: bool) -> tuple:
 
 
 def _from_timm(arrays: Arrays, notes: List[str]) -> Arrays:
-    """A timm VisionTransformer under the authors' classifier names.
+    """Rename the tensors of a timm VisionTransformer to the authors' classifier names.
 
-    The bias of the keys is left out: it adds the same number to all attention logits of a query, and the softmax does
-    not change. Only a normalisation of the keys would come between.
+    The bias of the keys is left out: it adds the same value to all attention logits of a query, so the softmax does not
+    change, unless the keys are normalized.
     """
     renamed: Arrays = {}
     dropped, decoder = 0, [name for name in arrays if name.startswith(("decoder_", "mask_token"))]
@@ -370,14 +348,14 @@ def _from_timm(arrays: Arrays, notes: List[str]) -> Arrays:
         if name.endswith("attn.qkv.bias"):
             query, key, values = np.array_split(value, 3)
             if key.any() and name.replace("qkv.bias", "k_norm.weight") in arrays:
-                raise CheckpointError(f"{name}: the keys have a bias and a normalisation; the attention here does not")
+                raise CheckpointError(f"{name}: the keys have a bias and a normalization; the attention here does not")
             dropped += bool(key.any())
             renamed[name.replace("qkv.bias", "q_bias")] = query
             renamed[name.replace("qkv.bias", "v_bias")] = values
         else:
             renamed[name.replace("ls1.gamma", "gamma_1").replace("ls2.gamma", "gamma_2")] = value
     if dropped:
-        notes.append(f"the keys' bias of {dropped} blocks was left out, which does not change what they compute")
+        notes.append(f"the keys' bias of {dropped} blocks was left out, which does not change their output")
     if decoder:
         notes.append(f"{len(decoder)} tensors that only pre-training uses were left out: {decoder[0]}, ...")
     return renamed

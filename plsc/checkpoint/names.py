@@ -1,7 +1,7 @@
-"""How the references call what our networks call otherwise, and which of their matrices are stored transposed.
+"""Names of tensors in the reference implementations and here, and the matrices that they store transposed.
 
-Two spellings are understood: that of the authors' code (PyTorch, linear weights (out, in)) and that of PLSC (Paddle,
-linear weights (in, out) as here). Names that nothing here corresponds to map to None.
+Two spellings are supported: that of the authors' code (PyTorch, linear weights (out, in)) and that of PLSC (Paddle,
+linear weights (in, out) as here). Names without a counterpart here map to None.
 """
 
 import re
@@ -73,15 +73,15 @@ _LINEAR_WEIGHT = re.compile(
 
 
 def pretraining_name(name: str) -> Optional[str]:
-    """Our name in `CAE` for a reference's name in its pre-training model; None for what is not kept."""
+    """Our name in `CAE` for a reference's name in its pre-training model; None for tensors that are not kept."""
     return _apply(_PRETRAINING, name)
 
 
 def classifier_name(name: str) -> Optional[str]:
-    """Our name in `Classifier` for a reference's name in its fine-tuning or probing model; None for what is not kept.
+    """Our name in `Classifier` for a reference's name in its fine-tuning or probing model; None if not kept.
 
-    The authors' `fc_norm` is a layer norm in fine-tuning and a batch norm in attentive probing; its running
-    statistics tell which.
+    The authors' `fc_norm` is a layer norm in fine-tuning and a batch norm in attentive probing; only the latter has
+    running statistics.
     """
     return _apply(_CLASSIFIER, name)
 
@@ -97,7 +97,7 @@ def plsc_name(name: str) -> str:
 
 
 def unused_name(name: str) -> Optional[str]:
-    """The name under which we keep what a reference's classifier stores and never uses; None for everything else."""
+    """Our name of a tensor that a reference's classifier stores and never uses; None for every other tensor."""
     for pattern, replacement in _UNUSED:
         if re.match(pattern, name):
             return re.sub(pattern, replacement, name)
@@ -143,7 +143,7 @@ def classifier_plsc_name(name: str, mean_pooling: bool, batch_norm: bool) -> str
 
 
 def _encoder_rules(mean_pooling: bool) -> Sequence[Tuple[str, Optional[str]]]:
-    """What both references call a classifier's encoder and query."""
+    """Rules for the encoder and query of a classifier, the same in both references."""
     return (
         (r"^head\.query_token$", "query_token"),
         (r"^encoder\.norm\.", "fc_norm." if mean_pooling else "norm."),
@@ -154,23 +154,23 @@ def _encoder_rules(mean_pooling: bool) -> Sequence[Tuple[str, Optional[str]]]:
 
 
 def is_transposed(name: str) -> bool:
-    """Whether the array of this name, ours or a reference's, is a linear weight: (out, in) in the authors' files."""
+    """Return True if the name, ours or a reference's, is that of a linear weight: (out, in) in the authors' files."""
     return _LINEAR_WEIGHT.search(name) is not None
 
 
 def official_to_own(name: str, classifier: bool = False) -> Optional[Tuple[str, bool]]:
-    """Our name for one of the authors' and whether to transpose the array; None for what is not kept.
+    """Our name for one of the authors', and True if the array must be transposed; None for tensors that are not kept.
 
     Args:
-        name: In a state dict of the authors' pre-training model, or of their classifier.
-        classifier: Which of the two.
+        name: Name in a state dict of the authors' pre-training model, or of their classifier.
+        classifier: True for their classifier.
     """
     own = classifier_name(name) if classifier else pretraining_name(name)
     return None if own is None else (own, is_transposed(name))
 
 
 def _apply(rules: _Rules, name: str) -> Optional[str]:
-    """Every rule in order, each on what the ones before made of the name."""
+    """Apply the rules in order, each to the result of the one before."""
     for pattern, replacement in rules:
         if replacement is None:
             if pattern.match(name):

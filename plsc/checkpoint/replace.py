@@ -1,7 +1,7 @@
-"""Writing where something may exist already: whole or not at all, and only over what plsc itself has written.
+"""Crash-safe replacement of files and folders; only what plsc has written is replaced.
 
-What a command writes is made in a temporary folder on the same file system and renamed into place at the end. A
-command that fails leaves what was there and removes what it has made.
+A command writes into a temporary folder on the same file system and renames the result into place at the end. A command
+that fails leaves the old content unchanged and removes its temporary files.
 """
 
 import json
@@ -11,19 +11,19 @@ import tempfile
 import zipfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 from plsc import strict_json
 from plsc.checkpoint import files as checkpoint_files
 
-STAGING = ".plsc-"  # how the names of temporary folders begin
+STAGING = ".plsc-"  # prefix of the names of temporary folders
 MANIFEST = "export.json"
 PNG_START = b"\x89PNG\r\n"
 
 
 @contextmanager
 def staging(parent: Path) -> Iterator[Path]:
-    """A temporary folder in `parent`, removed at the end; if the block fails, `parent` is removed too if it is new."""
+    """Create a temporary folder in `parent` for the block; if the block fails, a new `parent` is removed too."""
     made = [path for path in (parent, *parent.parents) if not path.exists()]
     parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=STAGING, dir=parent))
@@ -32,29 +32,29 @@ def staging(parent: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         for path in made:
-            with suppress(OSError):  # somebody else uses it by now
+            with suppress(OSError):  # another process uses it by now
                 path.rmdir()
         raise
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_replaceable(target: Path, source: Path) -> None:
-    """Makes sure that `target` may be replaced: a regular file, an empty folder or a checkpoint directory of plsc.
+    """Check that `target` may be replaced: a regular file, an empty folder or a checkpoint directory of plsc.
 
     Args:
-        target: Exists.
-        source: What is read to make the new content; it, its parts and folders that hold it may not be replaced.
+        target: An existing path.
+        source: Input of the command; it, its parts and folders that contain it may not be replaced.
 
     Raises:
-        FileExistsError: If it may not; with the reason.
+        FileExistsError: If `target` may not be replaced; with the reason.
     """
     reason = _foreign(target) or _in_use(target, source)
     if reason is not None:
-        raise FileExistsError(f"{target} is not replaced, with --force neither: {reason}; choose another name")
+        raise FileExistsError(f"{target} is not replaced, even with --force: {reason}; choose another name")
 
 
-def _foreign(target: Path) -> Any:
-    """The reason for which a path is not one of those that may be replaced; None if it is."""
+def _foreign(target: Path) -> Optional[str]:
+    """Reason why the content of a path may not be replaced; None if it may."""
     if target.is_symlink():
         return f"it is a link to {os.readlink(target)}"
     if target.is_file():
@@ -68,14 +68,14 @@ def _foreign(target: Path) -> Any:
         return None
     names = sorted(path.name for path in others if not checkpoint_files.is_checkpoint(path))
     held = f"it is a folder that holds {_listed(names)}" if names else f"it holds {len(others)} checkpoints"
-    return f"{held}, and only a folder that holds one checkpoint of plsc and nothing else may be"
+    return f"{held}, and only a folder that holds one checkpoint of plsc and nothing else is replaced"
 
 
-def _in_use(target: Path, source: Path) -> Any:
-    """The reason for which a path that could be replaced is needed; None if it is not."""
+def _in_use(target: Path, source: Path) -> Optional[str]:
+    """Reason why a path is needed by the command; None if it is not."""
     real, working = _real(target), _real(Path.cwd())
     if real in (working, *working.parents):
-        return "the working directory is in it"
+        return "it contains the working directory"
     source = source.parent if source.name in checkpoint_files.POINTERS else source
     read = {_real(path) for path in _read_from(source)}
     if any(real in (path, *path.parents) for path in read):
@@ -86,7 +86,7 @@ def _in_use(target: Path, source: Path) -> Any:
 
 
 def _read_from(source: Path) -> Iterator[Path]:
-    """Paths that may be read to get the weights of `source`: links in a run may lead anywhere."""
+    """Paths that may be read to get the weights of `source`, including the targets of links in a run."""
     yield source
     for folder in (source, source / "checkpoints"):
         for path in checkpoint_files.checkpoints(folder):
@@ -102,7 +102,7 @@ def _listed(names: List[str], most: int = 5) -> str:
 
 
 def put(new: Path, target: Path, aside: Path) -> None:
-    """Renames `new` to `target`; what is there, if a folder, is renamed to `aside` and comes back if that fails."""
+    """Rename `new` to `target`; an existing folder is renamed to `aside`, and restored if that fails."""
     if not os.path.lexists(target) or not (new.is_dir() or target.is_dir()):
         os.replace(new, target)
         return
@@ -116,9 +116,9 @@ def put(new: Path, target: Path, aside: Path) -> None:
 
 @contextmanager
 def replacing_file(path: Path, ours: Callable[[Path], bool], what: str) -> Iterator[Path]:
-    """A path to write a file to, which becomes `path` at the end of the block; see `check_file`.
+    """Yield a path to write a file to, which becomes `path` at the end of the block; see `check_file`.
 
-    Where `path` is a link, the file that it leads to is replaced. Devices and pipes are written to directly.
+    If `path` is a link, its target is replaced. Devices and pipes are written to directly.
     """
     check_file(path, ours, what)
     if _is_stream(path):
@@ -133,12 +133,12 @@ def replacing_file(path: Path, ours: Callable[[Path], bool], what: str) -> Itera
 
 
 def check_file(path: Path, ours: Callable[[Path], bool], what: str) -> None:
-    """Makes sure that a file may be written as `path`.
+    """Check that a file may be written as `path`.
 
     Args:
-        path: It may exist.
-        ours: Tells whether a file that exists is of the kind that is written; only then it may be replaced.
-        what: That kind, in words, for the message.
+        path: File to write; it may exist.
+        ours: Returns True if an existing file is of the kind that is written; only then it may be replaced.
+        what: Name of that kind in the message.
 
     Raises:
         ValueError: If it is a folder.
@@ -156,7 +156,7 @@ def _is_stream(path: Path) -> bool:
 
 
 def begins_with(start: bytes) -> Callable[[Path], bool]:
-    """A test whether the content of a file begins with some bytes."""
+    """Make a test that returns True if the content of a file begins with some bytes."""
 
     def test(path: Path) -> bool:
         with open(path, "rb") as file:
@@ -166,7 +166,7 @@ def begins_with(start: bytes) -> Callable[[Path], bool]:
 
 
 def json_with(*keys: str) -> Callable[[Path], bool]:
-    """A test whether a file is a JSON object with one of some keys."""
+    """Make a test that returns True if a file is a JSON object with one of some keys."""
 
     def test(path: Path) -> bool:
         try:
@@ -179,7 +179,7 @@ def json_with(*keys: str) -> Callable[[Path], bool]:
 
 
 def npz_with(*names: str) -> Callable[[Path], bool]:
-    """A test whether a file is an .npz archive with one of some arrays."""
+    """Make a test that returns True if a file is an .npz archive with one of some arrays."""
 
     def test(path: Path) -> bool:
         try:
@@ -193,12 +193,12 @@ def npz_with(*names: str) -> Callable[[Path], bool]:
 
 
 def check_json(path: Path, *keys: str) -> None:
-    """`check_file` for a JSON object, known by one of its keys."""
+    """Check that a JSON object, recognized by one of its keys, may be written as `path`; see `check_file`."""
     check_file(path, json_with(*keys), f"JSON with {' or '.join(keys)}")
 
 
 def write_json(path: Path, content: Any, *keys: str) -> None:
-    """Writes JSON as `path`, in place of an object with one of `keys`, by default those of `content`."""
+    """Write JSON as `path`; only an object with one of `keys`, by default those of `content`, is replaced."""
     known = keys or tuple(content)
     with replacing_file(path, json_with(*known), f"JSON with {' or '.join(known)}") as file:
         file.write_text(strict_json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -206,12 +206,13 @@ def write_json(path: Path, content: Any, *keys: str) -> None:
 
 @contextmanager
 def replacing_files(folder: Path) -> Iterator[Path]:
-    """A temporary folder, whose files become those of `folder` at the end of the block; see `check_folder`.
+    """Yield a temporary folder, whose files become those of `folder` at the end of the block; see `check_folder`.
 
-    `folder` gets a manifest of them, by which it is known again.
+    A manifest of the files is written too, so that a later call recognizes them.
 
     Raises:
-        FileExistsError: If the folder holds anything but an earlier such set of files, none of them new in this one.
+        FileExistsError: If the folder holds other files than an earlier set, or the earlier set has files that this one
+            does not have.
     """
     folder = _real(folder) if folder.is_symlink() else folder
     check_folder(folder)
@@ -236,7 +237,7 @@ def replacing_files(folder: Path) -> Iterator[Path]:
 
 
 def _exchange(folder: Path, new: Path, old: Path) -> None:
-    """Moves all files of `new` into `folder`, what they replace into `old`; undone if one of them fails."""
+    """Move all files of `new` into `folder`, and the replaced files into `old`; undo everything if one fails."""
     before = [name for name in os.listdir(folder) if not name.startswith(STAGING)]
     moved: List[Any] = []
     try:
@@ -253,10 +254,10 @@ def _exchange(folder: Path, new: Path, old: Path) -> None:
 
 
 def check_folder(folder: Path) -> Dict[str, Any]:
-    """The files of an earlier `replacing_files` in a folder, by name; empty if it is empty or missing.
+    """Files that an earlier `replacing_files` wrote into a folder, by name; empty if it is empty or missing.
 
     Raises:
-        FileExistsError: If it holds something else, or one of the files was changed since, or it is a file.
+        FileExistsError: If it holds other files, or one of the files was changed since, or `folder` is a file.
     """
     if not os.path.lexists(folder):
         return {}
@@ -270,7 +271,7 @@ def check_folder(folder: Path) -> Dict[str, Any]:
     foreign = [name for name in foreign if not _unchanged(folder / name, files.get(name))]
     if foreign:
         raise FileExistsError(
-            f"{folder} holds {_listed(foreign)}, which no export has written, or which was changed since; only an "
+            f"{folder} holds {_listed(foreign)}, which no export wrote, or which was changed since; only an "
             "earlier export is replaced: choose another folder"
         )
     return files

@@ -1,4 +1,4 @@
-"""Writes `torch.save` files of plain tensors without torch: a zip with a pickle of protocol 2 and raw storages."""
+"""Writer of `torch.save` files of plain tensors without torch: a zip with a pickle of protocol 2 and raw storages."""
 
 import pickle
 import struct
@@ -20,10 +20,10 @@ _STORAGES = {
 
 
 def write_torch_file(path: Path, state: Mapping[str, np.ndarray], **others: Mapping[str, np.ndarray]) -> None:
-    """Writes `{"model": state}` so that `torch.load` reads it, also with `weights_only=True`.
+    """Write `{"model": state}` so that `torch.load` reads it, also with `weights_only=True`.
 
     Args:
-        path: The file.
+        path: File to write.
         state: Arrays by name.
         others: Further entries beside `model`, of the same kind.
 

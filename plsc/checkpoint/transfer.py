@@ -1,4 +1,4 @@
-"""Initial weights from a checkpoint: which part of it goes where, and an honest account of what was taken."""
+"""Initial weights from a checkpoint, with a report of the tensors that were loaded, resampled or left out."""
 
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -7,30 +7,30 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from plsc.checkpoint import heads
-from plsc.checkpoint.files import CheckpointError
-from plsc.checkpoint.formats import PREFIX, read_weights
+from plsc.checkpoint.arrays import CheckpointError
+from plsc.checkpoint.formats import PREFIX, Source, read_weights
 from plsc.checkpoint.weights import assign, check_finite
 from plsc.config.settings import Init
 from plsc.nn.pos_embed import likely_grid, resample_pos_embed, resample_relative_position_table, rounding
 
 POSITIONS = "pos_embed"
-ENCODER = "encoder"  # in `take` and `into`: whatever the encoder is called there
+ENCODER = "encoder"  # in `take` and `into`: the encoder, whatever its name is
 Grid = Tuple[int, int]
 
 
 @dataclass
 class Report:
-    """What `initialise` did.
+    """Result of `initialise`.
 
     Args:
         source: The checkpoint.
         into: The part of the task that was filled.
-        loaded: Names within the task that have a value from the checkpoint, resampled ones included.
-        resampled: Those of them that were resampled to another grid.
-        new: Names within the task that keep their initial values because the checkpoint has none for them.
+        loaded: Names within the task that got a value from the checkpoint, including resampled ones.
+        resampled: The subset of `loaded` that was resampled to another grid.
+        new: Names within the task that keep their initial values because the checkpoint has no values for them.
         untouched: Names of the task outside `into`, which keep their initial values too.
         left: Names within the checkpoint that were not used.
-        notes: What was left out, assumed, or done with the classes of a head, in sentences.
+        notes: Sentences about what was left out or assumed, and about the classes of a head.
     """
 
     source: str
@@ -44,11 +44,11 @@ class Report:
 
     def __str__(self) -> str:
         into = f" into {self.into}" if self.into else ""
-        lines = [f"initialised from {self.source}: {len(self.loaded)} tensors taken{into}"]
+        lines = [f"initialized from {self.source}: {len(self.loaded)} tensors taken{into}"]
         for names, text in (
             (self.resampled, "of them resampled to another grid"),
-            (self.new, "not in the checkpoint, newly initialised"),
-            (self.untouched, f"outside {self.into}, newly initialised"),
+            (self.new, "not in the checkpoint, newly initialized"),
+            (self.untouched, f"outside {self.into}, newly initialized"),
             (self.left, "of the checkpoint not used"),
         ):
             if names:
@@ -56,21 +56,24 @@ class Report:
         return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
 
 
-def initialise(task: Any, init: Init, classes: Optional[Sequence[str]] = None) -> Report:
-    """Loads the part `init.take` of a checkpoint into the part `init.into` of a task.
+def initialise(
+    task: Any, init: Init, classes: Optional[Sequence[str]] = None, opened: Optional[Source] = None
+) -> Report:
+    """Load the part `init.take` of a checkpoint into the part `init.into` of a task.
 
     Args:
-        task: Its `encoder` is what `into: encoder` means.
+        task: The task to fill; `into: encoder` means its `encoder`.
         init: `checkpoint` may be a run, a checkpoint directory, or a published file. Patterns in `allow_missing` and
             `allow_unexpected` are compared with whole names and with names below `into` and `take`.
         classes: Names of the run's classes, in the order of its labels; None if unknown. Outputs of a head are matched
             with those of the checkpoint by name; a head of other classes is not loaded.
+        opened: The source that `init.checkpoint` names, if the caller has opened it already.
 
     Raises:
-        CheckpointError: If something is missing, unexpected, not finite or of another shape that is not allowed to be,
-            or the checkpoint tells other attention heads; everything is listed at once, and the task is as before.
+        CheckpointError: If a tensor is missing, unexpected, not finite or of another shape and that is not allowed, or
+            the checkpoint has other attention heads. All problems are listed, and the task is unchanged.
     """
-    source = read_weights(init.checkpoint)
+    source = read_weights(init.checkpoint if opened is None else opened)
     into = init.take if init.into is None else init.into
     take = source.encoder if init.take == ENCODER else init.take or ""
     into = encoder_prefix(task) if into == ENCODER else into or ""
@@ -102,8 +105,8 @@ def initialise(task: Any, init: Init, classes: Optional[Sequence[str]] = None) -
         )
     if not report.loaded:
         raise CheckpointError(
-            f"Init: nothing of {init.checkpoint} was taken: no name below {take!r} in it is a name below {into!r} in "
-            f"the task; its names are {_shorten(list(taken))}; set Init.take and Init.into"
+            f"Init: nothing of {init.checkpoint} was taken: none of its names below {take!r} is a name below {into!r} "
+            f"in the task; its names are {_shorten(list(taken))}; set Init.take and Init.into"
         )
     check_finite(values, str(init.checkpoint))
     report.left += [name for name in source.arrays if not _is_below(name, take)]
@@ -119,7 +122,7 @@ def _note_unmatched(key: str, patterns: Sequence[str], names: Sequence[str], rep
 
 
 def _class_tensors(task: Any, into: str) -> List[str]:
-    """Names below `into` of the tensors whose last axis is the classes: those of `linear` in each head."""
+    """Names below `into` of the tensors with one output per class: those of `linear` in each head."""
     heads = [name for name, layer in task.named_sublayers() if hasattr(layer, "num_classes")]
     names = [f"{head}.linear.{kind}" for head in heads for kind in ("weight", "bias")]
     return list(below(dict.fromkeys(names), into))
@@ -133,7 +136,7 @@ def _match_classes(
     into: str,
     report: Report,
 ) -> None:
-    """Puts the outputs of heads into the run's order of classes; takes heads of other classes out of both sides."""
+    """Reorder the outputs of heads to the run's order of classes; remove heads of other classes from both sides."""
     names = [name for name in names if name in target and name in taken]
     if not names:
         return
@@ -141,22 +144,22 @@ def _match_classes(
     shown = _shorten([_join(into, name) for name in names])
     if theirs is None or ours is None:
         who = "the checkpoint" if theirs is None else "the run's dataset"
-        report.notes.append(f"classes of {shown} are matched by position: {who} does not give each of them a name")
+        report.notes.append(f"classes of {shown} are matched by position: {who} does not name each of them")
     elif set(theirs) != set(ours):
         for name in names:
             del target[name], taken[name]
             report.new.append(_join(into, name))
         report.notes.append(
-            f"{shown} not loaded, newly initialised: its classes are {_shorten(theirs)}, those of this run "
+            f"{shown} not loaded, newly initialized: its classes are {_shorten(theirs)}, those of this run "
             f"{_shorten(ours)}"
         )
     elif theirs != ours:
         order = [theirs.index(name) for name in ours]
         for name in names:
             value = taken[name]
-            if value.shape and value.shape[-1] >= len(order):  # else its shape is refused later
+            if value.shape and value.shape[-1] >= len(order):  # otherwise its shape is rejected later
                 taken[name] = np.concatenate([value[..., order], value[..., len(order) :]], axis=-1)
-        report.notes.append(f"outputs of {shown} put into this run's order of classes")
+        report.notes.append(f"outputs of {shown} were reordered to this run's order of classes")
 
 
 def _match(
@@ -167,9 +170,18 @@ def _match(
     report: Report,
     prefixes: Tuple[str, str],
 ) -> Tuple[Dict[str, np.ndarray], List[str]]:
-    """Decides for every name what happens to it: the values to set, and what does not fit.
+    """Match the tensors of the task with those of the checkpoint.
 
-    `grids` are the ones of the checkpoint and of the model, as far as they are known.
+    Args:
+        target: Tensors of the task by name below `into`.
+        taken: Arrays of the checkpoint by name below `take`.
+        grids: Grid of the checkpoint and grid of the model; None where unknown.
+        init: Its patterns allow missing and unexpected tensors.
+        report: Filled.
+        prefixes: `take` and `into`.
+
+    Returns:
+        Values to set by name, and one sentence for each problem.
     """
     take, into = prefixes
     values, problems = {}, []
@@ -205,7 +217,7 @@ def _match(
 def _on_grid(
     name: str, value: np.ndarray, shape: List[int], grids: Tuple[Optional[Grid], Optional[Grid]], report: Report
 ) -> Tuple[np.ndarray, str]:
-    """A position table on the grid of the model, and every other array unchanged; or why its grid is not known."""
+    """Resample a position table to the grid of the model; return the reason if its own grid is unknown."""
     known, wanted = grids
     relative = name.endswith("relative_position_bias.table")
     if not (relative or _is_table(name)) or wanted is None or value.ndim != len(shape) or value.shape[-1] != shape[-1]:
@@ -225,7 +237,7 @@ def _is_table(name: str) -> bool:
 
 
 def _unlike(table: np.ndarray, encoder: Any, report: Report) -> List[str]:
-    """What is wrong with a fixed position table of the checkpoint in place of which the encoder computes its own."""
+    """Compare a fixed position table of the checkpoint with the one that the encoder computes; list problems."""
     own = getattr(encoder, POSITIONS, None)
     if own is None:
         report.notes.append("the checkpoint has a fixed table of positions; the model has pos_embed: none")
@@ -233,8 +245,8 @@ def _unlike(table: np.ndarray, encoder: Any, report: Report) -> List[str]:
     if list(own.shape) != list(table.shape) or np.allclose(own.numpy(), table, atol=rounding(table), rtol=0):
         return []
     return [
-        "the fixed table of positions in the checkpoint is not the one that the model computes: it is of another grid "
-        "or numbered in another order; set Model.encoder.pos_embed to sincos or sincos_official, the one it is not now"
+        "the fixed table of positions in the checkpoint differs from the one that the model computes: it has another "
+        "grid or another order; set Model.encoder.pos_embed to the other one of sincos and sincos_official"
     ]
 
 
@@ -242,12 +254,12 @@ def _part(names: Mapping[str, Any], prefix: str, key: str, holder: str) -> Dict[
     found = below(names, prefix)
     if not found:
         parts = ", ".join(sorted({name.split(".")[0] for name in names}))
-        raise CheckpointError(f"{key}: {holder} holds nothing below {prefix!r}; its names begin with {parts}")
+        raise CheckpointError(f"{key}: {holder} has no tensors below {prefix!r}; its names begin with {parts}")
     return found
 
 
 def below(state: Mapping[str, Any], prefix: str) -> Dict[str, Any]:
-    """The entries below a prefix of the names, without it; all for an empty prefix."""
+    """Entries below a prefix of the names, with the prefix removed; all entries for an empty prefix."""
     skipped = len(prefix) + 1 if prefix else 0
     return {name[skipped:]: value for name, value in state.items() if _is_below(name, prefix)}
 
@@ -269,12 +281,12 @@ def _shorten(names: Sequence[str]) -> str:
 
 
 def encoder_prefix(task: Any) -> str:
-    """Where a task's encoder is among its names: `model.encoder`.
+    """Prefix of the names of a task's encoder, such as `model.encoder`.
 
     Raises:
-        ValueError: If `task.encoder` is no sub-layer of the task.
+        ValueError: If `task.encoder` is not a sub-layer of the task.
     """
     for name, layer in task.named_sublayers():
         if layer is task.encoder:
             return name
-    raise ValueError(f"{type(task).__name__}.encoder is no sub-layer of the task; return one of its own layers")
+    raise ValueError(f"{type(task).__name__}.encoder is not a sub-layer of the task; return one of its layers")

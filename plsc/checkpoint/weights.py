@@ -1,58 +1,20 @@
-"""Our own checkpoints: tensors to files and back."""
+"""Weights between tensors and a checkpoint's arrays."""
 
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Dict, List, Mapping
 
 import numpy as np
 import paddle
 from paddle import nn
 
-from plsc.checkpoint import files as checkpoint_files
 from plsc.checkpoint import heads
-from plsc.checkpoint.files import CheckpointError, find_latest_whole, keep_last, point, resolve
+from plsc.checkpoint.arrays import CheckpointError
+from plsc.checkpoint.reader import Arrays, Checkpoint
+from plsc.config.tree import ConfigError
 from plsc.optim.ema import UPDATES
-
-__all__ = [
-    "Checkpoint",
-    "CheckpointError",
-    "assign",
-    "check_finite",
-    "find_latest_whole",
-    "keep_last",
-    "load",
-    "point",
-    "resolve",
-    "restore_layer",
-    "save",
-    "saved_classes",
-    "snapshot",
-]
-
-
-@dataclass
-class Checkpoint:
-    """What a checkpoint holds.
-
-    Args:
-        path: Its directory.
-        model: Arrays by structured name, `model.encoder.cls_token`.
-        optimizer: Arrays by structured name and kind, `model.encoder.cls_token/moment1`.
-        ema: The averaged weights, if they were kept.
-        state: Content of state.json.
-        config_text: The resolved config of the run, YAML.
-    """
-
-    path: Path
-    model: Dict[str, np.ndarray]
-    optimizer: Dict[str, np.ndarray] = field(default_factory=dict)
-    ema: Optional[Dict[str, np.ndarray]] = None
-    state: Dict[str, Any] = field(default_factory=dict)
-    config_text: str = ""
 
 
 def snapshot(tensors: Mapping[str, paddle.Tensor]) -> Dict[str, np.ndarray]:
-    """Host copies of tensors, which later steps do not change; bfloat16 as float32, which holds it exactly."""
+    """Copy tensors to host memory; bfloat16 becomes float32, which holds its values exactly."""
     return {
         name: np.array((value.astype("float32") if value.dtype == paddle.bfloat16 else value).numpy())
         for name, value in tensors.items()
@@ -60,15 +22,19 @@ def snapshot(tensors: Mapping[str, paddle.Tensor]) -> Dict[str, np.ndarray]:
 
 
 def assign(tensor: paddle.Tensor, array: np.ndarray) -> None:
-    """Puts an array of the same shape into a tensor, in the tensor's dtype."""
+    """Copy an array of the same shape into a tensor, in the tensor's dtype."""
     tensor.set_value(paddle.to_tensor(array, dtype=tensor.dtype))
 
 
 def check_finite(arrays: Mapping[str, np.ndarray], source: str) -> None:
-    """Refuses weights with which no output means anything.
+    """Check that all weights are finite.
+
+    Args:
+        arrays: Weights by name.
+        source: Name of the checkpoint in the error.
 
     Raises:
-        CheckpointError: If a value is not finite; the tensors are listed.
+        CheckpointError: If a value is not finite; with the first such tensor and the number of them.
     """
     broken = [name for name, array in arrays.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
     if broken:
@@ -81,59 +47,35 @@ def check_finite(arrays: Mapping[str, np.ndarray], source: str) -> None:
         )
 
 
-def saved_classes(state: Mapping[str, Any]) -> Optional[List[str]]:
-    """Names of the classes in a checkpoint's state, in the order of the model's outputs; None if it has none."""
-    names = state.get("classes")
-    return [str(name) for name in names] if isinstance(names, list) and names else None
+def weights_of(checkpoint: Checkpoint, ema: bool = False) -> Arrays:
+    """Read the weights of a checkpoint, or their moving average.
 
-
-def save(
-    directory: Path,
-    step: int,
-    *,
-    model: Mapping[str, paddle.Tensor],
-    optimizer: Mapping[str, paddle.Tensor],
-    ema: Optional[Mapping[str, paddle.Tensor]] = None,
-    state: Mapping[str, Any],
-    config_text: str,
-) -> Path:
-    """Writes the checkpoint of a step; see `storage.write`. Returns its directory."""
-    parts = {"model": model, "optimizer": optimizer, **({"ema": ema} if ema is not None else {})}
-    arrays = {part: snapshot(tensors) for part, tensors in parts.items()}
-    return checkpoint_files.write(Path(directory), step, arrays, state, config_text)
-
-
-def load(path: Path) -> Checkpoint:
-    """Reads a checkpoint directory.
+    Args:
+        checkpoint: Only the file of the part that is returned is read.
+        ema: Read the moving average.
 
     Raises:
-        CheckpointError: If it is damaged or no checkpoint of ours.
+        CheckpointError: If the checkpoint has no weights.
+        ConfigError: If it has no moving average.
     """
-    path = Path(path)
-    state = checkpoint_files.read_state(path)
-    checkpoint_files.check_content(path, state)
-    model, optimizer, ema = (checkpoint_files.read_arrays(path, part) for part in ("model", "optimizer", "ema"))
-    if model is None:
-        raise CheckpointError(f"{path} is no checkpoint of a run: it has no model.safetensors")
-    config = path / checkpoint_files.CONFIG
-    text = config.read_text(encoding="utf-8") if config.is_file() else ""
-    return Checkpoint(path, model, optimizer or {}, ema, state, text)
+    if not ema:
+        return checkpoint.model()
+    if not checkpoint.has("ema"):
+        raise ConfigError(f"{checkpoint} holds no moving average of the weights; leave --ema out to use its weights")
+    return {name: array for name, array in checkpoint.ema().items() if name != UPDATES}
 
 
-def restore_layer(layer: nn.Layer, checkpoint: Checkpoint, ema: bool = False) -> None:
-    """Puts a checkpoint's weights into a layer of the same structure.
+def restore_layer(layer: nn.Layer, checkpoint: Checkpoint, arrays: Mapping[str, np.ndarray]) -> None:
+    """Copy the weights of a checkpoint into a layer of the same structure.
 
     Args:
         layer: Usually a task.
-        checkpoint: Its weights.
-        ema: Take the averaged weights.
+        checkpoint: Tells the attention heads, and is named in errors.
+        arrays: Its weights by name, see `weights_of`.
 
     Raises:
-        CheckpointError: If names, shapes or attention heads differ, and then nothing is changed; they are listed.
+        CheckpointError: If names, shapes or attention heads differ; they are listed, and nothing is changed.
     """
-    if ema and checkpoint.ema is None:
-        raise CheckpointError(f"{checkpoint.path} holds no moving average of the weights; take its own weights")
-    arrays = {name: a for name, a in checkpoint.ema.items() if name != UPDATES} if ema else checkpoint.model
     own = layer.state_dict()
     problems: List[str] = [f"{name} is missing in the checkpoint" for name in own if name not in arrays]
     problems += [f"{name} is not in this model" for name in arrays if name not in own]
@@ -142,7 +84,7 @@ def restore_layer(layer: nn.Layer, checkpoint: Checkpoint, ema: bool = False) ->
         for name, value in own.items()
         if name in arrays and list(arrays[name].shape) != list(value.shape)
     ]
-    problems += heads.mismatches(layer, heads.of_checkpoint(checkpoint.state, checkpoint.config_text))
+    problems += heads.mismatches(layer, heads.of_checkpoint(checkpoint))
     if problems:
         shown = "\n  ".join(problems[:20]) + (f"\n  and {len(problems) - 20} more" if len(problems) > 20 else "")
         raise CheckpointError(

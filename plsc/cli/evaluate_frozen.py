@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import List, Optional
+from typing import TYPE_CHECKING, List, Optional
 
 from plsc.cli import common
 from plsc.config import files as config_files
 from plsc.config.overrides import apply_override
 from plsc.config.tree import ConfigError, ConfigMap
+
+if TYPE_CHECKING:
+    from plsc.checkpoint.reader import Checkpoint
 
 PROTOCOLS = ("knn", "ridge", "linear", "attentive", "ep", "layers")
 DEFAULT = ("knn", "linear", "attentive", "ep", "layers")
@@ -72,17 +75,17 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _checkpoint(arguments: argparse.Namespace) -> Optional[Path]:
+def _checkpoint(arguments: argparse.Namespace) -> Optional[Checkpoint]:
     if arguments.checkpoint is None:
         return None
-    from plsc.checkpoint.files import resolve
+    from plsc.checkpoint.reader import Checkpoint
 
-    return resolve(arguments.checkpoint)
+    return Checkpoint.open(arguments.checkpoint)
 
 
-def _config(arguments: argparse.Namespace, checkpoint: Optional[Path]) -> ConfigMap:
+def _config(arguments: argparse.Namespace, checkpoint: Optional[Checkpoint]) -> ConfigMap:
     """The config given, or the checkpoint's own; with the data of another one, if asked for; then the overrides."""
-    config = config_files.load(arguments.config if checkpoint is None else checkpoint / "config.yaml")
+    config = config_files.load(arguments.config if checkpoint is None else checkpoint.path / "config.yaml")
     if arguments.data_config is not None:
         data = config_files.load(arguments.data_config)
         if not isinstance(data.get("DataLoader"), ConfigMap):

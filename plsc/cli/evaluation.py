@@ -27,12 +27,12 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     from plsc.checkpoint import replace
-    from plsc.checkpoint.files import resolve
+    from plsc.checkpoint.reader import Checkpoint
 
     if arguments.json is not None:
         replace.check_json(Path(arguments.json), "metrics")
-    checkpoint = resolve(arguments.checkpoint)
-    arguments.config = arguments.config or str(checkpoint / "config.yaml")
+    checkpoint = Checkpoint.open(arguments.checkpoint)
+    arguments.config = arguments.config or str(checkpoint.path / "config.yaml")
     config = config_files.load(arguments.config, common.overrides(arguments))
     if "Model" not in config:
         raise ConfigError(

@@ -38,10 +38,10 @@ def _run(arguments: argparse.Namespace) -> int:
     patch = None if arguments.patch is None else _patch(arguments.patch)
     if arguments.count < 1:
         raise ValueError(f"--count must be at least 1, got {arguments.count}")
-    from plsc.checkpoint.files import resolve
+    from plsc.checkpoint.reader import Checkpoint
 
-    path = resolve(arguments.checkpoint) if arguments.checkpoint is not None else None
-    arguments.config = arguments.config or str(path / "config.yaml")
+    checkpoint = Checkpoint.open(arguments.checkpoint) if arguments.checkpoint is not None else None
+    arguments.config = arguments.config or str(checkpoint.path / "config.yaml")
     config = config_files.load(arguments.config, common.overrides(arguments))
     common.prepare(config)
     from plsc.engine.device import set_device
@@ -49,7 +49,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from plsc.visualize.pictures import Pictures, visualize
 
     set_device(config["Global"].get("device", "auto"))
-    task = restore_task(config, path, arguments.ema).task if path is not None else None
+    task = restore_task(config, checkpoint, arguments.ema).task if checkpoint is not None else None
     pictures = Pictures(config, arguments.images, arguments.count, task, patch, arguments.block)
     visualize(pictures, Path(arguments.out), arguments.parts)
     return 0

@@ -9,7 +9,8 @@ import numpy as np
 import paddle
 from PIL import Image
 
-from plsc.checkpoint.files import CheckpointError, resolve
+from plsc.checkpoint.arrays import CheckpointError
+from plsc.checkpoint.reader import Checkpoint
 from plsc.config import registry
 from plsc.data.pipeline import SampleDataset, collate
 from plsc.engine.parts import build_list
@@ -124,6 +125,6 @@ def _weights(path: str) -> Row:
     if Path(path).is_file():
         return "ok", "Init", f"{path} is there"
     try:
-        return "ok", "Init", f"{resolve(path)} is whole"
+        return "ok", "Init", f"{Checkpoint.open(path)} is whole"
     except CheckpointError as error:
         return "problem", "Init", str(error)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, List, Mapping, Optional, Tuple
 
 from plsc import distributed
-from plsc.checkpoint import files as checkpoint_files
-from plsc.checkpoint import weights as checkpoint_weights
+from plsc.checkpoint.arrays import CheckpointError
+from plsc.checkpoint.reader import Checkpoint, check_newest, check_pointers, find_newest
 from plsc.config import registry, settings
 from plsc.config.schema import read_settings
 from plsc.config.tree import blamed_on, dump
@@ -141,26 +141,30 @@ def resume(config: Config, trainer: Trainer, checkpoints: Checkpoints, run: sett
     if run.resume is None:
         return
     with blamed_on(config["Global"]):
-        path = consistency.agree_on_checkpoint("Global.resume", partial(_wanted, run.resume, checkpoints.directory))
-    if path is None:
+        saved = consistency.agree_on_checkpoint("Global.resume", partial(_wanted, run.resume, checkpoints.directory))
+    if saved is None:
         return
     with blamed_on(config["Global"]):
-        notes = checkpoints.restore(trainer, path)
-    log.say("\n  ".join([f"resumed from {path} at step {trainer.step}", *notes]))
+        notes = checkpoints.restore(trainer, saved)
+    log.say("\n  ".join([f"resumed from {saved} at step {trainer.step}", *notes]))
 
 
-def _wanted(resume_from: str, directory: Path) -> Optional[Path]:
-    return _newest(directory) if resume_from == "auto" else checkpoint_weights.resolve(resume_from)
+def _wanted(resume_from: str, directory: Path) -> Optional[Checkpoint]:
+    return _newest(directory) if resume_from == "auto" else Checkpoint.open(resume_from)
 
 
-def _newest(directory: Path) -> Optional[Path]:
-    """The newest whole checkpoint of a run; None if it has none, whole or not, so that nothing is written over."""
-    found = checkpoint_files.find_latest_whole(directory)
+def _newest(directory: Path) -> Optional[Checkpoint]:
+    """Open the newest whole checkpoint of a run; None if the run has no checkpoints.
+
+    Raises:
+        ValueError: If it has checkpoints and none is whole, as a new run would overwrite them.
+    """
+    found = find_newest(directory)
     if found is None:
         try:
-            checkpoint_files.check_newest(directory)
-            checkpoint_files.check_pointers(directory)
-        except checkpoint_files.CheckpointError as error:
+            check_newest(directory)
+            check_pointers(directory)
+        except CheckpointError as error:
             raise ValueError(
                 f"no checkpoint in {directory} can be resumed: {error}; set output_dir to another folder, or resume "
                 "to null to begin again in this one"

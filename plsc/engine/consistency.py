@@ -2,8 +2,9 @@
 
 import contextlib
 import math
+import os
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, TypeVar
 
 import numpy as np
 import paddle
@@ -22,6 +23,7 @@ from plsc.evaluation.evaluate import Evaluator
 from plsc.tasks.base import Task
 
 Config = Mapping[str, Any]
+Source = TypeVar("Source", bound="os.PathLike[str]")  # a path or an opened checkpoint
 INITIAL_WEIGHTS = "Init.checkpoint"
 
 
@@ -224,12 +226,12 @@ def agree_on_data(**datasets: Any) -> None:
     _agree(facts, "data", "copy the same data to every node, or use a file system that all nodes see")
 
 
-def agree_on_checkpoint(key: str, find: Callable[[], Optional[Path]]) -> Optional[Path]:
-    """The checkpoint that every process finds, which must be the same one.
+def agree_on_checkpoint(key: str, find: Callable[[], Optional[Source]]) -> Optional[Source]:
+    """Find a checkpoint, which must be the same one in every process.
 
     Args:
-        key: Of the config, for messages.
-        find: Looks for the checkpoint; None if there is none. It may raise ValueError or OSError.
+        key: Key of the config, for messages.
+        find: Looks for the checkpoint; None without one. It may raise ValueError or OSError.
 
     Returns:
         What `find` returned.
@@ -240,17 +242,17 @@ def agree_on_checkpoint(key: str, find: Callable[[], Optional[Path]]) -> Optiona
     """
     if distributed.world_size() == 1:
         return find()
-    path, failure = None, None
+    found, failure = None, None
     try:
-        path = find()
-        seen = "no checkpoint" if path is None else f"{path} ({checkpoint_files.identity(path)})"
+        found = find()
+        seen = "no checkpoint" if found is None else f"{found} ({checkpoint_files.identity(Path(found))})"
     except (ValueError, OSError) as error:
         failure, seen = error, f"an error ({error})"
     advice = "put it on a file system that all nodes see, or copy it to every node"
     _agree({key: seen}, "checkpoint", advice)
     if failure is not None:
         raise failure
-    return path
+    return found
 
 
 def _agree(facts: Mapping[str, str], subject: str, advice: str) -> None:

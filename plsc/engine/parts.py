@@ -1,14 +1,13 @@
 """Components of a run, built from the sections of a config."""
 
 from functools import partial
-from pathlib import Path
 from typing import Any, Callable, List, Mapping, Optional, Sequence, Set, Tuple
 
 import paddle
 
 from plsc import distributed
-from plsc.checkpoint import files as checkpoint_files
 from plsc.checkpoint import transfer
+from plsc.checkpoint.formats import open_source
 from plsc.config import registry, settings
 from plsc.config.schema import TASK_ARGUMENTS, read_settings
 from plsc.config.tree import blame, blamed_on
@@ -48,8 +47,8 @@ def initialise(task: Task, config: Config, log: RunLog, classes: Optional[Sequen
     init: settings.Init = read_settings(config, "Init")
     if init.checkpoint is not None:
         with blamed_on(config["Init"]):
-            consistency.agree_on_checkpoint(consistency.INITIAL_WEIGHTS, partial(_source, init.checkpoint))
-            report = transfer.initialise(task, init, classes)
+            source = consistency.agree_on_checkpoint(consistency.INITIAL_WEIGHTS, partial(open_source, init.checkpoint))
+            report = transfer.initialise(task, init, classes, source)
         task.on_weights_loaded(report.loaded)
         log.say(str(report))
 
@@ -173,9 +172,3 @@ def evaluation_set(config: Config, task: Task, known: Known, say: Callable[[str]
         return dataset
     with blamed_on(node):
         return match_classes(dataset, *known, say)
-
-
-def _source(checkpoint: str) -> Path:
-    """The file or the checkpoint directory that Init reads."""
-    path = Path(checkpoint)
-    return path if path.is_file() and path.name not in checkpoint_files.POINTERS else checkpoint_files.resolve(path)

@@ -1,8 +1,8 @@
 """Evaluation of a checkpoint."""
 
-from pathlib import Path
 from typing import Any, Dict, Mapping
 
+from plsc.checkpoint.reader import Checkpoint
 from plsc.config.schema import read_settings
 from plsc.config.tree import ConfigError, blamed_on
 from plsc.engine import consistency
@@ -14,13 +14,16 @@ from plsc.nn.precision import Precision
 Config = Mapping[str, Any]
 
 
-def evaluate_checkpoint(config: Config, checkpoint: Path, ema: bool = False) -> Dict[str, float]:
-    """The metrics of a saved task on `DataLoader.Eval`.
+def evaluate_checkpoint(config: Config, checkpoint: Checkpoint, ema: bool = False) -> Dict[str, float]:
+    """Evaluate a saved task on `DataLoader.Eval`.
 
     Args:
-        config: Checked by plsc.config.schema; the one the checkpoint was trained with.
-        checkpoint: A checkpoint directory of plsc.checkpoint.weights.
+        config: Config that the checkpoint was trained with.
+        checkpoint: The checkpoint.
         ema: Evaluate the moving average of the weights.
+
+    Returns:
+        Metrics by name.
 
     Raises:
         ConfigError: If the config has no evaluation set, or the checkpoint no moving average.

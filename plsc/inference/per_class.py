@@ -1,10 +1,10 @@
 """An evaluation that tells more than an average: by class, by confusion, by confidence."""
 
-from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
 
 import numpy as np
 
+from plsc.checkpoint.reader import Checkpoint
 from plsc.config import registry
 from plsc.config.schema import read_settings
 from plsc.config.tree import ConfigError
@@ -26,12 +26,12 @@ _MATRIX_CLASSES = 20
 _PERCENT = ("top", "ece", "class_accuracy")  # how the names of metrics in percent begin
 
 
-def evaluate_in_detail(config: Config, checkpoint: Path, ema: bool = False) -> Dict[str, Any]:
+def evaluate_in_detail(config: Config, checkpoint: Checkpoint, ema: bool = False) -> Dict[str, Any]:
     """Evaluates a classifier.
 
     Args:
         config: Checked by plsc.config.schema; the one the checkpoint was trained with.
-        checkpoint: A checkpoint directory.
+        checkpoint: The checkpoint.
         ema: Evaluate the moving average of the weights.
 
     Returns:

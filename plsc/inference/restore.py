@@ -1,12 +1,13 @@
-"""A finished or running training back from its checkpoint: the task that its own config describes, with its weights."""
+"""Restore the task of a finished or running training from its checkpoint."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, List, Mapping, Optional, Sequence, Union
 
-from plsc.checkpoint import files as checkpoint_files
-from plsc.checkpoint import weights as checkpoint_weights
-from plsc.checkpoint.formats import grid_of_encoder
+from plsc.checkpoint.files import CONFIG
+from plsc.checkpoint.model_config import grid_of_encoder
+from plsc.checkpoint.reader import Checkpoint
+from plsc.checkpoint.weights import check_finite, restore_layer, weights_of
 from plsc.config import files as config_files
 from plsc.config import plugins, registry, schema
 from plsc.config.schema import read_settings
@@ -21,13 +22,13 @@ Config = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Restored:
-    """What `restore` gives.
+    """A task with the weights of a checkpoint.
 
     Attributes:
-        config: The resolved config, with the overrides.
+        config: Resolved config of the run, with the overrides.
         task: With the checkpoint's weights, in inference mode; `task.encoder` is its encoder.
-        path: The checkpoint's directory.
-        step: Optimizer steps it was trained for.
+        path: Directory of the checkpoint.
+        step: Optimizer steps that it was trained for.
         classes: Names of the classes that it was trained on, in the order of its outputs; None if unknown.
     """
 
@@ -38,60 +39,59 @@ class Restored:
     classes: Optional[List[str]] = None
 
 
-def restore(checkpoint: Union[str, Path], overrides: Sequence[str] = (), ema: bool = False) -> Restored:
-    """Builds the task of a checkpoint, of whatever phase, and loads its weights.
+def restore(checkpoint: Union[str, Path, Checkpoint], overrides: Sequence[str] = (), ema: bool = False) -> Restored:
+    """Build the task of a checkpoint of any phase of training, and load its weights.
 
     Args:
-        checkpoint: A run's output directory, its `checkpoints` directory, `latest` or `best` in it, or a step.
-        overrides: Changes of its config, as after `-o`.
-        ema: Take the moving average of the weights.
+        checkpoint: An opened checkpoint; or the path of a run's output directory, its `checkpoints` directory, `latest`
+            or `best` in it, or a step.
+        overrides: Changes of its config, in the syntax of `-o`.
+        ema: Load the moving average of the weights.
 
     Raises:
-        CheckpointError: If there is no whole checkpoint, or the overrides make it another model; names are listed.
+        CheckpointError: If no checkpoint is whole, or the overrides describe another model; names are listed.
         ConfigError: If the overrides do not fit, or the checkpoint holds no moving average.
     """
-    path = checkpoint_files.resolve(checkpoint)
-    config = read_config(path, overrides)
+    saved = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint.open(checkpoint)
+    config = read_config(saved.path, overrides)
     plugins.load(config)
     schema.check(config)
-    return restore_task(config, path, ema)
+    return restore_task(config, saved, ema)
 
 
 def read_config(path: Path, overrides: Sequence[str] = ()) -> Any:
-    """The config that a checkpoint directory was trained with, with overrides, not yet checked.
+    """Read the config that a checkpoint directory was trained with, with overrides; it is not checked.
 
     Raises:
-        ConfigError: If the checkpoint has none, or an override is no such thing.
+        ConfigError: If the checkpoint has no config, or an override is malformed.
     """
-    file = path / checkpoint_files.CONFIG
+    file = path / CONFIG
     if not file.is_file():
-        raise ConfigError(f"{path}: holds no {checkpoint_files.CONFIG}, so what it is a checkpoint of is not known")
+        raise ConfigError(f"{path} has no {CONFIG}, so its model is unknown")
     config = config_files.load(file, overrides)
     if not config:
         raise ConfigError(
-            f"{path} was converted from a file that holds weights only, so its {checkpoint_files.CONFIG} is empty; "
-            "evaluate it with `plsc eval -c CONFIG.yaml`, or start a run from it with Init.checkpoint"
+            f"{path} was converted from a file that holds weights only, so its {CONFIG} is empty; evaluate it with "
+            "`plsc eval -c CONFIG.yaml`, or start a run from it with Init.checkpoint"
         )
     return config
 
 
-def restore_task(config: Config, path: Path, ema: bool = False) -> Restored:
-    """The task of a checked config with the weights of the checkpoint directory `path`; see `restore`."""
-    saved = checkpoint_weights.load(path)
-    if ema and not saved.ema:
-        raise ConfigError(f"{path} holds no moving average of the weights; take its own (leave --ema out)")
-    checkpoint_weights.check_finite(saved.ema if ema else saved.model, str(path))
-    grid_of_encoder(saved.config_text)  # refuses sizes that are not sizes
-    with parameters_at_most(sum(array.size for array in saved.model.values()), str(path)):
+def restore_task(config: Config, checkpoint: Checkpoint, ema: bool = False) -> Restored:
+    """Build the task of a checked config and load the weights of a checkpoint; see `restore`."""
+    weights = weights_of(checkpoint, ema)
+    check_finite(weights, str(checkpoint))
+    grid_of_encoder(checkpoint.config_text)  # raises if a size is invalid
+    with parameters_at_most(sum(array.size for array in weights.values()), str(checkpoint)):
         task = fresh_task(config)
-    checkpoint_weights.restore_layer(task, saved, ema)
-    return Restored(config, task, path, int(saved.state["step"]), checkpoint_weights.saved_classes(saved.state))
+    restore_layer(task, checkpoint, weights)
+    return Restored(config, task, checkpoint.path, checkpoint.step, checkpoint.classes)
 
 
 def fresh_task(config: Config) -> Task:
-    """The task of a checked config as it is before training, in inference mode, on the config's device.
+    """Build the task of a checked config with its initial weights, in inference mode, on the config's device.
 
-    A tokenizer that cannot be built, as its files are not here, is an error only when it is used.
+    A tokenizer whose files are missing raises an error only when it is used.
     """
     run = read_settings(config, "Global")
     set_device(run.device)
@@ -101,7 +101,7 @@ def fresh_task(config: Config) -> Task:
 
 
 class _MissingTokenizer:
-    """Stands for a tokenizer whose files are not here; only what needs targets has to have it."""
+    """Stand-in for a tokenizer whose files are missing; only computing targets needs them."""
 
     vocab_size = None
 
@@ -113,7 +113,7 @@ class _MissingTokenizer:
 
 
 def _tokenizer(config: Config) -> Optional[Any]:
-    """The config's tokenizer, if it has one, or what stands for it."""
+    """Build the config's tokenizer, or its stand-in; None if it has no tokenizer."""
     node = config.get("Tokenizer")
     if node is None:
         return None

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, Sequence, Union
 
-from plsc.checkpoint import files as checkpoint_files
+from plsc.checkpoint.reader import best_or_latest
 from plsc.config.tree import ConfigError
 from plsc.inference.restore import restore
 from plsc.report.examination import Examination
@@ -57,7 +57,7 @@ def _examine_saved(directory: Path, most_images: int, embedding: str) -> Examina
     passed: List[str] = []
     try:
         with warnings_to(passed.append):
-            saved = restore(checkpoint_files.best_or_latest(directory))
+            saved = restore(best_or_latest(directory))
     except (ValueError, OSError, ImportError) as error:
         reasons = error.problems if isinstance(error, ConfigError) else [str(error)]
         return Examination(notes=["Its network cannot be shown images: " + "; ".join(reasons)])

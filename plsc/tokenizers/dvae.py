@@ -4,7 +4,6 @@ After DALL-E's (Ramesh et al., arXiv 2102.12092, section 2.1), made for a laptop
 tokens, so a step costs little more than a few 3x3 convolutions there.
 """
 
-from pathlib import Path
 from typing import Dict, Tuple, Union
 
 import paddle
@@ -12,7 +11,7 @@ from paddle import nn
 from paddle.nn import functional as F
 
 from plsc import checks
-from plsc.checkpoint import files as checkpoint_files
+from plsc.checkpoint.reader import Checkpoint
 from plsc.config import files as config_files
 from plsc.config.registry import MODELS, TOKENIZERS
 from plsc.nn.utils import parameters_at_most, set_training, to_pair
@@ -140,8 +139,7 @@ class DVAETokenizer:
     """
 
     def __init__(self, checkpoint: str) -> None:
-        path = checkpoint_files.resolve(checkpoint)
-        self.model = _read_model(path)
+        self.model = _read_model(Checkpoint.open(checkpoint))
         self.vocab_size = self.model.vocab_size
         set_training(self.model, False)
 
@@ -156,12 +154,12 @@ class DVAETokenizer:
         return self.model.decode(tokens)
 
 
-def _read_model(path: Path) -> DiscreteVAE:
-    checkpoint_files.check_content(path, checkpoint_files.read_state(path))
+def _read_model(checkpoint: Checkpoint) -> DiscreteVAE:
+    path = checkpoint.path
     node = config_files.load(path / "config.yaml").get("Model")
     if not isinstance(node, dict) or node.get("name") != DiscreteVAE.__name__:
         raise ValueError(f"{path} holds no {DiscreteVAE.__name__}; train one with the task TokenizerTraining")
-    arrays = checkpoint_files.read_arrays(path, "model") or {}
+    arrays = checkpoint.model()
     with parameters_at_most(sum(array.size for array in arrays.values()), str(path)):
         model = MODELS.build(node)
     for name, value in model.state_dict().items():

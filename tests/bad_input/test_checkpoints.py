@@ -51,13 +51,13 @@ DAMAGED = [
          prepare=lambda: Path(STEP, "model.safetensors").unlink()),
     Case("newer version", [f"{STEP} was written by a newer plsc (format 99); update plsc to read it"],
          prepare=state(format=99)),
-    Case("no version", [f"{STEP} is no checkpoint of plsc: its state.json has no"], prepare=state(format=None)),
-    Case("no step", [f"{STEP} is no checkpoint of plsc: its state.json has no 'step'"], prepare=state(step=None)),
-    Case("version of another type", [f"{STEP} is no whole checkpoint: state.json cannot be read"],
+    Case("no version", [f"{STEP} is not a checkpoint of plsc: its state.json has no"], prepare=state(format=None)),
+    Case("no step", [f"{STEP} is not a checkpoint of plsc: its state.json has no 'step'"], prepare=state(step=None)),
+    Case("version of another type", [f"{STEP} is not a whole checkpoint: state.json cannot be read"],
          prepare=state(format="x")),
-    Case("files of another type", [f"{STEP} is no whole checkpoint: state.json cannot be"], prepare=state(files=[1])),
-    Case("state no JSON", [f"{STEP} is no whole checkpoint: state.json cannot be"], prepare=text("state.json", "x")),
-    Case("state a list", [f"{STEP} is no whole checkpoint: state.json cannot be"], prepare=text("state.json", "[]")),
+    Case("files of another type", [f"{STEP} is not a whole checkpoint: state.json"], prepare=state(files=[1])),
+    Case("state no JSON", [f"{STEP} is not a whole checkpoint: state.json"], prepare=text("state.json", "x")),
+    Case("state a list", [f"{STEP} is not a whole checkpoint: state.json"], prepare=text("state.json", "[]")),
     Case("removed", ["classifier holds no whole checkpoint", NONE], prepare=lambda: shutil.rmtree(STEP)),
 ]  # fmt: skip
 READERS = [
@@ -87,7 +87,7 @@ def test_a_run_does_not_begin_again_over_a_damaged_checkpoint(cli, runs, case):
 NO_DIRECTORY = "is a file, not a checkpoint directory; Init.checkpoint takes the weights of such a file"
 WRONG_PATHS = [
     ("nowhere", f"nowhere does not exist; {NONE}"),
-    ("images", "images holds no whole checkpoint; there is none"),
+    ("images", "images holds no whole checkpoint; checkpoints there: none"),
     ("classify.yaml", f"classify.yaml {NO_DIRECTORY}"),
     ("weights.pth", f"weights.pth {NO_DIRECTORY}"),
     ("images/train/class0/0.png", f"0.png {NO_DIRECTORY}"),
@@ -122,12 +122,12 @@ FOREIGN = [
     ("cut.pth", b"PK\x03\x04" + bytes(50), "cut.pth: not a whole file of weights"),
     ("config.yaml", b"Global: {}\n", "config.yaml: not a whole file of weights"),
     ("cut.safetensors", safetensors(w=QKV)[:100], "cut.safetensors is damaged: "),
-    ("list.pd", dumped([1, 2]), "list.pd holds no weights but a list; known are plsc's own, PLSC's .pd"),
-    ("nothing.pd", dumped({}), "nothing.pd: its names are of no format known here"),
-    ("other.pd", dumped({"a": np.zeros(3)}), "other.pd: its names are of no format known here (a, ...)"),
+    ("list.pd", dumped([1, 2]), "list.pd holds a list instead of weights; known are plsc's own, PLSC's .pd"),
+    ("nothing.pd", dumped({}), "nothing.pd: its names are of an unknown format"),
+    ("other.pd", dumped({"a": np.zeros(3)}), "other.pd: its names are of an unknown format (a, ...)"),
     ("code.pd", dumped(print), "code.pd: the file asks for builtins.print; only tensors and plain containers are read"),
-    ("other.safetensors", safetensors(w=QKV), "other.safetensors: its names are of no format known here (w, ...)"),
-    ("bias.safetensors", safetensors(blocks__0__attn__qkv__bias=QKV), "its names are of no format known here"),
+    ("other.safetensors", safetensors(w=QKV), "other.safetensors: its names are of an unknown format (w, ...)"),
+    ("bias.safetensors", safetensors(blocks__0__attn__qkv__bias=QKV), "its names are of an unknown format"),
     (
         "part.safetensors",
         safetensors(blocks__0__attn__qkv__weight=QKV, patch_embed__proj__weight=np.zeros((16, 3, 4, 4), np.float32)),
@@ -159,8 +159,8 @@ UNLIKE = [
     (["Init.checkpoint=classifier", "Model.encoder.embed_dim=32", "Model.head.in_features=32"],
      "model.encoder.cls_token is [1, 1, 16] in the checkpoint and [1, 1, 32] in the model"),
     (["Init.checkpoint=classifier", "Model.encoder.depth=1"], "blocks.1.norm1.weight [16] of the checkpoint is not"),
-    (["Init.checkpoint=classifier", "Init.take=decoder"], "Init.take: classifier holds nothing below 'decoder'; its"),
-    (["Init.checkpoint=classifier", "Init.into=model.foo"], "Init.into: the task holds nothing below 'model.foo'"),
+    (["Init.checkpoint=classifier", "Init.take=decoder"], "Init.take: classifier has no tensors below 'decoder'; its"),
+    (["Init.checkpoint=classifier", "Init.into=model.foo"], "Init.into: the task has no tensors below 'model.foo'"),
     (["Init.checkpoint=classifier", "Init.take=null", "Init.into=model"], "is not in the checkpoint"),
 ]  # fmt: skip
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from plsc.checkpoint import files as checkpoint_files
+from plsc.checkpoint.reader import Checkpoint
 from tests.bad_input.toys import refused
 
 STEP = "classifier/checkpoints/step_00000002"
@@ -16,8 +17,8 @@ STEP = "classifier/checkpoints/step_00000002"
 def change(name, function):
     """Rewrites one tensor of the newest checkpoint of `classifier`, as a whole checkpoint."""
     path = Path(STEP)
-    state = checkpoint_files.read_state(path)
-    parts = {part: checkpoint_files.read_arrays(path, part) for part in ("model", "optimizer")}
+    checkpoint = Checkpoint(path)
+    state, parts = checkpoint.state, {part: checkpoint.read(part) for part in ("model", "optimizer")}
     parts["model"][name] = function(parts["model"][name])
     config = (path / "config.yaml").read_text(encoding="utf-8")
     checkpoint_files.write(path.parent, state["step"], parts, state, config)

@@ -26,7 +26,7 @@ FILES = {
     "empty/.keep": "",
 }
 SWEEP = "sweep -c classify.yaml -o Optimizer.beta1="
-NO_EMA = "holds no moving average of the weights; take its own (leave --ema out)"
+NO_EMA = "holds no moving average of the weights; leave --ema out to use its weights"
 # the command line, parts of the message
 VERBS = [
     ("predict --checkpoint classifier", "plsc predict: error: the following arguments are required: IMAGE"),
@@ -126,7 +126,7 @@ VERBS = [
     ("convert", "plsc convert: error: the following arguments are required: IN, OUT, --to"),
     ("convert classifier out --to keras", "argument --to: invalid choice: 'keras'"),
     ("convert nowhere out --to own", "nowhere does not exist; give a run's output directory"),
-    ("convert empty out --to own", "empty holds no whole checkpoint; there is none"),
+    ("convert empty out --to own", "empty holds no whole checkpoint; checkpoints there: none"),
     ("convert file.txt out --to own", "file.txt: not a whole file of weights"),
     ("convert classifier file.txt --to plsc", "file.txt exists; choose another name or give --force"),
     ("convert classifier file.txt/x --to own", "error: file.txt: File exists"),

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from plsc.checkpoint import files as checkpoint_files
-from plsc.checkpoint.files import CheckpointError, find_latest_whole, keep_last, point, read_arrays, read_state, resolve
+from plsc.checkpoint.arrays import CheckpointError
+from plsc.checkpoint.files import keep_last, point
+from plsc.checkpoint.reader import Checkpoint, find_newest
 
 ARRAYS = {"model": {"model.weight": np.arange(6, dtype="float32").reshape(2, 3)}, "optimizer": {}}
 
@@ -28,10 +30,10 @@ def test_a_checkpoint_is_a_directory_of_plain_files(tmp_path):
     assert names(path.parent) == ["latest", "step_00000012"]
     assert (path.parent / "latest").read_text(encoding="utf-8") == "step_00000012\n"
     assert (path / "config.yaml").read_text(encoding="utf-8") == "Global: {}\n"
-    state = read_state(path)
-    assert (state["step"], state["seed"], state["format"]) == (12, 1, 1)
-    np.testing.assert_array_equal(read_arrays(path, "model")["model.weight"], ARRAYS["model"]["model.weight"])
-    assert read_arrays(path, "ema") is None
+    checkpoint = Checkpoint(path)
+    assert (checkpoint.step, checkpoint.state["seed"], checkpoint.state["format"]) == (12, 1, 1)
+    np.testing.assert_array_equal(checkpoint.model()["model.weight"], ARRAYS["model"]["model.weight"])
+    assert not checkpoint.has("ema") and checkpoint.ema() == {}
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int64", "int32", "uint8", "bool"])
@@ -40,7 +42,7 @@ def test_arrays_come_back_with_their_dtype_and_shape(tmp_path, dtype, shape):
     array = np.ones(shape, dtype)
     path = checkpoint_files.write(tmp_path, 1, {"model": {"a": array, "transposed": array.T}}, {}, "")
     for name, expected in (("a", array), ("transposed", array.T)):
-        read = read_arrays(path, "model")[name]
+        read = Checkpoint(path).model()[name]
         assert read.dtype == array.dtype
         assert read.shape == expected.shape
         np.testing.assert_array_equal(read, expected)
@@ -48,14 +50,14 @@ def test_arrays_come_back_with_their_dtype_and_shape(tmp_path, dtype, shape):
 
 def test_a_state_cannot_hide_what_a_checkpoint_says_of_itself(tmp_path):
     path = save(tmp_path, 3, state={"files": {}, "format": 99})
-    assert read_state(path)["format"] == 1
-    assert "model.safetensors" in read_state(path)["files"]
+    assert Checkpoint(path).state["format"] == 1
+    assert "model.safetensors" in Checkpoint(path).state["files"]
 
 
 def test_a_step_written_again_replaces_the_first(tmp_path):
     save(tmp_path, 5, value=1.0)
     path = save(tmp_path, 5, value=2.0)
-    assert read_arrays(path, "optimizer")["model.weight/velocity"][0] == 2.0
+    assert Checkpoint(path).optimizer()["model.weight/velocity"][0] == 2.0
     assert names(tmp_path) == ["latest", "step_00000005"]
 
 
@@ -64,7 +66,7 @@ def test_a_failed_save_leaves_what_was_there(tmp_path, monkeypatch):
     with pytest.raises(TypeError):
         save(tmp_path, 1, state={"not plain": object()})
     assert names(tmp_path) == ["latest", "step_00000001"]
-    assert find_latest_whole(tmp_path) == first
+    assert find_newest(tmp_path).path == first
 
     def full(*_):
         raise OSError("No space left on device")
@@ -109,14 +111,14 @@ def test_what_a_user_may_give(tmp_path):
     first, second = save(directory, 1), save(directory, 2)
     point(directory, "best", first)
     for given in (tmp_path / "run", directory, directory / "latest", second, str(second)):
-        assert resolve(given) == second
-    assert resolve(directory / "best") == first
+        assert Checkpoint.open(given).path == second
+    assert Checkpoint.open(directory / "best").path == first
 
 
 def test_the_checkpoint_written_last_comes_first_even_if_its_step_is_lower(tmp_path):
     save(tmp_path, 50)
     again = save(tmp_path, 10)  # resumed from an earlier one
-    assert find_latest_whole(tmp_path) == again
+    assert find_newest(tmp_path).path == again
 
 
 def cut(path):
@@ -158,10 +160,10 @@ DAMAGES = [
     (cut, "damaged: model.safetensors has been cut off or changed; use an older checkpoint"),
     (change, "damaged: the content of optimizer.safetensors has changed; use an older checkpoint"),
     (lose, "damaged: model.safetensors is missing; use an older checkpoint"),
-    (unfinish, "no whole checkpoint: state.json cannot be read"),
-    (garble, "no whole checkpoint: state.json cannot be read"),
+    (unfinish, "not a whole checkpoint: state.json cannot be read"),
+    (garble, "not a whole checkpoint: state.json cannot be read"),
     (age, r"written by a newer plsc \(format 2\); update plsc"),
-    (estrange, "no checkpoint of plsc: its state.json has no 'format'"),
+    (estrange, "not a checkpoint of plsc: its state.json has no 'format'"),
 ]
 
 
@@ -170,24 +172,24 @@ def test_a_damaged_checkpoint_is_refused_and_an_older_one_stands_in(tmp_path, da
     older, newest = save(tmp_path, 1), save(tmp_path, 2)
     damage(newest)
     with pytest.raises(CheckpointError, match=f"step_00000002 (is|was) {message}"):
-        checkpoint_files.check_content(newest, read_state(newest))
-    assert find_latest_whole(tmp_path) == older
-    assert resolve(tmp_path) == older
+        Checkpoint(newest)
+    assert find_newest(tmp_path).path == older
+    assert Checkpoint.open(tmp_path).path == older
 
 
 def test_nothing_to_resolve(tmp_path):
     with pytest.raises(CheckpointError, match="nowhere does not exist; give a run's output directory"):
-        resolve(tmp_path / "nowhere")
-    with pytest.raises(CheckpointError, match="holds no whole checkpoint; there is none; give"):
-        resolve(tmp_path)
+        Checkpoint.open(tmp_path / "nowhere")
+    with pytest.raises(CheckpointError, match="holds no whole checkpoint; checkpoints there: none; give"):
+        Checkpoint.open(tmp_path)
     path = save(tmp_path, 1)
     unfinish(path)
-    with pytest.raises(CheckpointError, match="step_00000001 is no whole checkpoint: state.json cannot be read"):
-        resolve(tmp_path)
+    with pytest.raises(CheckpointError, match="step_00000001 is not a whole checkpoint: state.json cannot be read"):
+        Checkpoint.open(tmp_path)
     (tmp_path / "weights.bin").write_text("", encoding="utf-8")
     with pytest.raises(CheckpointError, match="weights.bin is a file, not a checkpoint directory; Init"):
-        resolve(tmp_path / "weights.bin")
-    assert find_latest_whole(tmp_path / "nowhere") is None
+        Checkpoint.open(tmp_path / "weights.bin")
+    assert find_newest(tmp_path / "nowhere") is None
 
 
 def test_a_pointer_to_what_is_gone(tmp_path):
@@ -196,8 +198,8 @@ def test_a_pointer_to_what_is_gone(tmp_path):
     point(tmp_path, "best", path)
     lose(path)
     unfinish(path)
-    with pytest.raises(CheckpointError, match="best names step_00000001, which is no checkpoint any more; there is"):
-        resolve(tmp_path / "best")
+    with pytest.raises(CheckpointError, match="best names step_00000001, which is not a checkpoint any more; check"):
+        Checkpoint.open(tmp_path / "best")
 
 
 def test_a_pointer_leads_nowhere_else(tmp_path):
@@ -205,5 +207,5 @@ def test_a_pointer_leads_nowhere_else(tmp_path):
     directory = tmp_path / "run"
     save(directory, 1)
     (directory / "latest").write_text(f"../other/{outside.name}\n", encoding="utf-8")
-    with pytest.raises(CheckpointError, match="no checkpoint any more"):
-        resolve(directory / "latest")
+    with pytest.raises(CheckpointError, match="not a checkpoint any more"):
+        Checkpoint.open(directory / "latest")

@@ -9,7 +9,7 @@ import numpy as np
 import paddle
 import pytest
 
-from plsc.checkpoint.files import CheckpointError
+from plsc.checkpoint.arrays import CheckpointError
 from plsc.checkpoint.formats import read_weights, recognise, rename
 from plsc.checkpoint.torch_file import write_torch_file
 from plsc.checkpoint.transfer import initialise
@@ -186,9 +186,9 @@ def test_fixed_position_tables_are_told_from_learned_ones():
 @pytest.mark.parametrize(
     ("state", "message"),
     [
-        ({"conv.weight": np.zeros(1)}, r"its names are of no format known here \(conv.weight"),
-        ({}, "no format known here"),
-        ({**official_state(), "surprise.weight": np.zeros(1)}, "nothing here is called surprise.weight"),
+        ({"conv.weight": np.zeros(1)}, r"its names are of an unknown format \(conv.weight"),
+        ({}, "its names are of an unknown format"),
+        ({**official_state(), "surprise.weight": np.zeros(1)}, "it has unknown tensors: surprise.weight"),
     ],
 )
 def test_unknown_names_are_listed(state, message):
@@ -255,7 +255,7 @@ def test_the_bias_of_the_keys_is_left_out_and_that_changes_nothing(tmp_path):
     write_torch_file(tmp_path / "vit.pth", state)
     task = classification(make_vit(pos_embed="learned"))
     report = initialise(task, Init(checkpoint=str(tmp_path / "vit.pth")))
-    assert "the keys' bias of 2 blocks was left out, which does not change what they compute" in str(report)
+    assert "the keys' bias of 2 blocks was left out, which does not change their output" in str(report)
     attention, name = task.encoder.blocks[0].attn.to(dtype="float64"), "blocks.0.attn."
     x = np.random.default_rng(2).normal(size=(2, 5, 16))
     weight, bias = (state[f"{name}qkv.{part}"].astype("float64") for part in ("weight", "bias"))
@@ -278,7 +278,7 @@ def test_maes_decoder_is_left_out_whatever_it_holds(tmp_path):
 
 def test_keys_that_are_normalised_need_their_bias():
     state = {**vit_state(), "blocks.0.attn.k_norm.weight": np.ones(4, "float32")}
-    with pytest.raises(CheckpointError, match="blocks.0.attn.qkv.bias: the keys have a bias and a normalisation"):
+    with pytest.raises(CheckpointError, match="blocks.0.attn.qkv.bias: the keys have a bias and a normalization"):
         rename(state, "x")
 
 
@@ -354,7 +354,7 @@ def test_what_other_tools_put_before_the_names(content, note):
          r"it holds 2 networks, 'student' and 'teacher', of which only one can be taken .* content\['teacher'\]"),
         ({**prefixed("student.backbone."), **prefixed("teacher.backbone.")},
          "it holds 2 networks, 'student.backbone.' and 'teacher.backbone.'"),
-        ({"epoch": 3, "net": "x"}, r"no format known here \(epoch \(int\), net \(str\), ...\)"),
+        ({"epoch": 3, "net": "x"}, r"an unknown format \(epoch \(int\), net \(str\), ...\)"),
     ],
 )  # fmt: skip
 def test_what_a_file_holds_is_said(content, message):
@@ -363,7 +363,7 @@ def test_what_a_file_holds_is_said(content, message):
 
 
 def test_a_weight_that_an_unknown_object_stands_for():
-    with pytest.raises(CheckpointError, match="x: norm.weight is an object of torchao.Tensor, which is not read here"):
+    with pytest.raises(CheckpointError, match="x: norm.weight is an object of torchao.Tensor, which is not supported"):
         rename({"model": {**WHOLE, "norm.weight": Unknown("torchao.Tensor")}}, "x")
     assert rename({"model": {**WHOLE, "norm._extra_state": Unknown("io.BytesIO")}, "args": Unknown("a.B")}, "x").arrays
 

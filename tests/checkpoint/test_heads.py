@@ -8,15 +8,16 @@ import paddle
 import pytest
 
 from plsc.checkpoint import heads
-from plsc.checkpoint import weights as checkpoint_weights
 from plsc.checkpoint.convert import convert
 from plsc.checkpoint.formats import read_weights
+from plsc.checkpoint.reader import Checkpoint
 from plsc.checkpoint.transfer import initialise
 from plsc.checkpoint.weights import CheckpointError
 from plsc.config.settings import Init
 from plsc.models import AttentiveHead, Classifier, LinearHead, ViT
 from plsc.tasks.classification import Classification
 from tests.checkpoint.test_formats import REMAP, make_cae, make_task, official_state, plsc_state
+from tests.checkpoint.test_weights import restore, save
 
 WHOLE = {"take": None, "allow_unexpected": ["*.pos_embed"]}
 SMALL = "cae_small_patch16_224_8k_vocab"  # 12 heads in both references
@@ -41,10 +42,7 @@ def classification(num_heads, head=None, **options):
 
 
 def saved(path, task, config):
-    state = {"encoder": "model.encoder"}
-    checkpoint_weights.save(
-        path / "checkpoints", 1, model=task.state_dict(), optimizer={}, state=state, config_text=config
-    )
+    save(path / "checkpoints", task, config=config, encoder="model.encoder")
     return str(path)
 
 
@@ -63,7 +61,7 @@ def test_the_name_of_the_model_in_a_published_file(tmp_path, form):
         initialise(task, Init(checkpoint=str(path), **WHOLE))
     message = str(caught.value)
     assert "model.encoder.blocks.0.attn has 4 attention heads in the model, model.encoder has 12" in message
-    assert f"told by its model, {SMALL}" in message and "set Model.encoder.num_heads to 12" in message
+    assert f"from its model, {SMALL}" in message and "set Model.encoder.num_heads to 12" in message
     assert "regressor" not in message
     np.testing.assert_array_equal(task.model.encoder.cls_token.numpy(), before)
 
@@ -84,7 +82,7 @@ def test_columns_of_the_bias_tables_that_are_left_out(tmp_path):
 
     save_file(arrays, tmp_path / "a.safetensors")
     init = Init(checkpoint=str(tmp_path / "a.safetensors"), allow_unexpected=["*relative_position_bias.*"])
-    with pytest.raises(CheckpointError, match=r"told by the columns of model\.encoder\.blocks\.0\.attn"):
+    with pytest.raises(CheckpointError, match=r"from the columns of model\.encoder\.blocks\.0\.attn"):
         initialise(classification(3), init)
     assert not initialise(classification(4), init).notes
 
@@ -96,13 +94,10 @@ def test_the_config_of_an_own_checkpoint(tmp_path, told, built):
     with pytest.raises(CheckpointError, match=r"set Model\.encoder\.num_heads to " + str(told or 12)):
         initialise(classification(built), Init(run))
     assert not initialise(classification(told or 12), Init(run)).notes
+    path = Checkpoint.open(run).path
     with pytest.raises(CheckpointError, match="attention heads"):
-        checkpoint_weights.restore_layer(
-            classification(built), checkpoint_weights.load(checkpoint_weights.resolve(run))
-        )
-    checkpoint_weights.restore_layer(
-        classification(told or 12), checkpoint_weights.load(checkpoint_weights.resolve(run))
-    )
+        restore(classification(built), path)
+    restore(classification(told or 12), path)
 
 
 def test_an_attentive_head_of_an_own_checkpoint(tmp_path):
@@ -120,14 +115,14 @@ def test_a_converted_checkpoint_keeps_what_its_source_told(tmp_path):
     assert {p: n for p, (n, _) in read_weights(tmp_path / "own").heads.items()} == {
         "model.encoder": 12, "model.teacher": 12, "model.head": 12, "model.regressor": 4, "model.decoder": 4
     }  # fmt: skip
-    with pytest.raises(CheckpointError, match="told by its record of the source"):
+    with pytest.raises(CheckpointError, match="from its record of the source"):
         initialise(pretraining(), Init(checkpoint=str(tmp_path / "own"), allow_unexpected=["pos_embed"]))
 
 
 def test_what_is_not_told_is_assumed_aloud(tmp_path):
     paddle.save({"model": plsc_state()}, str(tmp_path / "a.pd"))
     report = initialise(pretraining(), Init(checkpoint=str(tmp_path / "a.pd"), **WHOLE))
-    assert "the model's 4 attention heads are assumed; the checkpoint does not tell its own" in str(report)
+    assert "the model's 4 attention heads are assumed; the checkpoint has no record of its own" in str(report)
     wide = Classification(Classifier(ViT(16, 4, embed_dim=384, depth=1, num_heads=12), LinearHead(384, 3)), None)
     assert "(most published models of this width have 6)" in heads.assumed(wide, {})
 

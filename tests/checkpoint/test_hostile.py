@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plsc.checkpoint import files as checkpoint_files
-from plsc.checkpoint import weights as checkpoint_weights
+from plsc.checkpoint.arrays import CheckpointError
 from plsc.checkpoint.convert import convert
-from plsc.checkpoint.files import CheckpointError
-from plsc.checkpoint.formats import model_section, read_weights, rename
+from plsc.checkpoint.formats import read_weights, rename
+from plsc.checkpoint.model_config import model_section
+from plsc.checkpoint.reader import Checkpoint
 from tests.checkpoint.test_formats import official_state, plsc_state
 
 
@@ -58,7 +59,7 @@ def test_a_hostile_header_of_others(tmp_path, name):
 def test_types_that_numpy_does_not_have(tmp_path, dtype):
     path = tmp_path / "x.safetensors"
     path.write_bytes(safetensors({"a": tensor(0, 4 if dtype == "BF16" else 2, dtype=dtype)}, b"\0" * 4)[: -2 or None])
-    with pytest.raises(CheckpointError, match=r"x\.safetensors (holds numbers of a type that numpy|is damaged)"):
+    with pytest.raises(CheckpointError, match=r"x\.safetensors (has values of a type that numpy|is damaged)"):
         read_weights(path)
 
 
@@ -83,15 +84,15 @@ def test_a_hostile_header_in_a_checkpoint_of_ours(checkpoint, name):
     path, change = checkpoint
     change("model.safetensors", FILES[name])
     with pytest.raises(CheckpointError, match="model.safetensors is damaged"):
-        checkpoint_weights.load(path)
+        Checkpoint(path).model()
 
 
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"../../secret": {"size": 1, "crc32": 0}}, "it names '../../secret', which is no file beside it"),
-        ({"/etc/hostname": {"size": 1, "crc32": 0}}, "it names '/etc/hostname', which is no file beside it"),
-        ({"..": {"size": 1, "crc32": 0}}, "it names '..', which is no file beside it|.. is missing"),
+        ({"../../secret": {"size": 1, "crc32": 0}}, "it names '../../secret', which is not a file beside it"),
+        ({"/etc/hostname": {"size": 1, "crc32": 0}}, "it names '/etc/hostname', which is not a file beside it"),
+        ({"..": {"size": 1, "crc32": 0}}, "it names '..', which is not a file beside it|.. is missing"),
         ({"model.safetensors": 3}, "state.json cannot be read"),
         ({"model.safetensors": {"size": "many", "crc32": 0}}, "state.json cannot be read"),
         ({"model.safetensors": {}}, "its state.json has no 'size'"),
@@ -104,7 +105,7 @@ def test_state_names_files_beside_it_only(checkpoint, files, message):
     state = json.loads((path / "state.json").read_text(encoding="utf-8"))
     (path / "state.json").write_text(json.dumps({**state, "files": files}), encoding="utf-8")
     with pytest.raises(CheckpointError, match=message):
-        checkpoint_files.read_state(path)
+        Checkpoint(path)
 
 
 @pytest.mark.parametrize(
@@ -114,8 +115,8 @@ def test_state_names_files_beside_it_only(checkpoint, files, message):
 def test_a_state_that_is_none(checkpoint, text):
     path, _ = checkpoint
     (path / "state.json").write_bytes(text.encode("utf-8", "surrogatepass"))
-    with pytest.raises(CheckpointError, match="is no (whole )?checkpoint"):
-        checkpoint_files.read_state(path)
+    with pytest.raises(CheckpointError, match="is not a (whole )?checkpoint"):
+        Checkpoint(path)
 
 
 @pytest.mark.parametrize("pointer", ["..", "../checkpoints/step_00000001x", "/etc", "\0", "x" * 10_000, "\udc80", ""])
@@ -123,10 +124,10 @@ def test_a_pointer_names_a_checkpoint_beside_it_only(checkpoint, pointer):
     path, _ = checkpoint
     (path.parent.parent / "state.json").write_text("{}", encoding="utf-8")
     (path.parent / "best").write_bytes(pointer.encode("utf-8", "surrogatepass"))
-    with pytest.raises(CheckpointError, match="best names .*no checkpoint any more"):
-        checkpoint_files.resolve(path.parent / "best")
+    with pytest.raises(CheckpointError, match="best names .*not a checkpoint any more"):
+        Checkpoint.open(path.parent / "best")
     (path.parent / "latest").write_bytes(pointer.encode("utf-8", "surrogatepass"))
-    assert checkpoint_files.resolve(path.parent) == path
+    assert Checkpoint.open(path.parent).path == path
 
 
 @pytest.mark.parametrize(
@@ -148,9 +149,9 @@ def test_its_config_is_plain_yaml(config, message):
     ("encoder", "message"),
     [
         ("{image_size: 1000000, patch_size: 1}", "has 1000000 x 1000000 patches, too many"),
-        ("{image_size: 32, patch_size: 0}", "Model.encoder.patch_size of the checkpoint's config is no size: 0"),
-        ("{image_size: [1, 2, 3]}", "Model.encoder.image_size of the checkpoint's config is no size"),
-        ("{image_size: {a: b}}", "Model.encoder.image_size of the checkpoint's config is no size"),
+        ("{image_size: 32, patch_size: 0}", "Model.encoder.patch_size of the checkpoint's config is not a size: 0"),
+        ("{image_size: [1, 2, 3]}", "Model.encoder.image_size of the checkpoint's config is not a size"),
+        ("{image_size: {a: b}}", "Model.encoder.image_size of the checkpoint's config is not a size"),
     ],
 )
 def test_a_position_table_of_an_impossible_size_is_not_computed(tmp_path, encoder, message):

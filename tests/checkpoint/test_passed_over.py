@@ -8,7 +8,9 @@ import pytest
 
 import plsc
 from plsc.checkpoint import files as checkpoint_files
-from plsc.checkpoint.files import CheckpointError, best_or_latest, find_latest_whole, point, resolve
+from plsc.checkpoint.arrays import CheckpointError
+from plsc.checkpoint.files import point
+from plsc.checkpoint.reader import Checkpoint, best_or_latest, find_newest
 from plsc.runs.directory import CheckpointWarning
 from tests.checkpoint.test_files import DAMAGES, change, edit, save
 from tests.faults.scenes import arguments
@@ -73,7 +75,7 @@ def test_a_run_that_goes_on_says_so_and_writes_it_into_its_log(cli, toy_runs, tm
     said = f"warning: {newest} is damaged: the content of model.safetensors has changed; {older} is used instead"
     assert code == 0 and said in error and f"resumed from {older} at step 3" in error
     assert said in (tmp_path / "run" / "train.log").read_text(encoding="utf-8")
-    assert resolve(tmp_path / "run") == newest
+    assert Checkpoint.open(tmp_path / "run").path == newest
 
 
 def test_loading_from_python_warns(toy_runs, tmp_path):
@@ -87,11 +89,11 @@ def test_loading_from_python_warns(toy_runs, tmp_path):
 @pytest.mark.filterwarnings("error")
 def test_nothing_is_said_of_whole_checkpoints(tmp_path):
     first, second = (save(tmp_path / "checkpoints", step) for step in (1, 2))
-    assert resolve(tmp_path) == second and best_or_latest(tmp_path) == second
+    assert Checkpoint.open(tmp_path).path == second and best_or_latest(tmp_path).path == second
     point(tmp_path / "checkpoints", "best", first)
-    assert resolve(tmp_path) == second and best_or_latest(tmp_path) == first
+    assert Checkpoint.open(tmp_path).path == second and best_or_latest(tmp_path).path == first
     change(first)
-    assert resolve(tmp_path) == second  # the older one was not needed
+    assert Checkpoint.open(tmp_path).path == second  # the older one was not needed
 
 
 @pytest.mark.parametrize("damage, message", DAMAGES, ids=lambda value: getattr(value, "__name__", ""))
@@ -100,7 +102,7 @@ def test_every_damage_is_named(tmp_path, damage, message):
     damage(third)
     damage(second)
     with pytest.warns(CheckpointWarning) as said:
-        assert find_latest_whole(tmp_path) == first
+        assert find_newest(tmp_path).path == first
     text = str(said[0].message)
     assert len(re.findall(message.split(";")[0], text)) == 2, text
     assert str(third) in text and str(second) in text and text.endswith(f"; {first} is used instead")
@@ -111,7 +113,7 @@ def test_a_latest_that_leads_nowhere_is_said(tmp_path, content):
     path = save(tmp_path, 1)
     (tmp_path / "latest").write_text(content, encoding="utf-8")
     with pytest.warns(CheckpointWarning) as said:
-        assert find_latest_whole(tmp_path) == path
+        assert find_newest(tmp_path).path == path
     text = str(said[0].message)
     assert text.startswith(f"{tmp_path}/latest names ") and text.endswith(f"; {path} is used instead")
     assert len(text) < 600 and text.isprintable()
@@ -122,21 +124,21 @@ def test_a_latest_that_is_a_link_is_followed_in_its_folder_only(tmp_path):
     pointer = tmp_path / "a" / "latest"
     pointer.unlink()
     pointer.symlink_to(first.name)
-    assert find_latest_whole(tmp_path / "a") == first
+    assert find_newest(tmp_path / "a").path == first
     pointer.unlink()
     pointer.symlink_to(other)
     with pytest.warns(CheckpointWarning, match="latest names step_00000001, which is not a checkpoint in this folder"):
-        assert find_latest_whole(tmp_path / "a") == second
+        assert find_newest(tmp_path / "a").path == second
 
 
 def test_a_best_that_leads_nowhere_is_said(tmp_path):
     path = save(tmp_path / "checkpoints", 1)
     (tmp_path / "checkpoints" / "best").write_text("step_00000009\n", encoding="utf-8")
-    for find in (resolve, best_or_latest):
+    for find in (Checkpoint.open, best_or_latest):
         with pytest.warns(CheckpointWarning, match="best names step_00000009, which is not a checkpoint in this "):
-            assert find(tmp_path) == path
-    with pytest.raises(CheckpointError, match="best names step_00000009, which is no checkpoint any more"):
-        resolve(tmp_path / "checkpoints" / "best")
+            assert find(tmp_path).path == path
+    with pytest.raises(CheckpointError, match="best names step_00000009, which is not a checkpoint any more"):
+        Checkpoint.open(tmp_path / "checkpoints" / "best")
 
 
 def test_a_report_uses_another_checkpoint_if_the_best_is_damaged(cli, toy_runs, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 from paddle import nn
 
 from plsc.checkpoint import files as checkpoint_files
-from plsc.checkpoint.files import CheckpointError
+from plsc.checkpoint.arrays import CheckpointError
 from plsc.checkpoint.torch_file import write_torch_file
 from plsc.checkpoint.transfer import below, encoder_prefix, initialise
 from plsc.config.settings import Init
@@ -72,8 +72,8 @@ def test_the_encoder_goes_into_the_encoder(tmp_path):
     assert report.untouched == outside
     assert sorted(report.left) == sorted(outside)
     text = str(report)
-    assert text.startswith(f"initialised from {tmp_path}: 8 tensors taken into model.encoder\n")
-    assert "4 outside model.encoder, newly initialised: model.head.weight" in text
+    assert text.startswith(f"initialized from {tmp_path}: 8 tensors taken into model.encoder\n")
+    assert "4 outside model.encoder, newly initialized: model.head.weight" in text
     assert "4 of the checkpoint not used: model." in text
 
 
@@ -93,7 +93,7 @@ def test_everything(tmp_path):
     report = initialise(task, Init(saved(tmp_path, source), take=None))
     for name, value in values(task).items():
         np.testing.assert_array_equal(value, values(source)[name], err_msg=name)
-    assert str(report) == f"initialised from {tmp_path}: 12 tensors taken"
+    assert str(report) == f"initialized from {tmp_path}: 12 tensors taken"
 
 
 def test_literal_parts(tmp_path):
@@ -104,7 +104,7 @@ def test_literal_parts(tmp_path):
 
 @pytest.mark.parametrize(
     "key, init",
-    [("take: .* holds nothing", {"take": "model.tail"}), ("into: the task holds nothing", {"into": "model.enc"})],
+    [("take: .* has no tensors", {"take": "model.tail"}), ("into: the task has no tensors", {"into": "model.enc"})],
 )
 def test_a_part_that_is_not_there(tmp_path, key, init):
     with pytest.raises(CheckpointError, match=f"Init.{key} below 'model..*'; its names begin with model"):
@@ -138,7 +138,7 @@ def test_what_is_allowed_is_told(tmp_path, prefix):
     report = initialise(task, Init(saved(tmp_path, source), **allowed))
     assert report.new == ["model.encoder.new.weight", "model.encoder.new.bias"]
     assert report.left[:2] == ["model.encoder.old.bias", "model.encoder.old.weight"]
-    assert "2 not in the checkpoint, newly initialised: model.encoder.new.weight" in str(report)
+    assert "2 not in the checkpoint, newly initialized: model.encoder.new.weight" in str(report)
 
 
 def test_another_shape_is_never_allowed(tmp_path):
@@ -245,7 +245,7 @@ def convert_names(task):
 def test_a_fixed_table_in_another_order_than_the_model_computes(tmp_path, official, dtype):
     path = vit_file(tmp_path, sincos_2d((2, 8), 8, official_order=official).astype(dtype))
     initialise(vit_task(pos_embed="sincos_official" if official else "sincos"), Init(path))
-    with pytest.raises(CheckpointError, match="numbered in another order; set Model.encoder.pos_embed to sincos or"):
+    with pytest.raises(CheckpointError, match="another order; set Model.encoder.pos_embed to the other"):
         initialise(vit_task(pos_embed="sincos" if official else "sincos_official"), Init(path))
     assert "the model has pos_embed: none" in str(initialise(vit_task(pos_embed="none"), Init(path)))
 
@@ -259,7 +259,7 @@ def test_learned_positions_begin_with_a_fixed_table(tmp_path):
 
 def test_nothing_taken_is_an_error(tmp_path):
     allowed = {"allow_missing": ["*"], "allow_unexpected": ["*"]}
-    with pytest.raises(CheckpointError, match="nothing of .* was taken: no name below 'model.head'"):
+    with pytest.raises(CheckpointError, match="nothing of .* was taken: none of its names below 'model.head'"):
         initialise(toy_task(2), Init(saved(tmp_path, toy_task(1)), take="model.head", into="model.encoder", **allowed))
 
 
@@ -275,7 +275,7 @@ def test_an_encoder_outside_the_task():
     class Strange(Task):
         encoder = nn.Linear(1, 1)
 
-    with pytest.raises(ValueError, match="Strange.encoder is no sub-layer of the task"):
+    with pytest.raises(ValueError, match="Strange.encoder is not a sub-layer of the task"):
         encoder_prefix(Strange(nn.Linear(1, 1)))
 
 

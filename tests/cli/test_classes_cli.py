@@ -10,7 +10,7 @@ from PIL import Image
 
 from plsc import runtime
 from plsc.checkpoint import files as checkpoint_files
-from plsc.checkpoint.weights import load as load_checkpoint
+from plsc.checkpoint.reader import Checkpoint
 from plsc.cli import main
 
 CONFIG = """\
@@ -164,7 +164,7 @@ def test_frozen_features_are_compared_by_name(cli):
 
 def copied(name, *missing_or_changed):
     """A copy of the run's last checkpoint whose state has no names, or other ones."""
-    path = checkpoint_files.resolve("run")
+    path = Checkpoint.open("run").path
     target = Path(name) / "checkpoints" / path.name
     shutil.copytree(path, target)
     state = json.loads((target / "state.json").read_text(encoding="utf-8"))
@@ -183,7 +183,7 @@ def test_without_names_in_the_checkpoint_it_is_said_that_positions_count(cli):
 
 
 def head(path):
-    return load_checkpoint(checkpoint_files.resolve(path)).model["model.head.linear.weight"]
+    return Checkpoint.open(path).model()["model.head.linear.weight"]
 
 
 def init(cli, *overrides):
@@ -198,7 +198,7 @@ def test_init_puts_the_outputs_of_a_head_into_the_order_of_the_run(cli):
     lists = [f"DataLoader.{split}.dataset.class_list=order.txt" for split in ("Train", "Eval")]
     found, said = init(cli, *lists)
     np.testing.assert_allclose(found, head("run")[:, [2, 0, 1]], atol=1e-7)
-    assert "outputs of model.head.linear.weight, model.head.linear.bias put into this run's order of classes" in said
+    assert "model.head.linear.weight, model.head.linear.bias were reordered to this run's order of classes" in said
     shutil.rmtree("out")
     found, said = init(cli)
     np.testing.assert_allclose(found, head("run"), atol=1e-7)
@@ -209,14 +209,14 @@ def test_init_does_not_load_a_head_of_other_classes(cli):
     roots = [f"DataLoader.{split}.dataset.root=other" for split in ("Train", "Eval")]
     found, said = init(cli, *roots)
     assert not np.allclose(found, head("run"), atol=1e-3)
-    assert "model.head.linear.bias not loaded, newly initialised: its classes are apple, berry, cherry" in said
+    assert "model.head.linear.bias not loaded, newly initialized: its classes are apple, berry, cherry" in said
 
 
 def test_init_says_that_positions_count_without_names(cli):
     old = copied("old")
     found, said = init(cli, f"Init.checkpoint={old}")
     np.testing.assert_allclose(found, head("run"), atol=1e-7)
-    assert "matched by position: the checkpoint does not give each of them a name" in said
+    assert "matched by position: the checkpoint does not name each of them" in said
 
 
 def test_a_report_counts_by_name_and_notes_what_is_missing(cli):

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 
-from plsc.checkpoint import files as checkpoint_files
+from plsc.checkpoint.reader import Checkpoint
 from tests.integration.runs import ROOT, SMALL, environment, metrics
 
 PRETRAIN = "configs/quickstart/pretrain.yaml"
@@ -44,8 +44,8 @@ def logs(cwd):
 
 def arrays(run):
     """The newest checkpoint's arrays by name."""
-    path = checkpoint_files.resolve(run)
-    parts = {part: checkpoint_files.read_arrays(path, part) for part in ("model", "optimizer")}
+    checkpoint = Checkpoint.open(run)
+    parts = {part: checkpoint.read(part) for part in ("model", "optimizer")}
     return {f"{part}/{name}": array for part, found in parts.items() for name, array in found.items()}
 
 

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from plsc.checkpoint import files as checkpoint_files
+from plsc.checkpoint.reader import Checkpoint
 from tests.distributed.jobs import (
     PRETRAIN,
     SMALL_CAE,
@@ -124,7 +124,7 @@ def test_a_signal_to_one_rank_saves_and_ends_all(images, undisturbed, tmp_path, 
     process.communicate(timeout=60)
     assert process.returncode != 0
     assert "saved in run/checkpoints" in logs(tmp_path)
-    stopped = checkpoint_files.read_state(checkpoint_files.resolve(tmp_path / "run"))["step"]
+    stopped = Checkpoint.open(tmp_path / "run").state["step"]
     assert 0 < stopped < STEPS
     launch(2, arguments, tmp_path)
     assert_same(tmp_path / "run", undisturbed)
@@ -142,7 +142,7 @@ def test_a_job_whose_launcher_ends_saves_and_ends(images, tmp_path, number):
     process.communicate(timeout=60)
     wait_until_ended(trained.values())
     assert "saved in run/checkpoints" in logs(tmp_path)
-    assert checkpoint_files.read_state(checkpoint_files.resolve(tmp_path / "run"))["step"] >= 5
+    assert Checkpoint.open(tmp_path / "run").state["step"] >= 5
 
 
 def wait_until_ended(pids):
@@ -187,7 +187,7 @@ def test_a_signal_during_an_evaluation_with_uneven_shares(images, tmp_path):
     os.kill(workers(process)[0], signal.SIGTERM)
     process.communicate(timeout=60)
     assert "saved in run/checkpoints" in logs(tmp_path), logs(tmp_path)
-    assert checkpoint_files.read_state(checkpoint_files.resolve(tmp_path / "run"))["step"] == 5
+    assert Checkpoint.open(tmp_path / "run").state["step"] == 5
 
 
 def test_evaluation_counts_every_image_once(tmp_path):
@@ -287,4 +287,4 @@ def test_other_number_of_processes_without_a_global_batch(images, tmp_path):
     text = train(PRETRAIN, options(images, "run", steps=20), tmp_path)
     assert "step 3 of 10 becomes step 6 of 20, the same 0 epochs and 24 images" in text
     assert [row["step"] for row in metrics(tmp_path / "run")] == [1, 2, 3, *range(7, 21)]
-    assert checkpoint_files.resolve(tmp_path / "run").name == "step_00000020_1"
+    assert Checkpoint.open(tmp_path / "run").path.name == "step_00000020_1"

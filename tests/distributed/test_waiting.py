@@ -8,6 +8,7 @@ import time
 import pytest
 
 from plsc.checkpoint import files as checkpoint_files
+from plsc.checkpoint.reader import Checkpoint
 from tests.distributed.jobs import PRETRAIN, SMALL_CAE, launch, launch_command, logs
 from tests.distributed.test_faults import free_port, start, wait_for_steps, workers
 from tests.integration.runs import data, make_digits, metrics
@@ -134,7 +135,7 @@ def test_a_rescue_save_that_takes_longer_than_gloo_waits(images, tmp_path):
     os.kill(workers(process)[1], signal.SIGTERM)
     process.communicate(timeout=120)
     assert "saved in run/checkpoints" in logs(tmp_path), logs(tmp_path)
-    assert checkpoint_files.read_state(checkpoint_files.resolve(tmp_path / "run"))["step"] >= 3
+    assert Checkpoint.open(tmp_path / "run").state["step"] >= 3
 
 
 @pytest.mark.slow

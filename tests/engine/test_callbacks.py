@@ -7,6 +7,7 @@ import paddle
 import pytest
 
 from plsc.checkpoint import files as checkpoint_files
+from plsc.checkpoint.reader import Checkpoint, find_newest
 from plsc.engine.callback import Callback
 from plsc.engine.callbacks.checkpoints import Checkpoints
 from plsc.engine.callbacks.evaluation import Evaluation
@@ -94,7 +95,7 @@ def test_nothing_is_saved_of_weights_that_are_not_finite(tmp_path):
     saver = Checkpoints(tmp_path / "checkpoints", "", every_epochs=None, every_steps=2)
     with pytest.raises(FloatingPointError):
         toy_trainer(tmp_path, callbacks=[Poison(), ProgressLog(1), saver]).fit()
-    assert checkpoint_files.find_latest_whole(tmp_path / "checkpoints") is None
+    assert find_newest(tmp_path / "checkpoints") is None
 
 
 def test_evaluation_comes_every_k_epochs_and_at_the_end(tmp_path):
@@ -109,8 +110,8 @@ def test_the_best_checkpoint_is_of_the_best_evaluation_and_survives(tmp_path):
     evaluation = Evaluation(lambda on_batch: next(results), every_epochs=1)
     saver = Checkpoints(tmp_path / "checkpoints", "", keep_last=1, monitor="top1")
     toy_trainer(tmp_path, steps=16, callbacks=[evaluation, saver]).fit()
-    assert checkpoint_files.resolve(tmp_path / "checkpoints" / "best").name == "step_00000008"
-    assert checkpoint_files.resolve(tmp_path).name == "step_00000016"
+    assert Checkpoint.open(tmp_path / "checkpoints" / "best").path.name == "step_00000008"
+    assert Checkpoint.open(tmp_path).path.name == "step_00000016"
     assert len(checkpoint_files.checkpoints(tmp_path / "checkpoints")) == 2
 
 
@@ -119,7 +120,7 @@ def test_a_smaller_loss_is_better_in_mode_min(tmp_path):
     evaluation = Evaluation(lambda on_batch: next(results), every_epochs=1)
     saver = Checkpoints(tmp_path / "checkpoints", "", monitor="loss", monitor_mode="min")
     toy_trainer(tmp_path, steps=12, callbacks=[evaluation, saver]).fit()
-    assert checkpoint_files.resolve(tmp_path / "checkpoints" / "best").name == "step_00000008"
+    assert Checkpoint.open(tmp_path / "checkpoints" / "best").path.name == "step_00000008"
 
 
 def test_a_metric_to_monitor_that_nobody_measures_is_an_error(tmp_path):
@@ -152,7 +153,7 @@ def test_a_restored_trainer_goes_on_as_if_nothing_had_happened(tmp_path):
     whole = toy_trainer(tmp_path / "a", steps=8, dropout=0.3, callbacks=[saver("whole")])
     whole.fit()
     half = toy_trainer(tmp_path / "b", steps=8, dropout=0.3)
-    saver("whole").restore(half, tmp_path / "whole" / "step_00000003")
+    saver("whole").restore(half, Checkpoint(tmp_path / "whole" / "step_00000003"))
     assert half.step == 3
     half.fit()
     for left, right in zip(whole.parameters, half.parameters):

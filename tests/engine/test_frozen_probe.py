@@ -4,7 +4,7 @@ import numpy as np
 import paddle
 import pytest
 
-from plsc.checkpoint import files as checkpoint_files
+from plsc.checkpoint.reader import Checkpoint
 from plsc.data.batch_transforms import ToFloat
 from plsc.engine.callbacks.frozen_probe import FrozenProbe
 from plsc.engine.callbacks.progress import ProgressLog
@@ -34,9 +34,9 @@ def test_a_run_is_the_same_bit_for_bit_with_and_without_the_probe(toy_runs, cli,
     assert set(FrozenProbe.measures) <= set(rows[0])
     assert all(0 <= row["knn_top1"] <= 100 and 1 <= row["rankme"] <= 12 for row in rows)
     assert [row["loss"] for row in metrics(tmp_path / "with")] == [row["loss"] for row in metrics(tmp_path / "without")]
-    paths = [checkpoint_files.resolve(tmp_path / name) for name in ("with", "without")]
+    saved = [Checkpoint.open(tmp_path / name) for name in ("with", "without")]
     for part in ("model", "optimizer"):
-        left, right = (checkpoint_files.read_arrays(path, part) for path in paths)
+        left, right = (checkpoint.read(part) for checkpoint in saved)
         assert set(left) == set(right)
         for name, value in left.items():
             np.testing.assert_array_equal(value, right[name], err_msg=name)
@@ -47,7 +47,7 @@ def test_the_probe_chooses_the_best_checkpoint(toy_runs, cli, tmp_path):
              "Global.monitor=rankme", "Global.monitor_mode=min")  # fmt: skip
     rows = [row for row in metrics(tmp_path / "run", "probe") if row["step"]]
     lowest = min(rows, key=lambda row: row["rankme"])
-    assert checkpoint_files.resolve(tmp_path / "run/checkpoints/best").name == f"step_{lowest['step']:08d}"
+    assert Checkpoint.open(tmp_path / "run/checkpoints/best").path.name == f"step_{lowest['step']:08d}"
 
 
 def test_a_metric_that_nothing_measures_is_an_error_before_the_first_step(toy_runs, cli, tmp_path):

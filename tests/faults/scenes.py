@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from plsc.checkpoint import files as checkpoint_files
+from plsc.checkpoint.reader import Checkpoint
 from tests.conftest import SHORT
 from tests.integration.runs import ROOT, SMALL, SMALL_ENCODER, data
 
@@ -27,10 +27,9 @@ def arguments(images, output, *more):
 
 def arrays(run):
     """All arrays of a run's newest checkpoint, by part and name."""
-    path = checkpoint_files.resolve(run)
-    checkpoint_files.check_content(path, checkpoint_files.read_state(path))
+    checkpoint = Checkpoint.open(run)
     parts = ("model", "optimizer")
-    return {f"{part}/{name}": a for part in parts for name, a in checkpoint_files.read_arrays(path, part).items()}
+    return {f"{part}/{name}": a for part in parts for name, a in checkpoint.read(part).items()}
 
 
 def assert_same(run, other):

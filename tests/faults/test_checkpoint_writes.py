@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from plsc.checkpoint import files as checkpoint_files
+from plsc.checkpoint.reader import Checkpoint, find_newest
 from tests.checkpoint.test_files import names, save
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -49,9 +50,7 @@ def killed_at(call, work, counts):
 
 
 def value_of(path):
-    state = checkpoint_files.read_state(path)
-    checkpoint_files.check_content(path, state)
-    return checkpoint_files.read_arrays(path, "optimizer")["model.weight/velocity"][0]
+    return Checkpoint(path).optimizer()["model.weight/velocity"][0]
 
 
 def first(directory):
@@ -111,12 +110,12 @@ def kill_at_every_call(tmp_path, tally, steps, work, allowed, counts):
         shutil.copytree(before, directory)
         if not killed_at(call, partial(work, directory), counts):
             break
-        path = checkpoint_files.find_latest_whole(directory)
-        found.add(None if path is None else value_of(path))
-        assert not steps or checkpoint_files.resolve(directory.parent) == path
+        newest = find_newest(directory)
+        found.add(None if newest is None else value_of(newest))
+        assert not steps or Checkpoint.open(directory.parent).path == newest.path
         save(directory, 10, value=3.0)
         checkpoint_files.keep_last(directory, 2)
-        assert value_of(checkpoint_files.resolve(directory.parent)) == 3.0
+        assert value_of(Checkpoint.open(directory.parent)) == 3.0
         assert not [name for name in names(directory) if name.startswith(checkpoint_files.TEMPORARY)]
         assert len(checkpoint_files.checkpoints(directory)) <= 3
         shutil.rmtree(directory)
@@ -129,7 +128,7 @@ def kill_at_every_call(tmp_path, tally, steps, work, allowed, counts):
 def test_what_a_killed_write_had_put_aside_is_read_and_comes_back(tmp_path):
     path = save(tmp_path, 3, value=1.0)
     path.rename(tmp_path / f"{checkpoint_files.REPLACED}{path.name}")
-    assert value_of(checkpoint_files.find_latest_whole(tmp_path)) == 1.0
+    assert value_of(find_newest(tmp_path)) == 1.0
     save(tmp_path, 4)
     assert names(tmp_path) == ["latest", "step_00000003", "step_00000004"]
     assert value_of(path) == 1.0

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from plsc.checkpoint import files as checkpoint_files
+from plsc.checkpoint.reader import Checkpoint
 from tests.faults.scenes import arguments, assert_same, lines
 from tests.integration.runs import metrics
 
@@ -43,7 +43,7 @@ def test_skip_counts_lists_and_resumes(tmp_path, images, cli, tally):
         assert log.count(f"bad image, skipped: {images}/train/1/4.png: is no image") == 1
         assert f"bad image, skipped: {images}/val/1/4.png: is no image" in log
         assert metrics(tmp_path / run)[-1]["bad_images"] == metrics(tmp_path / run, "eval")[-1]["bad_images"] == 1
-    state = checkpoint_files.read_state(checkpoint_files.resolve(tmp_path / "cut"))
+    state = Checkpoint.open(tmp_path / "cut").state
     assert [text.split(":")[0] for _, text in state["bad_images"]["found"]] == [f"{images}/train/1/4.png"]
     tally.add("faults survived", 1)
 

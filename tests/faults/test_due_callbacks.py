@@ -7,7 +7,7 @@ import numpy as np
 import paddle
 import pytest
 
-from plsc.checkpoint import files as checkpoint_files
+from plsc.checkpoint.reader import Checkpoint, find_newest
 from plsc.engine.callback import Callback
 from plsc.engine.callbacks.checkpoints import Checkpoints
 from plsc.engine.callbacks.evaluation import Evaluation
@@ -65,7 +65,7 @@ def run(folder, place, step, monitor="probed"):
 
 
 def averages(folder):
-    return checkpoint_files.read_arrays(checkpoint_files.resolve(folder), "ema")
+    return Checkpoint.open(folder).ema()
 
 
 @pytest.mark.parametrize("monitor", ["probed", "top1"])
@@ -77,15 +77,15 @@ def test_a_signal_at_any_callback_of_a_step_changes_nothing(tmp_path, tally, pla
         run(tmp_path / "cut", place, step, monitor)[1].fit()
     for _ in range(2):  # the second time there is nothing left to do
         saver, trainer = run(tmp_path / "cut", place, None, monitor)
-        saver.restore(trainer, checkpoint_files.find_latest_whole(saver.directory))
+        saver.restore(trainer, find_newest(saver.directory))
         trainer.fit()
         assert lines(tmp_path / "cut") == lines(tmp_path / "whole")
     assert_same(tmp_path / "cut", tmp_path / "whole")
     left, right = averages(tmp_path / "cut"), averages(tmp_path / "whole")
     assert all(np.array_equal(left[name], right[name]) for name in right)
-    best = [checkpoint_files.resolve(tmp_path / name / "checkpoints" / "best") for name in ("cut", "whole")]
-    assert best[0].name == best[1].name
-    states = [checkpoint_files.read_state(checkpoint_files.resolve(tmp_path / name)) for name in ("cut", "whole")]
+    best = [Checkpoint.open(tmp_path / name / "checkpoints" / "best") for name in ("cut", "whole")]
+    assert best[0].path.name == best[1].path.name
+    states = [Checkpoint.open(tmp_path / name).state for name in ("cut", "whole")]
     assert states[0]["best"] == states[1]["best"]
     assert [state["callbacks"]["due"] for state in states] == [[], []]
     tally.add("faults survived", 1)
@@ -101,7 +101,7 @@ def test_a_checkpoint_in_the_middle_of_an_interval_holds_its_sums(tmp_path):
     start("whole", 8)[1].fit()
     saver, _ = start("whole", 8)
     _, trainer = start("rest", 8)
-    saver.restore(trainer, saver.directory / "step_00000002")
+    saver.restore(trainer, Checkpoint(saver.directory / "step_00000002"))
     trainer.fit()
     assert lines(tmp_path / "rest") == lines(tmp_path / "whole")
 
@@ -121,7 +121,7 @@ def test_a_callback_that_the_config_has_no_longer_is_named(tmp_path):
         run(tmp_path, 3, 4)[1].fit()
     saver, trainer = run(tmp_path, 3, None)
     trainer.callbacks = [callback for callback in trainer.callbacks if not isinstance(callback, Probe)]
-    saver.restore(trainer, checkpoint_files.find_latest_whole(saver.directory))
+    saver.restore(trainer, find_newest(saver.directory))
     assert [type(callback).__name__ for callback in trainer.due] == ["Stop", "Checkpoints"]
     text = (tmp_path / "train.log").read_text(encoding="utf-8")
     assert "note: Probe was still due at step 4, but this config has it no longer" in text

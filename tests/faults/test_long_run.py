@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from plsc.checkpoint import files as checkpoint_files
+from plsc.checkpoint.reader import Checkpoint
 from tests.faults.scenes import size_of
 from tests.faults.test_signals import start
 from tests.integration.runs import make_digits, metrics
@@ -52,7 +53,7 @@ def test_nothing_grows_over_twenty_thousand_steps(tmp_path, tally):
     steps, memory, files, threads, kept, logs = found.T
     late = steps > STEPS / 2
     slope = np.polyfit(steps[late], memory[late], 1)[0] * 1000
-    one = size_of(checkpoint_files.resolve(run)) / 2**20
+    one = size_of(Checkpoint.open(run).path) / 2**20
     print(f"\n{len(found)} samples; memory {memory[late][0]:.1f} MiB at half time, {memory[-1]:.1f} at the end, slope "
           f"{slope:+.3f} MiB per 1,000 steps; open files {np.median(files[late]):.0f}, at most {files.max():.0f}; "
           f"threads {np.median(threads[late]):.0f}, at most {threads.max():.0f}; checkpoints at most {kept.max():.2f} "

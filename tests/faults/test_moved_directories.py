@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from plsc.checkpoint import files as checkpoint_files
+from plsc.checkpoint.reader import Checkpoint
 from plsc.config.registry import CALLBACKS
 from plsc.engine.callbacks.checkpoints import Checkpoints
 from plsc.engine.callbacks.progress import Callback
@@ -63,7 +64,7 @@ def test_another_directory_in_its_place_is_left_alone(tmp_path, toy_runs, cli, a
     at_step_2(exchange)
     assert moved_run(toy_runs.images, tmp_path, cli)[0] == 0
     assert list((tmp_path / "run").iterdir()) == []
-    assert checkpoint_files.read_state(checkpoint_files.resolve(tmp_path / "new"))["step"] == 6
+    assert Checkpoint.open(tmp_path / "new").state["step"] == 6
 
 
 def test_a_run_whose_directory_is_removed_fails_and_makes_no_other(tmp_path, toy_runs, cli, at_step_2, tally):
@@ -93,7 +94,7 @@ def test_a_directory_that_is_moved_during_the_write_of_a_checkpoint(tmp_path, mo
     saver = Checkpoints(tmp_path / "run" / "checkpoints", "", every_epochs=None)
     toy_trainer(tmp_path / "run", callbacks=[saver]).fit()
     assert not (tmp_path / "run").exists()
-    assert checkpoint_files.read_state(checkpoint_files.resolve(tmp_path / "new"))["step"] == 8
+    assert Checkpoint.open(tmp_path / "new").state["step"] == 8
     assert [path.name for path in (tmp_path / "new" / "checkpoints").iterdir() if path.name.startswith(".")] == []
 
 

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from plsc.checkpoint import files as checkpoint_files
+from plsc.checkpoint.reader import Checkpoint
 from plsc.runs.directory import OutputError, RunLock
 from plsc.runs.log import RunLog
 from tests.faults.scenes import arguments, arrays, assert_same, disk, lines, size_of  # noqa: F401 - a fixture
@@ -18,7 +18,7 @@ GOES_ON = "What was saved before is whole, and the same command goes on from the
 def test_a_full_disk(tmp_path, toy_runs, cli, disk, tally):  # noqa: F811
     more = ["Global.epochs=6", "Global.keep_last=6"]
     assert cli(*arguments(toy_runs.images, tmp_path / "whole", *more))[0] == 0
-    one = size_of(checkpoint_files.resolve(tmp_path / "whole"))
+    one = size_of(Checkpoint.open(tmp_path / "whole").path)
     disk.remount(f"size={4 * one}")
     command = arguments(toy_runs.images, disk.path / "run", *more)
     code, _, error = cli(*command)
@@ -26,7 +26,7 @@ def test_a_full_disk(tmp_path, toy_runs, cli, disk, tally):  # noqa: F811
     assert f"{disk.path}/run: 8 more checkpoints of " in error and "make room, or the run stops" in error
     assert "/run/" in error and "No space left on device (" in error and "are free); make room there, or" in error
     assert GOES_ON in error and "Traceback" not in error
-    assert 0 < checkpoint_files.read_state(checkpoint_files.resolve(disk.path / "run"))["step"] < 18
+    assert 0 < Checkpoint.open(disk.path / "run").state["step"] < 18
     assert arrays(disk.path / "run")
     disk.remount("size=64m")
     assert cli(*command)[0] == 0
@@ -53,7 +53,7 @@ def test_a_file_that_does_not_fit(tmp_path, toy_runs, cli, name, tally):
     (tmp_path / "run" / name).unlink()
     assert cli(*command)[0] == 0
     assert (tmp_path / "run" / name).is_file()
-    assert checkpoint_files.read_state(checkpoint_files.resolve(tmp_path / "run"))["step"] == 6
+    assert Checkpoint.open(tmp_path / "run").state["step"] == 6
     tally.add("faults survived", 1)
 
 

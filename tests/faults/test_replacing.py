@@ -10,6 +10,7 @@ import pytest
 
 from plsc.checkpoint import files as checkpoint_files
 from plsc.checkpoint import replace
+from plsc.checkpoint.reader import Checkpoint, find_newest
 from plsc.inference import export as exporting
 from tests.checkpoint.test_files import names, save
 from tests.faults.scenes import arguments
@@ -52,12 +53,12 @@ TARGETS = {  # what OUT is, and a part of the reason
     "papers": (lambda at: at / "papers", "it is a folder that holds thesis.tex"),
     "the folder above": (lambda at: Path(".."), "is a folder that exists"),
     "above by a longer way": (lambda at: at / "here" / ".." / ".." / at.name, "it is a folder that holds"),
-    "the working directory": (lambda at: at / "here", "the working directory is in it"),
+    "the working directory": (lambda at: at / "here", "it contains the working directory"),
     "a dot": (lambda at: Path("."), "is a folder that exists"),
     "the run itself": (lambda at: at / "run", "it is a folder that holds"),
     "the checkpoints of the run": (lambda at: at / "run" / "checkpoints", "checkpoints"),
-    "the checkpoint that is read": (lambda at: checkpoint_files.resolve(at / "run"), "it holds the source"),
-    "a part of the source": (lambda at: checkpoint_files.resolve(at / "run") / "model.safetensors", "the source"),
+    "the checkpoint that is read": (lambda at: Checkpoint.open(at / "run").path, "it holds the source"),
+    "a part of the source": (lambda at: Checkpoint.open(at / "run").path / "model.safetensors", "the source"),
     "a link to papers": (lambda at: linked(at / "link", at / "papers"), "it is a link to"),
     "a link to a file": (lambda at: linked(at / "link", at / "papers" / "thesis.tex"), "it is a link to"),
     "a link to nothing": (lambda at: linked(at / "link", at / "nothing"), "it is a link to"),
@@ -85,13 +86,13 @@ def test_convert_by_force_does_not_replace_its_source(cli, place, monkeypatch):
     before = snapshot(place)
     for source, target in (("weights.pd", "weights.pd"), ("weights.pd", "other_name.pd"), ("link.pd", "weights.pd")):
         code, _, error = cli("convert", source, target, "--to", "plsc", "--force")
-        assert code == 2 and f"{target} is not replaced, with --force neither: it is " in error and "source" in error
+        assert code == 2 and f"{target} is not replaced, even with --force: it is " in error and "source" in error
     assert snapshot(place) == before
 
 
 def test_a_checkpoint_that_a_link_in_the_run_leads_to_is_the_source(cli, place, monkeypatch):
     monkeypatch.chdir(place / "here")
-    path = checkpoint_files.resolve(place / "run")
+    path = Checkpoint.open(place / "run").path
     path.rename(place / "elsewhere")
     path.symlink_to(place / "elsewhere")
     before = snapshot(place)
@@ -104,18 +105,18 @@ def test_convert_by_force_replaces_files_empty_folders_and_checkpoints(cli, plac
     (place / "file").write_text("old", encoding="utf-8")
     (place / "empty").mkdir()
     save(place / "converted", 0)
-    shutil.copytree(checkpoint_files.resolve(place / "run"), place / "step")
+    shutil.copytree(Checkpoint.open(place / "run"), place / "step")
     for name in ("file", "empty", "converted", "step"):
         for to in ("own", "plsc", "own"):
             code, _, error = cli("convert", place / "run", place / name, "--to", to, "--force")
             assert code == 0, error
-        assert checkpoint_files.read_arrays(checkpoint_files.resolve(place / name), "model")
+        assert Checkpoint.open(place / name).model()
     assert not [name for name in names(place) if name.startswith(replace.STAGING)]
 
 
 @pytest.mark.parametrize("to", ["own", "plsc", "official", "safetensors"])
 def test_a_conversion_that_fails_leaves_what_was_there(cli, place, monkeypatch, to):
-    shutil.copytree(checkpoint_files.resolve(place / "run"), place / "old")
+    shutil.copytree(Checkpoint.open(place / "run"), place / "old")
     (place / ".old.tmp").write_text("a file of somebody", encoding="utf-8")
     before = snapshot(place)
 
@@ -321,7 +322,7 @@ def test_what_is_in_the_way_of_a_checkpoint_is_kept_under_another_name(tmp_path)
         (tmp_path / "step_00000003").mkdir()
         (tmp_path / "step_00000003" / "mine").write_text(content, encoding="utf-8")
         path = save(tmp_path, 3)
-        assert checkpoint_files.find_latest_whole(tmp_path) == path
+        assert find_newest(tmp_path).path == path
         kept = tmp_path / ("kept-step_00000003" if number == 0 else "kept-step_00000003-2")
         assert (kept / "mine").read_text(encoding="utf-8") == content
         shutil.rmtree(path)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from plsc.checkpoint import files as checkpoint_files
+from plsc.checkpoint.reader import Checkpoint, find_newest
 from plsc.engine.callbacks.checkpoints import Checkpoints
 from plsc.engine.callbacks.evaluation import Evaluation
 from plsc.engine.callbacks.progress import ProgressLog
@@ -22,7 +23,7 @@ from tests.integration.runs import ROOT, environment
 
 
 def restored(saver, trainer):
-    saver.restore(trainer, checkpoint_files.find_latest_whole(saver.directory))
+    saver.restore(trainer, find_newest(saver.directory))
     return trainer
 
 
@@ -49,8 +50,8 @@ def test_an_evaluation_that_was_interrupted_is_made_up_for(tmp_path, tally):
     restored(saver, trainer).fit()
     run("whole", interrupt=False)[1].fit()
     assert lines(tmp_path / "cut") == lines(tmp_path / "whole")
-    assert checkpoint_files.resolve(saver.directory / "best").name == "step_00000008"
-    assert checkpoint_files.read_state(checkpoint_files.resolve(saver.directory))["best"] == 50.0
+    assert Checkpoint.open(saver.directory / "best").path.name == "step_00000008"
+    assert Checkpoint.open(saver.directory).state["best"] == 50.0
     restored(*run("cut", interrupt=True)).fit()  # it is not evaluated a third time
     tally.add("faults survived", 1)
 
@@ -67,8 +68,8 @@ def test_a_signal_during_the_write_of_a_checkpoint_waits_for_it(tmp_path, monkey
     saver = Checkpoints(tmp_path / "checkpoints", "", every_epochs=None, every_steps=3)
     with pytest.raises(Interrupted):
         toy_trainer(tmp_path, callbacks=[saver], save=saver.save_now).fit()
-    path = checkpoint_files.find_latest_whole(tmp_path / "checkpoints")
-    assert path is not None and checkpoint_files.read_state(path)["step"] >= 3
+    found = find_newest(tmp_path / "checkpoints")
+    assert found is not None and found.step >= 3
     assert not list((tmp_path / "checkpoints").glob(".tmp-*"))
     tally.add("faults survived", 1)
 
@@ -153,7 +154,7 @@ def kill_once(images, run, rng):
     if process.returncode == 0:
         return False
     assert process.returncode == -signal.SIGKILL, text
-    if checkpoint_files.find_latest_whole(run / "checkpoints") is not None:
+    if find_newest(run / "checkpoints") is not None:
         arrays(run)
     assert len(checkpoint_files.checkpoints(run / "checkpoints")) <= 5
     time.sleep(0.3)  # the kernel ends them after their parent

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from plsc.checkpoint import files as checkpoint_files
+from plsc.checkpoint.reader import Checkpoint
 from tests.faults.scenes import CONFIG, alive, arrays, children_of, overrides
 from tests.faults.test_signals import LONG, wait_for
 from tests.integration.runs import ROOT, environment, metrics
@@ -48,7 +48,7 @@ def ask_to_stop(process, run, number):
     assert process.wait(timeout=60) == 128 + number
     log = (run / "train.log").read_text(encoding="utf-8")
     assert f"stopped by {number.name} after step" in log
-    assert checkpoint_files.read_state(checkpoint_files.resolve(run))["step"] >= before + 3
+    assert Checkpoint.open(run).state["step"] >= before + 3
     assert arrays(run)
     assert not [worker for worker in workers if alive(worker)]
 

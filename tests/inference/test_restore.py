@@ -4,7 +4,9 @@ import numpy as np
 import paddle
 import pytest
 
-from plsc.checkpoint.files import CheckpointError, write
+from plsc.checkpoint.arrays import CheckpointError
+from plsc.checkpoint.files import write
+from plsc.checkpoint.reader import Checkpoint
 from plsc.config import plugins, schema
 from plsc.config.files import load
 from plsc.config.tree import ConfigError, dump
@@ -78,7 +80,7 @@ def test_what_is_not_there(tmp_path):
     _, run = save(tmp_path, PROBE)
     with pytest.raises(ConfigError, match="holds no moving average of the weights"):
         restore(run, ema=True)
-    with pytest.raises(ConfigError, match="holds no config.yaml"):
+    with pytest.raises(ConfigError, match="has no config.yaml"):
         read_config(tmp_path)
 
 
@@ -87,8 +89,9 @@ def test_an_evaluation_uses_the_checkpoints_weights(tmp_path):
     _, run = save(tmp_path, PROBE, ema=True)
     data = [f"DataLoader.Eval.dataset.root={tmp_path / 'digits' / 'val'}"]
     restored = restore(run, data)
-    found = evaluate_checkpoint(restored.config, restored.path, ema=True)
+    checkpoint = Checkpoint(restored.path)
+    found = evaluate_checkpoint(restored.config, checkpoint, ema=True)
     assert found["loss"] == pytest.approx(np.log(2), abs=1e-5)  # all weights are zero
-    assert evaluate_checkpoint(restored.config, restored.path)["loss"] != found["loss"]
+    assert evaluate_checkpoint(restored.config, checkpoint)["loss"] != found["loss"]
     with pytest.raises(ConfigError, match="DataLoader.Eval: the config has no evaluation set"):
-        evaluate_checkpoint(restore(run, ["DataLoader.Eval=null", "Metric=null"]).config, restored.path)
+        evaluate_checkpoint(restore(run, ["DataLoader.Eval=null", "Metric=null"]).config, checkpoint)

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from plsc.checkpoint import files as checkpoint_files
+from plsc.checkpoint.reader import Checkpoint
 from plsc.report.page import page
 from plsc.runs.history import read_history
 from plsc.runs.reader import read_run
@@ -49,17 +50,17 @@ BATCH = "DataLoader.Train.loader.batch_size="
 
 def test_twice_the_batch_trains_all_epochs(train, tmp_path):
     assert train("run", BATCH + "2", "Global.max_train_step=12")[0] == 0  # two of four epochs of six steps
-    old = checkpoint_files.resolve(tmp_path / "run")
+    old = Checkpoint.open(tmp_path / "run")
     code, text = train("run", "Global.max_train_step=null")
     assert code == 0
     assert "at step 6" in text and "step 12 of 24 becomes step 6 of 12, the same 2 epochs and 0 images" in text
     assert "DataLoader.Train.loader.batch_size: 2 -> 4" in text
     rows = losses(tmp_path / "run")
     assert [row[:2] for row in rows[12:]] == [(7, 2.3333), (8, 2.6667), (9, 3.0), (10, 3.3333), (11, 3.6667), (12, 4.0)]
-    last = checkpoint_files.resolve(tmp_path / "run")
-    assert (last.name, checkpoint_files.read_state(last)["step"]) == ("step_00000012_1", 12)
-    assert old.name == "step_00000012" and checkpoint_files.read_state(old)["position"]["global_batch_size"] == 2
-    assert [path.name for path in checkpoint_files.checkpoints(last.parent)][-2:] == [
+    last = Checkpoint.open(tmp_path / "run")
+    assert (last.path.name, last.step) == ("step_00000012_1", 12)
+    assert old.path.name == "step_00000012" and old.state["position"]["global_batch_size"] == 2
+    assert [path.name for path in checkpoint_files.checkpoints(last.path.parent)][-2:] == [
         "step_00000009_1",
         "step_00000012_1",
     ]
@@ -160,18 +161,18 @@ def test_longer_run_is_said_and_goes_on(train, tmp_path):
     assert train("run")[0] == 0
     code, text = train("run", "Global.epochs=5")
     assert code == 0 and "the run has 15 steps instead of 12" in text and "Global.epochs: 4 -> 5" in text
-    assert checkpoint_files.read_state(checkpoint_files.resolve(tmp_path / "run"))["step"] == 15
+    assert Checkpoint.open(tmp_path / "run").state["step"] == 15
 
 
 def test_monitor_that_changes_begins_best_anew(train, tmp_path):
     assert train("run", "Global.monitor=top1", "Global.max_train_step=6")[0] == 0
-    assert checkpoint_files.read_state(checkpoint_files.resolve(tmp_path / "run"))["best"] > 10
+    assert Checkpoint.open(tmp_path / "run").state["best"] > 10
     code, text = train("run", "Global.monitor=loss", "Global.monitor_mode=min")
     assert code == 0 and "best begins anew: Global.monitor was top1 (max) and is loss (min)" in text
     rows = [row for row in metrics(tmp_path / "run", "eval") if row["step"] > 6]
     lowest = min(rows, key=lambda row: row["loss"])
-    assert checkpoint_files.resolve(tmp_path / "run/checkpoints/best").name == f"step_{lowest['step']:08d}"
-    assert checkpoint_files.read_state(checkpoint_files.resolve(tmp_path / "run"))["best"] == lowest["loss"]
+    assert Checkpoint.open(tmp_path / "run/checkpoints/best").path.name == f"step_{lowest['step']:08d}"
+    assert Checkpoint.open(tmp_path / "run").state["best"] == lowest["loss"]
 
 
 @pytest.mark.parametrize("warmup", ["true", "false"])
@@ -180,15 +181,15 @@ def test_average_that_is_switched_on_late_starts_at_the_weights(train, tmp_path,
     start = arrays(tmp_path / "run")
     code, text = train("run", "Global.max_train_step=7", "EMA.decay=0.75", f"EMA.warmup={warmup}")
     assert code == 0 and "EMA.decay is new: the average starts at the weights of the checkpoint" in text
-    path = checkpoint_files.resolve(tmp_path / "run")
-    average, weights = checkpoint_files.read_arrays(path, "ema"), checkpoint_files.read_arrays(path, "model")
+    saved = Checkpoint.open(tmp_path / "run")
+    average, weights = saved.ema(), saved.model()
     decay = 0.1 if warmup == "true" else 0.75  # (1 + 0) / (10 + 0): the warm-up counts its own updates
     assert average["updates"] == 1
     for name, value in weights.items():
         expected = decay * start[f"model/{name}"] + (1 - decay) * value
         np.testing.assert_allclose(average[name], expected, rtol=1e-5, atol=1e-6, err_msg=name)
     assert train("run", "Global.max_train_step=8", "EMA.decay=0.75", f"EMA.warmup={warmup}")[0] == 0
-    assert checkpoint_files.read_arrays(checkpoint_files.resolve(tmp_path / "run"), "ema")["updates"] == 2
+    assert Checkpoint.open(tmp_path / "run").ema()["updates"] == 2
     code, text = train("run")
     assert code == 0 and "EMA.decay is gone" in text
 

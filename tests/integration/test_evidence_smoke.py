@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from plsc.checkpoint import files as checkpoint_files
+from plsc.checkpoint.reader import Checkpoint
 from tests.integration.photos import CLASSES, VALIDATION, make_photos
 from tests.integration.runs import ROOT, environment, make_digits, metrics, train
 
@@ -95,14 +95,14 @@ def photos(tmp_path_factory):
 
 def test_pretraining_on_colour_images_with_alpha(photos):
     run = photos[0] / "output" / "evidence" / "pretrain"
-    assert checkpoint_files.resolve(run).name == "step_00000004"
+    assert Checkpoint.open(run).path.name == "step_00000004"
     assert metrics(run)[-1]["loss"] > 0
 
 
 @pytest.mark.parametrize("config", ["finetune", "scratch"])
 def test_nine_unbalanced_classes(photos, config):
     text = train(f"configs/evidence/{config}.yaml", [*photos[1], "Model.head.num_classes=9"], photos[0])
-    assert ("initialised from" in text) == (config == "finetune")
+    assert ("initialized from" in text) == (config == "finetune")
     (row,) = metrics(photos[0] / "output" / "evidence" / config, "eval")
     hits = row["top1"] / 100 * VALIDATION * len(CLASSES)
     assert hits == pytest.approx(round(hits))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from plsc.checkpoint import files as checkpoint_files
+from plsc.checkpoint.reader import Checkpoint
 from tests.integration.runs import SMALL_ENCODER, data, make_digits, metrics, train
 
 
@@ -32,7 +32,7 @@ def test_a_run_leaves_what_is_promised(finished, name):
     for file in ("config.yaml", "env.json", "train.log", "metrics.jsonl"):
         assert (run / file).stat().st_size > 0
     assert any((run / "vdl").iterdir())
-    assert checkpoint_files.resolve(run).name.startswith("step_")
+    assert Checkpoint.open(run).path.name.startswith("step_")
     assert metrics(run)[-1]["step"] == 15
 
 
@@ -51,16 +51,13 @@ def test_pretraining_draws_pictures(finished):
 
 def test_weights_taken_from_pretraining_are_reported(finished):
     printed = finished[1]
-    assert "initialised from output/quickstart/pretrain" in printed["finetune"]
-    assert "newly initialised" in printed["finetune"]
-    assert "initialised from" not in printed["scratch"]
+    assert "initialized from output/quickstart/pretrain" in printed["finetune"]
+    assert "newly initialized" in printed["finetune"]
+    assert "initialized from" not in printed["scratch"]
 
 
 def test_a_frozen_encoder_does_not_change(finished):
-    probe, source = (
-        checkpoint_files.read_arrays(checkpoint_files.resolve(finished[0] / name), "model")
-        for name in ("linprobe", "pretrain")
-    )
+    probe, source = (Checkpoint.open(finished[0] / name).model() for name in ("linprobe", "pretrain"))
     names = [name for name in probe if name.startswith("model.encoder.")]
     assert names
     assert all((probe[name] == source[name]).all() for name in names)

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from plsc.checkpoint import files as checkpoint_files
+from plsc.checkpoint.reader import Checkpoint
 from tests.integration.runs import command, data, environment, make_digits, metrics, train
 
 PRETRAIN = "configs/quickstart/pretrain.yaml"
@@ -28,8 +28,8 @@ def options(images, output, *more):
 
 
 def arrays(run):
-    path = checkpoint_files.resolve(run)
-    return {part: checkpoint_files.read_arrays(path, part) for part in ("model", "optimizer")}
+    checkpoint = Checkpoint.open(run)
+    return {part: checkpoint.read(part) for part in ("model", "optimizer")}
 
 
 def same(left, right):
@@ -61,7 +61,7 @@ def test_a_signal_saves_and_the_same_command_continues(images, uninterrupted, tm
     text, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + number, text
     assert "The same command goes on from there" in text
-    stopped = checkpoint_files.read_state(checkpoint_files.resolve(tmp_path / "cut"))["step"]
+    stopped = Checkpoint.open(tmp_path / "cut").state["step"]
     assert 0 < stopped < 100
     text = train(PRETRAIN, options(images, "cut", *more), tmp_path)
     assert f"at step {stopped}" in text
@@ -96,8 +96,6 @@ def test_finetuning_with_workers_an_average_and_evaluation_resumes(images, tmp_p
     train(config, [*shared, "Global.output_dir=cut", "Global.max_train_step=11"], tmp_path)
     train(config, [*shared, "Global.output_dir=cut"], tmp_path)
     same(arrays(tmp_path / "cut"), arrays(tmp_path / "whole"))
-    averages = [
-        checkpoint_files.read_arrays(checkpoint_files.resolve(tmp_path / run), "ema") for run in ("cut", "whole")
-    ]
+    averages = [Checkpoint.open(tmp_path / run).ema() for run in ("cut", "whole")]
     same({"ema": averages[0]}, {"ema": averages[1]})
     assert metrics(tmp_path / "whole", "eval_ema")
