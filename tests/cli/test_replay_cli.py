@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.integration.runs import ROOT, data, environment, make_digits, metrics, train
+from tests.integration.runs import data, environment, make_digits, metrics, train
 
 PRETRAIN = "configs/quickstart/pretrain.yaml"
 POISON = """
@@ -37,7 +37,7 @@ def run(tmp_path_factory):
 
 
 def replay(*arguments, cwd):
-    command = [sys.executable, str(ROOT / "tools" / "replay.py"), *map(str, arguments)]
+    command = [sys.executable, "-m", "plsc", "replay", *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=120, check=False)
 
 

@@ -21,7 +21,7 @@ def test_a_trace_of_the_asked_steps_is_written(tmp_path, start, stop):
 
 def test_a_run_that_is_past_the_start_writes_none(tmp_path):
     trainer = toy_trainer(tmp_path, steps=4, callbacks=[Profile(tmp_path / "profile", 1, 3)])
-    trainer.step = 2
+    trainer.train_step.step = 2
     trainer.fit()
     assert not (tmp_path / "profile").exists()
 

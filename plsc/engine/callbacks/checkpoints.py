@@ -1,14 +1,13 @@
-"""When a run saves, what it saves, and how it continues from it.
+"""Saving and restoring of checkpoints during a run.
 
-Training waits only for a copy of the weights in host memory; a thread writes it to disk.
+Training waits only until the weights are copied to host memory; a thread writes them to disk.
 """
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, List, Mapping, Optional, Tuple
 
 import numpy as np
-import paddle
 
 from plsc import distributed
 from plsc.checkpoint import files as checkpoint_files
@@ -17,6 +16,7 @@ from plsc.checkpoint.transfer import encoder_prefix
 from plsc.config.tree import ConfigMap, differing_keys, parse
 from plsc.data.classes import class_names
 from plsc.engine.callback import Callback
+from plsc.engine.consistency import patch_grid
 from plsc.engine.position import Position, Resumed, compare, converted_state, position_of, saved_position
 from plsc.engine.trainer import Trainer
 from plsc.runs.directory import OutputError, warnings_to, writing
@@ -25,17 +25,17 @@ MOST_CHANGES = 50  # keys of a config in a message
 
 
 class Checkpoints(Callback):
-    """Saves every k epochs or steps and at the end, keeps the last few and the best.
+    """Saves every k epochs or steps and at the end; keeps the last few checkpoints and the best one.
 
     Args:
         directory: The run's `checkpoints` directory.
         config_text: The resolved config, kept in every checkpoint.
         every_epochs: None: only at the end.
-        every_steps: Saves at multiples of so many steps as well.
+        every_steps: Also saves at multiples of this number of steps.
         keep_last: Checkpoints kept besides `best`.
-        monitor: Evaluation metric that decides `best`; None: no best.
+        monitor: Metric that decides `best`; None: no `best`.
         monitor_mode: `max` or `min`.
-        ema: Moving average of the weights, saved as well if given.
+        ema: Moving average of the weights, saved as well; None: no average.
     """
 
     def __init__(
@@ -58,9 +58,9 @@ class Checkpoints(Callback):
         self.sign = 1.0 if monitor_mode == "max" else -1.0
         self.ema = ema
         self.best: Optional[float] = None
-        self.past: Optional[Tuple[int, float, str]] = None  # if the config has changed: step, epoch, the old one
+        self.past: Optional[Tuple[int, float, str]] = None  # step, epoch and old config, if the config has changed
         self._position: Optional[Position] = None
-        self._recounted = 0  # how often the steps were counted anew, see plsc.engine.position
+        self._recounted = 0  # number of changes of the step count, see plsc.engine.position
         self._saved: Optional[Tuple[int, Tuple[Callback, ...]]] = None
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._pending: Optional[Future] = None
@@ -68,37 +68,37 @@ class Checkpoints(Callback):
     def on_train_begin(self, trainer: Trainer) -> None:
         self._saved = _moment(trainer) if trainer.step else None
 
-    def on_step_end(self, trainer: Trainer, metrics: Dict[str, paddle.Tensor]) -> None:
+    def on_step_end(self, trainer: Trainer) -> None:
         if self._pending is not None and self._pending.done():
             self.wait()  # a failure ends the run now, not when the next checkpoint is due
         epoch_due = self.every_epochs and trainer.at_epoch_end and round(trainer.epoch) % self.every_epochs == 0
         step_due = self.every_steps and trainer.step % self.every_steps == 0
         improved = self._improved(trainer)
-        trainer.no_longer_due(self)  # what it writes now is the state after it
+        trainer.metrics.finish(self)  # the checkpoint holds the state after this callback
         if epoch_due or step_due or trainer.finished or improved:
             self.save(trainer, improved)
 
     def size(self, trainer: Trainer) -> int:
-        """Bytes of a checkpoint, about; known before the first step."""
+        """Return the approximate size of a checkpoint in bytes; known before the first step."""
         tensors = list(trainer.task.state_dict().values())
         tensors += [] if self.ema is None else list(self.ema.state_dict().values())
         weights = sum(int(tensor.size) * tensor.element_size() for tensor in tensors)
-        return weights + 4 * trainer.optimizer.state_numbers()
+        return weights + 4 * trainer.train_step.optimizer.state_numbers()
 
     @property
     def most_at_once(self) -> int:
-        """Checkpoints that will be on disk besides those that are: the last few, the best, the one being written."""
+        """Number of checkpoints that will be added to those on disk: the last few, the best, the one being written."""
         best = 1 if self.monitor is not None else 0
         return max(1, self.keep_last + best + 1 - len(checkpoint_files.checkpoints(self.directory)))
 
     def _improved(self, trainer: Trainer) -> bool:
-        results, trainer.evaluation = trainer.evaluation, None
+        results = trainer.metrics.take_results()
         if results is None or self.monitor is None:
             return False
         if self.monitor not in results:
             offered = [name for callback in trainer.callbacks for name in callback.measures]
             if self.monitor in offered or set(results) <= set(offered):
-                return False  # it is measured at other steps
+                return False  # it is measured at another step
             raise ValueError(f"Global.monitor: the evaluation measures {', '.join(results)}, not {self.monitor}")
         value = results[self.monitor]
         if np.isnan(value) or (self.best is not None and self.sign * value <= self.sign * self.best):
@@ -107,16 +107,16 @@ class Checkpoints(Callback):
         return True
 
     def save(self, trainer: Trainer, is_best: bool = False) -> None:
-        """Begins to write a checkpoint of the current state, unless there is one; every process must call.
+        """Start to write a checkpoint of the current state, unless it was written before; every process must call it.
 
         Raises:
-            OutputError: If the checkpoint before it could not be written.
+            OutputError: If the previous checkpoint could not be written.
         """
         if _moment(trainer) == self._saved and not is_best:
             return
         self._saved = _moment(trainer)
         state = {**trainer.state_dict(), "best": self.best, "encoder": encoder_prefix(trainer.task)}
-        optimizer = trainer.optimizer.state_dict()  # gathered, if it is divided among processes
+        optimizer = trainer.train_step.optimizer.state_dict()  # collects the parts if it is sharded
         if not distributed.is_main():
             return
         self.wait()
@@ -124,23 +124,23 @@ class Checkpoints(Callback):
         if self.ema is not None:
             parts["ema"] = self.ema.state_dict()
         arrays = {part: checkpoint_weights.snapshot(tensors) for part, tensors in parts.items()}
-        grid = getattr(trainer.task.encoder, "grid_size", None)
-        if grid is not None:  # which the stored positions do not tell
+        grid = patch_grid(trainer.task)
+        if grid is not None:  # the stored position embeddings do not determine it
             state["grid"] = [int(length) for length in grid]
         state.update(position=self.position(trainer).state_dict(), recounted=self._recounted)
-        classes = class_names(getattr(trainer.loader, "dataset", None))
+        classes = class_names(trainer.loader.dataset)
         if classes is not None:
             state["classes"] = classes
         self._pending = self._writer.submit(self._write, trainer, trainer.step, arrays, state, is_best)
 
     def save_now(self, trainer: Trainer) -> None:
-        """Writes a checkpoint of the current step; when it returns in any process, it is on disk."""
+        """Write a checkpoint of the current step; when this returns in any process, the checkpoint is on disk."""
         self.save(trainer)
         self.wait()
-        distributed.barrier("the last checkpoint")  # a process that ends makes the launcher end the others
+        distributed.barrier("the last checkpoint")  # the launcher ends all processes when one ends
 
     def wait(self) -> None:
-        """Returns when what was begun is on disk.
+        """Wait until the checkpoint that is being written is on disk.
 
         Raises:
             OutputError: If it could not be written.
@@ -173,36 +173,36 @@ class Checkpoints(Callback):
         return path
 
     def on_train_end(self, trainer: Trainer) -> None:
-        self.save(trainer)  # again, if callbacks were still due after the last one
+        self.save(trainer)  # once more, if callbacks were still due when the last one was written
         self.wait()
 
     def rewind(self, trainer: Trainer) -> bool:
-        """Puts the newest checkpoint of this run into the trainer; false if there is none."""
+        """Restore the newest checkpoint of this run into the trainer; return False if it has none."""
         self.wait()
         with warnings_to(lambda text: trainer.log.say(f"warning: {text}")):
             path = distributed.agree_on(checkpoint_weights.find_latest_whole(trainer.log.located(self.directory)))
         if path is None:
             return False
-        left_out = trainer.nonfinite.state_dict()
+        left_out = trainer.train_step.nonfinite.state_dict()
         self.restore(trainer, path)
-        trainer.nonfinite.set_state_dict(left_out)
+        trainer.train_step.nonfinite.set_state_dict(left_out)
         self._saved = _moment(trainer)
         return True
 
     def restore(self, trainer: Trainer, path: Path) -> List[str]:
-        """Puts a checkpoint of this run, whose config may have changed, into the trainer.
+        """Restore a checkpoint of this run, whose config may have changed, into the trainer.
 
         Returns:
-            What has changed and what comes of it, a line each.
+            Changes since the checkpoint and their consequences, one line each.
 
         Raises:
-            CheckpointError: If the checkpoint is damaged, of another model, or cannot be continued exactly; with what
-                differs. Nothing is changed then.
+            CheckpointError: If the checkpoint is damaged, belongs to another model, or cannot be continued exactly; the
+                message lists the differences. The trainer is unchanged then.
         """
         checkpoint = checkpoint_weights.load(path)
         resumed = self._compare(trainer, checkpoint)
         checkpoint_weights.restore_layer(trainer.task, checkpoint)
-        trainer.optimizer.set_state_dict(checkpoint.optimizer)
+        trainer.train_step.optimizer.set_state_dict(checkpoint.optimizer)
         if self.ema is not None and checkpoint.ema is not None:
             self.ema.set_state_dict(checkpoint.ema)
         elif self.ema is not None:
@@ -214,7 +214,7 @@ class Checkpoints(Callback):
         return [*resumed.notes, *self._config_changes(trainer, checkpoint)]
 
     def _config_changes(self, trainer: Trainer, checkpoint: checkpoint_weights.Checkpoint) -> List[str]:
-        """A line for every key of the config that has changed; the config until now is kept as `past`."""
+        """Return a line for every key of the config that has changed; keep the previous config in `past`."""
         now = [parse(text, "config.yaml") if text else None for text in (checkpoint.config_text, self.config_text)]
         found = differing_keys(*now) if all(isinstance(config, ConfigMap) for config in now) else []
         if found:
@@ -225,10 +225,10 @@ class Checkpoints(Callback):
         return shown + ([f"and {len(found) - MOST_CHANGES} more keys"] if len(found) > MOST_CHANGES else [])
 
     def _compare(self, trainer: Trainer, checkpoint: checkpoint_weights.Checkpoint) -> Resumed:
-        """Where the run goes on, if the checkpoint can be continued.
+        """Return the position at which the run continues.
 
         Raises:
-            CheckpointError: If not; with everything that differs and what to do.
+            CheckpointError: If the run cannot continue exactly; the message lists all differences and what to do.
         """
         saved = saved_position(checkpoint.state, checkpoint.ema is not None)
         step = int(checkpoint.state["step"])
@@ -237,12 +237,12 @@ class Checkpoints(Callback):
             return compare(saved, self.position(trainer), step, [number for number in left_out if number >= step])
         except ValueError as error:
             raise checkpoint_weights.CheckpointError(
-                f"{checkpoint.path}: {error}\nput it back; or begin another run in another Global.output_dir, from "
+                f"{checkpoint.path}: {error}\nundo the change; or start a new run in another Global.output_dir, from "
                 f"these weights with Init.checkpoint={checkpoint.path} Init.take=null"
             ) from None
 
     def position(self, trainer: Trainer) -> Position:
-        """The meaning of a number of steps in this run; the data sets are looked at once."""
+        """Return the meaning of a step number in this run; the data sets are read once."""
         if self._position is None:
             mode = "max" if self.sign > 0 else "min"
             self._position = position_of(trainer, self.monitor, mode, self.ema is not None)
@@ -250,5 +250,5 @@ class Checkpoints(Callback):
 
 
 def _moment(trainer: Trainer) -> Tuple[int, Tuple[Callback, ...]]:
-    """The state that a checkpoint written now holds: the step, and the callbacks that are still due for it."""
-    return trainer.step, tuple(trainer.due)
+    """Return the step and the callbacks that are still due for it: a checkpoint is written once for each such pair."""
+    return trainer.step, tuple(trainer.metrics.due)
