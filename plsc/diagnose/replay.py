@@ -26,8 +26,8 @@ def read_dump(folder: Path, rank: int) -> Tuple[Dict[str, Any], List[Dict[str, p
     """
     mine = folder / f"rank_{rank}"
     if not (mine / FACTS).is_file():
-        found = ", ".join(sorted(path.name for path in folder.glob("rank_*"))) or "no dump"
-        raise ValueError(f"{folder} has no dump of process {rank}; it has {found}")
+        found = ", ".join(sorted(path.name for path in folder.glob("rank_*")))
+        raise ValueError(f"{folder} has no dump of process {rank}{f'; it has {found}' if found else ''}")
     facts = json.loads((mine / FACTS).read_text(encoding="utf-8"))
     batches = []
     for number in range(len(list(mine.glob("batch_*.npz")))):
