@@ -75,7 +75,7 @@ def test_every_phase_has_its_figures(measured):
     assert measured["config"]["Model"]["encoder"]["depth"] == 1
 
 
-def test_shares_are_of_the_stages_one_knows_and_add_up(measured):
+def test_fractions_of_the_stages_add_up_to_one(measured):
     stages = measured["results"]["step"]["stage_shares"]
     assert {"data wait", "batch transforms", "targets", "encoder", "teacher", "regressor"} <= set(stages)
     assert {"decoder", "head", "loss", "backward", "gradient clip", "task before the update"} <= set(stages)
@@ -93,7 +93,7 @@ def test_operations_are_those_of_the_dry_run(measured):
     assert f"{printed:.4g} in a training step" in dry_run(tiny("pretrain"))
 
 
-def test_what_is_missing_is_said(measured):
+def test_replaced_inputs_are_noted(measured):
     assert any("JPEG images of 500 x 375 pixels are generated" in note for note in measured["notes"])
     assert any(note.startswith("the tokenizer is missing (") for note in measured["notes"])
     assert any("the training process reads the data between steps" in note for note in measured["notes"])
@@ -129,7 +129,7 @@ def test_json_charts_and_table(measured, tmp_path):
         assert shown in text
 
 
-def test_a_comparison_says_how_many_times_as_good(measured):
+def test_a_comparison_shows_ratios(measured):
     slower = copy.deepcopy(measured)
     slower["results"]["step"]["images_per_second"] /= 2  # it was slower then: now is twice as good
     slower["results"]["startup"]["help_seconds"] /= 4  # and faster then
@@ -164,7 +164,7 @@ def test_any_task_has_its_own_stages(name, loader, tmp_path):
     assert any(("375 x 375" if name == "linprobe" else "500 x 375") in note for note in subject.notes)
 
 
-def test_a_clock_gives_every_moment_to_one_stage(monkeypatch):
+def test_the_clock_counts_the_innermost_stage_only(monkeypatch):
     now = [0.0]
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
     clock = StageClock()
@@ -201,7 +201,7 @@ def test_timed_stages_restore_the_step(tmp_path):
     assert not any(layer._forward_pre_hooks or layer._forward_post_hooks for layer in layers)
 
 
-def test_what_is_computed_again_in_the_backward_pass_counts_there(tmp_path):
+def test_recomputation_counts_as_backward(tmp_path):
     """As with recomputation of activations."""
     step = toy_trainer(tmp_path).train_step
     batch = {"image": paddle.ones([2, 4])}
@@ -219,7 +219,7 @@ def test_what_is_computed_again_in_the_backward_pass_counts_there(tmp_path):
     assert calls == ["", "backward"]
 
 
-def test_what_the_data_is_compared_with_is_normalised_pixels_of_pillow(tmp_path):
+def test_the_plain_pipeline_gives_normalized_pixels_of_pillow(tmp_path):
     subject = inputs.runnable(tiny("pretrain", "DataLoader.Train.dataset.decoder=fast"), tmp_path / "images")
     pillow = inputs.runnable(tiny("pretrain"), tmp_path / "images").samples()[0, 3]
     plain = data._plain(subject)[0, 3]
@@ -289,7 +289,7 @@ def test_scaling_needs_sizes_to_change(tmp_path):
         scaling.measure_scaling(inputs.runnable(config, tmp_path / "images"), 1)
 
 
-def test_what_no_one_can_draw_is_named():
+def test_keys_that_cannot_be_generated_are_named():
     class Needy(nn.Layer):
         required_keys = ("image", "caption")
 
@@ -297,7 +297,7 @@ def test_what_no_one_can_draw_is_named():
         scaling._draw(Needy(), 8, 1, 4, 0)
 
 
-def test_the_config_itself_stays_as_it_is(tmp_path):
+def test_the_config_is_not_changed(tmp_path):
     config = tiny("pretrain", "Global.global_batch_size=64")
     before = json.dumps(config)
     subject = inputs.runnable(config, tmp_path / "images")
@@ -306,7 +306,7 @@ def test_the_config_itself_stays_as_it_is(tmp_path):
     assert read_settings(subject.config, "Global").global_batch_size is None
 
 
-def test_a_dataset_that_is_there_is_used(tmp_path):
+def test_an_existing_dataset_is_used(tmp_path):
     inputs.generate_images(tmp_path / "mine", 4, (40, 30))
     subject = inputs.runnable(tiny("finetune", f"DataLoader.Train.dataset.root={tmp_path / 'mine'}"), tmp_path / "no")
     assert len(subject.dataset) == 4
@@ -315,7 +315,7 @@ def test_a_dataset_that_is_there_is_used(tmp_path):
     assert inputs.Repeated(subject.dataset, 9)[5]["path"] == subject.dataset[1]["path"]
 
 
-def test_a_start_that_fails_says_why(tmp_path):
+def test_a_failed_start_shows_its_error(tmp_path):
     with pytest.raises(ValueError, match=r"(?s)ended with code 1: .*NameError"):
         startup._run(["-c", "nonsense"])
 

@@ -126,14 +126,14 @@ def test_a_smaller_loss_is_better_in_mode_min(tmp_path):
     assert checkpoint_files.resolve(tmp_path / "checkpoints" / "best").name == "step_00000008"
 
 
-def test_a_metric_to_monitor_that_nobody_measures_is_an_error(tmp_path):
+def test_monitoring_a_metric_that_is_not_measured_is_an_error(tmp_path):
     evaluation = Evaluation(lambda on_batch: {"loss": 1.0}, every_epochs=1)
     saver = Checkpoints(tmp_path / "checkpoints", "", monitor="top1")
     with pytest.raises(ValueError, match="Global.monitor: the evaluation measures loss, not top1"):
         toy_trainer(tmp_path, steps=4, callbacks=[evaluation, saver]).fit()
 
 
-def test_the_weight_average_is_evaluated_and_put_away(tmp_path):
+def test_the_weight_average_is_evaluated_and_the_weights_are_restored(tmp_path):
     trainer = toy_trainer(tmp_path, steps=4)
     ema = WeightEMA(trainer.task, 0.5)
     seen = []
@@ -149,7 +149,7 @@ def test_the_weight_average_is_evaluated_and_put_away(tmp_path):
     np.testing.assert_array_equal(trainer.train_step.parameters[0].numpy(), seen[0])
 
 
-def test_a_restored_trainer_goes_on_as_if_nothing_had_happened(tmp_path):
+def test_a_restored_trainer_ends_with_the_same_weights(tmp_path):
     def saver(name):
         return Checkpoints(tmp_path / name, "x: 1\n", every_epochs=None, every_steps=3, keep_last=5)
 
@@ -163,7 +163,7 @@ def test_a_restored_trainer_goes_on_as_if_nothing_had_happened(tmp_path):
         np.testing.assert_array_equal(left.numpy(), right.numpy())
 
 
-def test_pictures_do_not_disturb_the_order_of_the_images(tmp_path):
+def test_pictures_do_not_change_the_order_of_the_images(tmp_path):
     losses = {}
     for name, callbacks in (("without", []), ("with", [Pictures(every_epochs=1)])):
         seen = losses.setdefault(name, [])
@@ -176,7 +176,7 @@ def test_pictures_do_not_disturb_the_order_of_the_images(tmp_path):
     assert losses["with"] == losses["without"]
 
 
-def test_a_stop_request_while_the_average_is_evaluated_saves_the_own_weights(tmp_path):
+def test_a_stop_request_while_the_average_is_evaluated_saves_the_trained_weights(tmp_path):
     trainer = toy_trainer(tmp_path, steps=4)
     ema = WeightEMA(trainer.task, 0.5)
     own = {}
@@ -199,7 +199,7 @@ def test_a_stop_request_while_the_average_is_evaluated_saves_the_own_weights(tmp
         np.testing.assert_array_equal(saved[name], value)
 
 
-def test_a_checkpoint_that_cannot_be_written_ends_the_run_at_once_not_at_the_next_one(tmp_path, monkeypatch):
+def test_a_checkpoint_that_cannot_be_written_ends_the_run_at_the_next_step(tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 

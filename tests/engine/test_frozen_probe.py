@@ -51,7 +51,7 @@ def test_the_probe_chooses_the_best_checkpoint(toy_runs, cli, tmp_path):
     assert checkpoint_files.resolve(tmp_path / "run/checkpoints/best").name == f"step_{lowest['step']:08d}"
 
 
-def test_a_metric_that_nothing_measures_is_an_error_before_the_first_step(toy_runs, cli, tmp_path):
+def test_a_monitor_that_is_not_measured_is_an_error_before_the_first_step(toy_runs, cli, tmp_path):
     small = [*SMALL, *SMALL_ENCODER, *data(toy_runs.images, evaluation=False), *PIXELS, "Global.output_dir=run", PROBE]
     code, _, errors = cli("train", "-c", ROOT / "configs/quickstart/pretrain.yaml", "-o", *small, "Global.monitor=top1")
     assert code == 2
@@ -110,7 +110,7 @@ def probe_once(trainer, tmp_path, **options):
     return probe, metrics(tmp_path, "probe")[-1]
 
 
-def test_what_it_measures(tmp_path):
+def test_metrics_of_the_probe(tmp_path):
     trainer = toy(tmp_path, Images())
     probe, row = probe_once(trainer, tmp_path, batch_size=7)
     assert row["knn_top1"] == row["ridge_top1"] == 100
@@ -124,7 +124,7 @@ def test_what_it_measures(tmp_path):
     assert trainer.metrics.results is None  # no step was taken yet
 
 
-def test_labels_that_features_do_not_tell_are_guessed_as_often_as_chance(tmp_path):
+def test_accuracy_is_at_chance_for_random_labels(tmp_path):
     class Shuffled(Images):
         def __getitem__(self, index):
             return {**super().__getitem__(index), "label": int(np.random.default_rng(index).integers(2))}
@@ -139,7 +139,7 @@ def test_labelled_images_may_come_from_a_folder(toy_runs, tmp_path):
     assert row["step"] == 0 and row["knn_top1"] > 0
 
 
-def test_what_cannot_be_probed_is_an_error(tmp_path):
+def test_data_and_encoders_that_cannot_be_probed_are_errors(tmp_path):
     with pytest.raises(ValueError, match="the images have no labels; set data to a folder"):
         probe_once(toy(tmp_path, Images(labels=False)), tmp_path)
     with pytest.raises(ValueError, match="the data has 7 images; it needs 8"):
@@ -150,7 +150,7 @@ def test_what_cannot_be_probed_is_an_error(tmp_path):
         FrozenProbe(neighbours=0)
 
 
-def test_a_stop_request_is_heard_while_it_measures(tmp_path):
+def test_a_stop_request_interrupts_the_probe(tmp_path):
     from plsc.engine.interrupt import Interrupted
 
     trainer = toy(tmp_path, Images())
@@ -160,7 +160,7 @@ def test_a_stop_request_is_heard_while_it_measures(tmp_path):
     assert trainer.task.encoder.training
 
 
-def test_inference_mode_is_put_back_part_by_part():
+def test_inference_restores_the_mode_of_every_layer():
     layer = paddle.nn.Sequential(paddle.nn.Linear(2, 2), paddle.nn.Dropout())
     layer[0].training = False
     with pytest.raises(ZeroDivisionError), inference(layer):
@@ -169,7 +169,7 @@ def test_inference_mode_is_put_back_part_by_part():
     assert (layer.training, layer[0].training, layer[1].training) == (True, False, True)
 
 
-def test_its_time_does_not_count_as_training(tmp_path, monkeypatch):
+def test_time_of_the_probe_does_not_count_as_training(tmp_path, monkeypatch):
     restarted = []
     progress = ProgressLog(1)
     monkeypatch.setattr(progress, "restart_clock", lambda: restarted.append(True))

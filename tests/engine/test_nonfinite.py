@@ -55,7 +55,7 @@ def test_stop_names_step_layer_metrics_and_dump(tmp_path):
         assert np.isfinite(batch["image"]).all()  # as it was read; the transform broke it
 
 
-def test_skip_leaves_the_weights_as_they_were_and_goes_on(tmp_path):
+def test_skip_leaves_the_weights_unchanged_and_continues(tmp_path):
     seen = {}
 
     class Watch(Recorder):
@@ -100,7 +100,7 @@ def test_rewind_without_a_checkpoint_stops(tmp_path):
         poisoned(tmp_path, "rewind", 1).fit()
 
 
-def test_what_was_left_out_survives_a_resume():
+def test_steps_left_out_are_restored():
     policy = NonFinitePolicy("skip")
     policy.left_out, policy.overflows = {3, 7}, 2
     other = NonFinitePolicy("skip")
@@ -108,7 +108,7 @@ def test_what_was_left_out_survives_a_resume():
     assert other.left_out == {3, 7} and other.overflows == 2
 
 
-def test_broken_weights_and_broken_gradients_are_told_apart(tmp_path):
+def test_broken_weights_and_broken_gradients_are_distinguished(tmp_path):
     trainer = poisoned(tmp_path, "stop")
     trainer.train_step.parameters[2].set_value(paddle.full_like(trainer.train_step.parameters[2], float("inf")))
     with pytest.raises(FloatingPointError, match="weights were not finite before the step, first model.2.weight"):
@@ -127,3 +127,11 @@ def test_broken_weights_and_broken_gradients_are_told_apart(tmp_path):
         FloatingPointError, match="the loss is finite; the last parameter whose gradient is not finite is"
     ):
         root.fit()
+
+
+def test_a_dump_that_cannot_be_written_does_not_hide_the_step(tmp_path):
+    (tmp_path / "nonfinite").write_text("a file", encoding="utf-8")
+    with pytest.raises(
+        FloatingPointError, match=r"gradients of step 1 are not finite.* The dump could not be written: "
+    ):
+        poisoned(tmp_path, "stop", 0).fit()

@@ -19,7 +19,7 @@ def batch(size, **values):
     return changed(global_batch_size=size, steps_per_epoch=48 // size, total_steps=4 * (48 // size), **values)
 
 
-def test_nothing_has_changed():
+def test_an_unchanged_run_continues_without_notes():
     for step in (1, 12, 24):
         assert compare(RUN, RUN, step) == Resumed(step, False, True, [])
 
@@ -35,7 +35,7 @@ def test_state_goes_through_json():
     "size, step, expected",
     [(16, 12, 6), (4, 12, 24), (16, 14, 7), (4, 13, 26), (24, 15, 5), (16, 24, 12), (1, 7, 56), (48, 18, 3)],
 )
-def test_another_batch_has_seen_the_same_images(size, step, expected):
+def test_another_batch_size_converts_the_step(size, step, expected):
     found = compare(RUN, batch(size), step)
     assert (found.step, found.converted, found.best_holds) == (expected, True, True)
     assert found.step * size == step * 8
@@ -73,13 +73,13 @@ def test_length_in_steps_must_be_of_the_same_images():
         compare(saved, dataclasses.replace(kept, global_batch_size=48 * 7, steps_per_epoch=1), 12)
 
 
-def test_other_division_of_the_same_batch_stays():
+def test_another_division_of_the_same_batch_keeps_the_step():
     found = compare(RUN, changed(accumulate=2, processes=2), 13)
     assert (found.step, found.converted) == (13, False)
     assert found.notes == ["2 x 2 x 2 instead of 1 x 1 x 8: the global batch is 8 as before"]
 
 
-def test_another_length_is_said():
+def test_another_length_is_noted():
     found = compare(RUN, changed(total_steps=48), 13)
     assert found.step == 13 and "the run has 48 steps instead of 24" in found.notes[0]
 
@@ -117,13 +117,13 @@ def test_another_order_of_images_only_between_epochs(values):
         ({"evaluated": "e2"}, "the images of DataLoader.Eval are not the same"),
     ],
 )
-def test_best_begins_anew_if_its_measure_has_changed(values, text):
+def test_best_starts_again_if_its_metric_has_changed(values, text):
     found = compare(RUN, changed(**values), 13)
     assert (found.step, found.best_holds) == (13, False)
     assert found.notes[-1] == f"best starts again: {text}"
 
 
-def test_average_that_begins_or_ends_is_said():
+def test_an_average_that_is_added_or_removed_is_noted():
     assert "EMA.decay is new: the average starts at the weights" in compare(RUN, changed(ema=True), 13).notes[0]
     assert "EMA.decay was removed" in compare(changed(ema=True), RUN, 13).notes[0]
 
@@ -137,7 +137,7 @@ def test_everything_that_differs_is_listed_at_once():
         assert text in line
 
 
-def test_checkpoint_of_an_earlier_version_goes_on():
+def test_a_checkpoint_of_an_earlier_version_continues():
     saved = saved_position({"seed": 0, "classes": ["cat", "dog"]}, False)
     found = compare(saved, RUN, 13)
     assert (found.step, found.converted, found.best_holds) == (13, False, True)
