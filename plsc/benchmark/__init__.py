@@ -1,1 +1,1 @@
-"""How fast a config is on this machine: the step, the data, the start, and how time grows with size."""
+"""Speed of a config on this machine: training step, data, start-up, and scaling with model and image size."""

@@ -1,4 +1,4 @@
-"""Where time goes: every moment belongs to exactly one stage, so the stages add up to the whole."""
+"""Time by stage; the stages do not overlap, so their times add up to the total."""
 
 import contextlib
 import time
@@ -10,13 +10,13 @@ REST = "other"
 
 
 def synchronize() -> None:
-    """Waits for the device; a CPU is never behind."""
+    """Wait for the GPU; on a CPU, do nothing."""
     if paddle.device.get_device().startswith("gpu"):
         paddle.device.synchronize()
 
 
 class StageClock:
-    """Counts seconds by stage. A stage inside another one stops the outer one's time."""
+    """Counts seconds by stage; while a stage is inside another one, only the inner one is counted."""
 
     def __init__(self) -> None:
         self.seconds: Dict[str, float] = {}
@@ -24,23 +24,23 @@ class StageClock:
         self._since = 0.0
 
     def enter(self, stage: str) -> None:
-        """Begins a stage."""
+        """Start a stage."""
         self._book()
         self._stack.append(stage)
 
     def leave(self) -> None:
-        """Ends the stage entered last; time goes to the one around it again."""
+        """End the innermost stage and continue the one around it."""
         self._book()
         self._stack.pop()
 
     @property
     def stage(self) -> str:
-        """The current stage; empty between measurements."""
+        """The innermost stage; empty outside of all stages."""
         return self._stack[-1] if self._stack else ""
 
     @contextlib.contextmanager
     def measuring(self, stage: str) -> Iterator[None]:
-        """A `with` block as a stage."""
+        """Count a `with` block as a stage."""
         self.enter(stage)
         try:
             yield
@@ -48,7 +48,7 @@ class StageClock:
             self.leave()
 
     def wrap(self, function: Callable[..., Any], stage: str) -> Callable[..., Any]:
-        """`function`, as a stage."""
+        """Return a function that counts the calls of `function` as a stage."""
 
         def timed(*arguments: Any, **named: Any) -> Any:
             with self.measuring(stage):
@@ -65,6 +65,6 @@ class StageClock:
 
 
 def shares(seconds: Dict[str, float]) -> Dict[str, float]:
-    """Parts of a whole, in [0, 1], in the same order."""
+    """Return the fraction of the total by stage, in [0, 1], in the same order."""
     total = sum(seconds.values())
     return {name: value / total for name, value in seconds.items()} if total else dict.fromkeys(seconds, 0.0)

@@ -1,4 +1,4 @@
-"""The data: images per second of one core, by transform, and of the loader as it is configured."""
+"""Speed of the data: images per second of one core, time by transform, and speed of the configured loader."""
 
 import contextlib
 import math
@@ -17,19 +17,22 @@ from plsc.data.pipeline import SampleDataset, collate
 from plsc.data.transforms import map_images
 
 READ, REST = "read and decode", "arrays, masks, batches"
-RUNS = 5  # the time is divided into so many measurements, of which the median counts
-SMALL_BATCH = 16  # the loader's speed does not depend on it, the time until it is steady does
+RUNS = 5  # number of measurements, of which the median is reported
+SMALL_BATCH = 16  # does not change the loader's speed, but shortens the time until it is steady
 LEAST = 2  # batches
 _SCALE = np.float32(1 / 255)
 _MEAN, _STD = np.array(IMAGENET_MEAN, np.float32), np.array(IMAGENET_STD, np.float32)
 
 
 def measure_data(subject: Subject, seconds: float) -> Dict[str, Any]:
-    """Reads the training set as a run would.
+    """Measure reading of the training set as in a run.
 
     Args:
         subject: From `inputs.runnable`.
-        seconds: About how long each of four measurements may take.
+        seconds: Approximate time of each of four measurements.
+
+    Returns:
+        Plain data: rates in images per second, seconds per image by transform and their fractions.
     """
     with _one_thread():
         result = {**_one_core(subject, seconds), **_by_transform(subject, seconds)}
@@ -38,7 +41,7 @@ def measure_data(subject: Subject, seconds: float) -> Dict[str, Any]:
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Keeps OpenCV, if a transform uses it, on one core, as in the loader's workers."""
+    """Limit OpenCV to one core, as in the loader's workers."""
     cv2 = sys.modules.get("cv2")
     threads = cv2.getNumThreads() if cv2 is not None else 0
     if cv2 is not None:
@@ -51,9 +54,10 @@ def _one_thread() -> Iterator[None]:
 
 
 def _one_core(subject: Subject, seconds: float) -> Dict[str, Any]:
-    """Images per second of processor time and by the clock, which differ if the disk or another process is slow.
+    """Measure images per second of processor time and of wall-clock time, and those of the plain pipeline.
 
-    In turns with the same samples made plainly, so that both have their share of slow seconds.
+    The two times differ if the disk is slow or other processes run. The plain pipeline is measured alternately, so that
+    slow seconds of a shared machine affect both.
     """
     own, plain = _Reading(subject.samples()), _Reading(_plain(subject))
     for _ in range(RUNS):
@@ -70,7 +74,7 @@ def _one_core(subject: Subject, seconds: float) -> Dict[str, Any]:
 
 
 class _Reading:
-    """Rates at which samples are read and put together, one for each turn."""
+    """Rates at which samples are read and collated, one for each call of `read`."""
 
     def __init__(self, samples: SampleDataset) -> None:
         self.samples = samples
@@ -78,10 +82,10 @@ class _Reading:
         self.images = 0
         self.by_cpu: List[float] = []
         self.by_clock: List[float] = []
-        samples[next(self.order)]  # tables and imports of the first image are not the others'
+        samples[next(self.order)]  # tables and imports that only the first image needs
 
     def read(self, seconds: float) -> None:
-        """Takes a turn."""
+        """Read and collate samples for this time, and append the rates."""
         batch, cpu, start = [], time.process_time(), time.perf_counter()
         while not batch or time.perf_counter() - start < seconds:
             batch.append(self.samples[next(self.order)])
@@ -93,7 +97,7 @@ class _Reading:
 
 
 def _plain(subject: Subject) -> SampleDataset:
-    """The samples of a config as PLSC makes them: by Pillow, each image normalised on its own before it is batched."""
+    """Return the samples of a config prepared as in PLSC: read by Pillow, each image normalized in numpy."""
     node, dataset = subject.config["DataLoader"]["Train"]["dataset"], subject.dataset
     if node.get("decoder") == "fast":
         dataset = registry.DATASETS.build({**node, "decoder": "pillow"})
@@ -101,12 +105,12 @@ def _plain(subject: Subject) -> SampleDataset:
 
 
 def _normalised(sample: Dict[str, Any], rng: np.random.Generator) -> Dict[str, Any]:
-    """A transform: images as float32 (3, H, W)."""
+    """Convert images to normalized float32 (3, H, W); a transform of samples."""
     return map_images(sample, lambda image: ((np.asarray(image) * _SCALE - _MEAN) / _STD).transpose(2, 0, 1))
 
 
 class _Timed:
-    """A dataset whose reading is a stage."""
+    """A dataset that counts reading as a stage."""
 
     def __init__(self, dataset: Any, clock: StageClock) -> None:
         self.dataset = dataset
@@ -138,14 +142,14 @@ def _by_transform(subject: Subject, seconds: float) -> Dict[str, Any]:
 
 
 def _distinct(names: List[str]) -> List[str]:
-    """Names with a number behind those that occur again."""
+    """Append a number to repeated names."""
     return [f"{name} {names[:i].count(name) + 1}" if names[:i].count(name) else name for i, name in enumerate(names)]
 
 
 def _loader_rate(subject: Subject, seconds: float, expected: float) -> Dict[str, Any]:
-    """Images per second of the loader alone, with the config's workers, once it is steady."""
+    """Measure the images per second of the loader alone, with the config's workers, after it is steady."""
     size, workers = min(subject.loader.batch_size, SMALL_BATCH), subject.loader.num_workers
-    ahead = workers * subject.loader.prefetch + 1  # batches that were prepared before anyone asked
+    ahead = workers * subject.loader.prefetch + 1  # batches that are prepared in advance
     most = ahead + max(LEAST, math.ceil(seconds * expected * max(1, workers) / size))
     reader = subject.reader(most, size)
     start, count = 0.0, 0

@@ -1,4 +1,4 @@
-"""What a benchmark works on: the config's own data and tokenizer, or stand-ins for what is not on this machine."""
+"""Inputs of a benchmark: the config's data and tokenizer, or replacements for those missing on this machine."""
 
 import copy
 from dataclasses import dataclass
@@ -15,22 +15,23 @@ from plsc.config.registry import TOKENIZERS
 from plsc.config.schema import read_settings
 from plsc.data.loader import DataLoader
 from plsc.data.pipeline import SampleDataset
+from plsc.engine.consistency import patch_grid
 from plsc.engine.parts import build_list, build_task
 
 Config = Mapping[str, Any]
 GENERATED_SIZE = (500, 375)  # width and height in pixels, ImageNet's most frequent
-SQUARE = (375, 375)  # for transforms that keep the shape, written for a dataset of squares
-DISTINCT = 32  # generated images; more files are copies of them
-JPEG_QUALITY = 90  # with this noise a core decodes 1,500 to 1,700 images a second, as many as photographs
+SQUARE = (375, 375)  # for transforms that keep the shape of the image and need a square
+DISTINCT = 32  # generated images; further files are copies of them
+JPEG_QUALITY = 90  # one core decodes 1,500 to 1,700 of these images per second, as with photographs
 
 
 @TOKENIZERS.register()
 class GivenTargets:
-    """Random token ids that cost nothing: stands for a tokenizer whose weights are missing, in benchmarks.
+    """Random token ids without computation: replaces a tokenizer whose weights are missing, in benchmarks.
 
     Args:
         vocab_size: Number of tokens.
-        num_targets: Targets of an image.
+        num_targets: Number of targets per image.
     """
 
     def __init__(self, vocab_size: int, num_targets: int) -> None:
@@ -39,7 +40,7 @@ class GivenTargets:
         self._ids = paddle.zeros([0, num_targets], dtype="int64")
 
     def __call__(self, batch: Dict[str, paddle.Tensor]) -> paddle.Tensor:
-        """A batch -> int64 (B, N), the same every time."""
+        """Return the token ids of a batch, int64 (B, N); equal in every call."""
         size = batch["image"].shape[0]
         if self._ids.shape[0] != size:
             ids = np.random.default_rng(0).integers(self.vocab_size, size=(size, self.num_targets))
@@ -49,15 +50,15 @@ class GivenTargets:
 
 @dataclass
 class Subject:
-    """What is measured: a config that runs here, and its input built once, as a large folder takes long to list.
+    """A config that runs on this machine, and its inputs, built once because a large folder takes long to list.
 
     Args:
-        config: The config with its stand-ins, one process and one micro-batch a step.
-        dataset: Of `DataLoader.Train`.
-        transforms: Likewise.
-        masks: The mask generator, if there is one.
+        config: The config with its replacements, for one process and one micro-batch per step.
+        dataset: Training set.
+        transforms: Transforms of training samples.
+        masks: Mask generator; None: no masks.
         loader: The settings `DataLoader.Train.loader`.
-        notes: What stands in for what, and what else is worth knowing about the results.
+        notes: Replacements, and remarks about the results.
     """
 
     config: Config
@@ -69,15 +70,15 @@ class Subject:
 
     @property
     def patches(self) -> Tuple[int, int]:
-        """Masked patches of an image and all of them; 0, 0 without masks."""
+        """Number of masked patches and of all patches of an image; (0, 0) without masks."""
         return (0, 0) if self.masks is None else (self.masks.num_masked, int(np.prod(self.masks.grid)))
 
     def samples(self) -> SampleDataset:
-        """The training set as arrays."""
+        """Return the training set as arrays."""
         return SampleDataset(self.dataset, self.transforms, self.masks)
 
     def reader(self, batches: int, batch_size: int) -> DataLoader:
-        """The config's loader over so many batches."""
+        """Return a loader with the config's settings over this number of batches."""
         return DataLoader(
             Repeated(self.dataset, batches * batch_size),
             self.transforms,
@@ -89,17 +90,17 @@ class Subject:
 
 
 def runnable(config: Config, folder: Path) -> Subject:
-    """The config as it can be run here, for its speed only.
+    """Replace the missing inputs of a config, so that its speed can be measured on this machine.
 
-    Random initial weights where a checkpoint is missing, generated images where the dataset is missing, given targets
-    where the tokenizer's files are missing; the notes say which.
+    A missing checkpoint is replaced by random weights, a missing dataset by generated images, a tokenizer without its
+    files by random token ids. The notes list the replacements.
 
     Args:
         config: Checked by plsc.config.schema.
-        folder: Where generated images may go.
+        folder: Directory for generated images.
 
     Raises:
-        ValueError: If a component refuses its arguments for another reason than missing files.
+        ValueError: If a component rejects its arguments for another reason than missing files.
     """
     own: Dict[str, Any] = copy.deepcopy(dict(config))
     own["Global"].update(global_batch_size=None, accumulate_steps=1)
@@ -128,7 +129,7 @@ def _find_weights(config: Dict[str, Any], notes: List[str]) -> None:
         Checkpoint.open(init.checkpoint)
     except (ValueError, OSError) as error:
         reason = str(error).split(";")[0]
-        notes.append(f"Init.checkpoint cannot be used ({reason}): random weights, which take the same time")
+        notes.append(f"Init.checkpoint cannot be used ({reason}): random weights are used, which take the same time")
         config["Init"] = None
 
 
@@ -145,7 +146,7 @@ def _find_dataset(
         dataset = _generated(section, node, folder)
         if _is_square(SampleDataset(dataset, transforms)[0, 0]["image"].shape):
             break
-    notes.append(f"the training set is not here ({missing}): generated JPEG images of {size[0]} x {size[1]} pixels")
+    notes.append(f"the training set is missing ({missing}): JPEG images of {size[0]} x {size[1]} pixels are generated")
     return dataset
 
 
@@ -154,7 +155,7 @@ def _is_square(shape: Sequence[int]) -> bool:
 
 
 def _generated(section: Dict[str, Any], node: Mapping[str, Any], folder: Path) -> Any:
-    try:  # its other arguments stay, such as the choice of a decoder
+    try:  # keeps its other arguments, such as the decoder
         section["dataset"] = {**node, "root": str(folder)}
         return registry.DATASETS.build(section["dataset"])
     except (ValueError, OSError, TypeError):
@@ -171,19 +172,19 @@ def _find_tokenizer(config: Dict[str, Any], notes: List[str]) -> None:
     except (ValueError, OSError) as error:
         missing = error
     stand_in = GivenTargets(1, 1)
-    stand_in.vocab_size = None  # fits any model
+    stand_in.vocab_size = None  # matches every model
     with paddle.LazyGuard():
         task = build_task(config, 0, stand_in)
-    vocabulary, grid = getattr(task.model, "vocab_size", None), getattr(task.encoder, "grid_size", None)
+    vocabulary, grid = task.model.vocab_size, patch_grid(task)
     if not vocabulary or grid is None:
         raise missing
     config["Tokenizer"] = {"name": "GivenTargets", "vocab_size": vocabulary, "num_targets": int(np.prod(grid))}
     config["imports"] = [*(config.get("imports") or []), __name__]
-    notes.append(f"targets given: the tokenizer is not here ({str(missing).split(';')[0]}), so its time is left out")
+    notes.append(f"the tokenizer is missing ({str(missing).split(';')[0]}): random token ids, its time is not included")
 
 
 def generate_images(folder: Path, count: int, size: Tuple[int, int] = GENERATED_SIZE) -> None:
-    """Writes JPEG images of two classes that are about as hard to decode and as large as photographs."""
+    """Write JPEG images of two classes with about the file size and decoding time of photographs."""
     rng = np.random.default_rng(0)
     files: List[bytes] = []
     for number in range(count):
@@ -197,7 +198,7 @@ def generate_images(folder: Path, count: int, size: Tuple[int, int] = GENERATED_
 
 
 def _photograph(rng: np.random.Generator, size: Tuple[int, int]) -> Image.Image:
-    """Noise at all scales, stronger at the coarse ones and grey at the fine ones, as in natural images."""
+    """Draw noise at several scales, stronger at coarse scales and gray at fine ones, as in natural images."""
     width, height = size
     pixels = np.full((height, width, 3), 128.0)
     for cells, strength, channels in ((4, 60, 3), (16, 30, 3), (64, 15, 1), (width, 5, 1)):
@@ -209,7 +210,7 @@ def _photograph(rng: np.random.Generator, size: Tuple[int, int]) -> Image.Image:
 
 
 class Repeated:
-    """A dataset that goes on: `length` samples, those of `dataset` over and over."""
+    """A dataset of `length` samples that repeats those of `dataset`."""
 
     def __init__(self, dataset: Any, length: int) -> None:
         self.dataset = dataset
@@ -223,7 +224,7 @@ class Repeated:
 
 
 def positions(length: int) -> Iterator[Tuple[int, int]]:
-    """(epoch, index) of a dataset in order, without end."""
+    """Yield (epoch, index) of a dataset in order, forever."""
     epoch = 0
     while True:
         yield from ((epoch, index) for index in range(length))

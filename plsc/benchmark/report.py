@@ -1,4 +1,4 @@
-"""A benchmark's result for people: a table, a comparison with an earlier one, charts."""
+"""Result of a benchmark as a table, a comparison with an earlier result, and charts."""
 
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
@@ -8,31 +8,31 @@ from plsc.checkpoint.replace import PNG_START, begins_with, check_file
 from plsc.runs.directory import replacing
 
 Result = Mapping[str, Any]
-# Figures that one run is compared with another by: place in the results, name, unit, whether more is better.
+# Figures of the table: place in the results, name, unit, and whether a higher value is better.
 FIGURES: Tuple[Tuple[str, str, str, bool], ...] = (
     ("step.images_per_second", "training step", "img/s", True),
     ("step.seconds_per_step", "one step", "s", False),
     ("step.gflops", "arithmetic", "GFLOP/s", True),
-    ("step.product_gflops", "a matrix product here", "GFLOP/s", True),
-    ("step.share_of_product", "share of that product", "", True),
+    ("step.product_gflops", "matmul on this machine", "GFLOP/s", True),
+    ("step.share_of_product", "fraction of that matmul", "", True),
     ("step.peak_resident_mib", "peak memory, process", "MiB", False),
     ("step.peak_tensors_mib", "peak memory, tensors", "MiB", False),
     ("data.images_per_second_per_core", "data, one core", "img/s", True),
-    ("data.plain_images_per_second_per_core", "the same plainly by Pillow", "img/s", True),
-    ("data.times_plain", "own rate to that", "times", True),
+    ("data.plain_images_per_second_per_core", "plain pipeline by Pillow", "img/s", True),
+    ("data.times_plain", "ratio of the two", "times", True),
     ("data.loader_images_per_second", "data, loader", "img/s", True),
     ("startup.help_seconds", "--help", "s", False),
-    ("startup.import_paddle_seconds", "importing Paddle", "s", False),
+    ("startup.import_paddle_seconds", "import of Paddle", "s", False),
     ("startup.first_step_seconds", "to the end of the first step", "s", False),
 )
-# These tell of the machine, not of this code.
+# Figures that measure the machine, not this code.
 NOT_OURS = ("step.product_gflops", "data.plain_images_per_second_per_core", "startup.import_paddle_seconds")
 SAME = ("cpu", "cores", "threads", "gpu", "paddle")
 STAGES = (("step", "stage"), ("data", "transform"))
-# Okabe and Ito: told apart by people who do not see all colours.
+# Colors of Okabe and Ito, distinguishable with color vision deficiency.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
-SMALL_SHARE = 0.0005  # stages below it are left out of table and chart,
-ALWAYS = ("data wait", "targets")  # but for those that one hopes to find here
+SMALL_SHARE = 0.0005  # stages below this fraction of the time are not shown
+ALWAYS = ("data wait", "targets")  # stages that are always shown
 
 
 def _at(result: Result, place: str) -> Optional[float]:
@@ -43,7 +43,7 @@ def _at(result: Result, place: str) -> Optional[float]:
 
 
 def table(result: Result) -> str:
-    """The figures, the stages and the notes as text."""
+    """Return the figures, the stages and the notes as text."""
     machine = result["machine"]
     lines = [
         f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads, {machine['gpu'] or 'no GPU'}; "
@@ -69,7 +69,7 @@ def _milliseconds(seconds: float) -> str:
 
 
 def _stages(result: Result, phase: str, kind: str) -> Dict[str, Tuple[float, float]]:
-    """Seconds and share by stage, without most of those that are next to nothing."""
+    """Return seconds and fraction of the time by stage, without small stages."""
     found = result["results"].get(phase, {})
     shares = found.get(f"{kind}_shares", {})
     seconds = found.get("stage_seconds" if phase == "step" else "transform_seconds_per_image", {})
@@ -79,7 +79,7 @@ def _stages(result: Result, phase: str, kind: str) -> Dict[str, Tuple[float, flo
 def _stage_rows(result: Result, phase: str, kind: str) -> Iterator[str]:
     stages = _stages(result, phase, kind)
     if stages:
-        yield f"\n{f'share of the {phase}':<30} {'':>10} {'ms' if phase == 'step' else 'ms an image':>12}"
+        yield f"\n{f'time of the {phase}':<30} {'':>10} {'ms' if phase == 'step' else 'ms per image':>12}"
     for name, (seconds, share) in stages.items():
         yield f"  {name:<28} {share:>10.1%} {_milliseconds(seconds):>12}"
 
@@ -88,7 +88,7 @@ def _scaling_rows(result: Result) -> Iterator[str]:
     scaling = result["results"].get("scaling")
     if not scaling:
         return
-    yield f"\n{'image size':>10} {'width':>6} {'batch':>6} {'ms an image':>12} {'predicted':>10}"
+    yield f"\n{'image size':>10} {'width':>6} {'batch':>6} {'ms per image':>12} {'predicted':>10}"
     for point in scaling["points"]:
         shown = predicted_per_image(scaling, point)
         yield (
@@ -100,26 +100,26 @@ def _scaling_rows(result: Result) -> Iterator[str]:
         yield (
             f"seconds of a step = {model['seconds']:.3g} + {model['seconds_per_flops']:.3g} x operations + "
             f"{model['seconds_per_activation_bytes']:.3g} x bytes of activations "
-            f"(off by {model['mean_relative_error']:.0%} on average)"
+            f"(mean relative error {model['mean_relative_error']:.0%})"
         )
 
 
 def predicted_per_image(scaling: Mapping[str, Any], point: Mapping[str, Any]) -> Optional[float]:
-    """Seconds of an image by the fitted model; None without one."""
+    """Return the seconds per image predicted by the cost model; None if no model was fitted."""
     if not scaling["cost_model"]:
         return None
     return predict(scaling["cost_model"], point["flops"], point["activation_bytes"]) / point["batch_size"]
 
 
 def compare(result: Result, reference: Result) -> Tuple[str, Optional[float]]:
-    """How many times as good each figure is as in another result: above 1 is faster, or less memory.
+    """Compare the figures with those of another result; a ratio above 1 means faster, or less memory.
 
     Returns:
-        The comparison as text, and the lowest ratio of the figures that this code answers for; None if the two have
+        The comparison as text, and the lowest ratio of the figures that measure this code; None if the results have
         no figure in common.
 
     Raises:
-        ValueError: If the reference is no result of a benchmark.
+        ValueError: If the reference is not a result of a benchmark.
     """
     if not isinstance(reference, Mapping) or not {"machine", "results", "measured"} <= set(reference):
         raise ValueError("--against: not the benchmark.json of an earlier benchmark")
@@ -136,12 +136,12 @@ def compare(result: Result, reference: Result) -> Tuple[str, Optional[float]]:
     for kind in ("machine", "measured"):
         keys = SAME if kind == "machine" else reference[kind]
         changed = [key for key in keys if result[kind].get(key) != reference[kind].get(key)]
-        lines += [f"not the same {key}: {result[kind].get(key)}, was {reference[kind].get(key)}" for key in changed]
+        lines += [f"{key} differs: {result[kind].get(key)}, was {reference[kind].get(key)}" for key in changed]
     return "\n".join(lines), lowest
 
 
 def draw(result: Result, folder: Path) -> List[Path]:
-    """Draws `benchmark.png`, the stages, and `scaling.png`, if there is something to show; returns their paths."""
+    """Draw `benchmark.png` (stages) and `scaling.png`, those that have data; return their paths."""
     try:
         import matplotlib
     except ImportError:
@@ -176,16 +176,16 @@ def _draw_stages(result: Result, panels: Mapping[str, Mapping[str, Tuple[float, 
         axis.set_xlim(0, 1.3 * max(bars))
         axis.set_title(_title(result, phase), loc="left", fontsize=10)
         axis.spines[["top", "right"]].set_visible(False)
-    axes[-1, 0].set_xlabel("share of the time, %")
+    axes[-1, 0].set_xlabel("percentage of the time")
     return _save(figure, path)
 
 
 def _title(result: Result, phase: str) -> str:
     found, machine = result["results"][phase], result["machine"]
     if phase == "data":
-        return f"Data, one core: {found['images_per_second_per_core']:.3g} img/s, time of an image"
+        return f"Data, one core: {found['images_per_second_per_core']:.3g} img/s, time per image"
     share = found["share_of_product"]
-    rate = "" if share is None else f", {found['gflops']:.0f} GFLOP/s = {share:.0%} of a matrix product"
+    rate = "" if share is None else f", {found['gflops']:.0f} GFLOP/s = {share:.0%} of a matmul"
     where = machine["gpu"] or f"{machine['cpu']}, {machine['threads']} threads"
     return f"Training step, batch {found['batch_size']}: {found['images_per_second']:.3g} img/s{rate}\n{where}"
 
@@ -208,7 +208,7 @@ def _draw_scaling(scaling: Mapping[str, Any], path: Path) -> Path:
         _label_ticks(axis, values)
         axis.set_xlabel(f"{label}  ({_others(scaling['base'], key)})")
         axis.grid(True, which="major", color=GREY, alpha=0.25)
-    axes[0].set_ylabel("ms an image, training step")
+    axes[0].set_ylabel("ms per image, training step")
     axes[0].legend()
     return _save(figure, path)
 

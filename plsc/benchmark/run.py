@@ -1,4 +1,4 @@
-"""A benchmark from a checked config: the phases in order, and what is written about them."""
+"""A benchmark of a checked config: runs the phases in order and writes the results."""
 
 import os
 import platform
@@ -19,11 +19,12 @@ from plsc.config.schema import read_settings
 from plsc.config.tree import to_plain
 from plsc.engine.device import set_device
 from plsc.runs.environment import environment
+from plsc.runtime import available_cores
 
 Config = Mapping[str, Any]
-ALL = ("step", "data", "startup")  # step first: peak memory is the process's
+ALL = ("step", "data", "startup")  # step first: peak memory is that of the process
 FORMAT = 1
-DISAGREE = 1.15  # two measurements of one thing
+DISAGREE = 1.15  # largest ratio of two measurements of the same time without a note
 
 
 def benchmark(
@@ -34,21 +35,21 @@ def benchmark(
     say: Callable[[str], None],
     sweeps: Optional[Mapping[str, Sequence[int]]] = None,
 ) -> Dict[str, Any]:
-    """Measures a config on this machine.
+    """Measure a config on this machine.
 
     Args:
         config: Checked by plsc.config.schema.
-        phases: Of `step`, `data`, `startup` and `scaling`.
-        seconds: About how long a single measurement may take.
-        runtime: What plsc.runtime chose.
-        say: Told what is going on.
-        sweeps: See `scaling.measure_scaling`.
+        phases: Some of `step`, `data`, `startup` and `scaling`.
+        seconds: Approximate time of a single measurement.
+        runtime: Choices of plsc.runtime.
+        say: Called with lines about the progress.
+        sweeps: Sizes to measure, see `scaling.measure_scaling`.
 
     Returns:
         Plain data: `machine`, `config`, `notes`, and `results` by phase.
 
     Raises:
-        ValueError: If the config cannot be run, even with stand-ins for missing files.
+        ValueError: If the config cannot be run, even with replacements for missing files.
     """
     set_device(read_settings(config, "Global").device)
     with tempfile.TemporaryDirectory(prefix="plsc_benchmark_") as folder:
@@ -76,22 +77,22 @@ def benchmark(
 
 
 def write(result: Mapping[str, Any], folder: Path) -> List[Path]:
-    """Writes `benchmark.json` and its charts; returns their paths."""
+    """Write `benchmark.json` and its charts; return their paths."""
     path = folder / "benchmark.json"
     replace.write_json(path, result, "measured")
     return [path, *report.draw(result, folder)]
 
 
 def machine(runtime: Mapping[str, str]) -> Dict[str, Any]:
-    """What the numbers depend on besides the code."""
+    """Return the facts about the machine that the results depend on."""
     facts = environment(runtime)
     on_gpu = facts["device"].startswith("gpu")
     return {
         "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": available_cores(),
         "threads": int(os.environ.get("OMP_NUM_THREADS", "1")),
         "gpu": paddle.device.cuda.get_device_name() if on_gpu else None,
-        "load": list(os.getloadavg()),  # far above the cores: others were at work, and the numbers are too low
+        "load": list(os.getloadavg()),  # far above the cores: other processes ran, and the rates are too low
         **facts,
     }
 
@@ -110,18 +111,18 @@ def _sizes(subject: Subject) -> Dict[str, Any]:
 
 
 def _remarks(results: Mapping[str, Any]) -> Iterator[str]:
-    """What two measurements say together."""
+    """Yield notes about measurements that contradict or explain each other."""
     step, data = results.get("step"), results.get("data")
     if step:
         staged = step["seconds_per_staged_step"]
         if not 1 / DISAGREE < staged / step["seconds_per_step"] < DISAGREE:
             yield (
-                f"the steps whose stages were timed took {staged:.3g} s, the others {step['seconds_per_step']:.3g} s: "
-                "the stages had to wait for each other, or this machine was doing something else"
+                f"steps with timed stages took {staged:.3g} s, the others {step['seconds_per_step']:.3g} s: the timer "
+                "waits for the device after each stage, or other processes were running"
             )
     if step and data:
         loader, taken, workers = data["loader_images_per_second"], step["images_per_second"], data["num_workers"]
-        verdict = "hides behind the step" if loader > taken else "is what a run waits for"
+        verdict = "the loader is faster" if loader > taken else "a run waits for the loader"
         if not workers:
-            verdict = "hides behind nothing, as the process that trains reads (DataLoader.Train.loader.num_workers: 0)"
-        yield f"the loader with {workers} workers reads {loader:.3g} img/s, the step takes {taken:.3g}: it {verdict}"
+            verdict = "the training process reads the data between steps (DataLoader.Train.loader.num_workers: 0)"
+        yield f"the loader with {workers} workers reads {loader:.3g} img/s, the step takes {taken:.3g}: {verdict}"

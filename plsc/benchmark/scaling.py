@@ -1,7 +1,7 @@
-"""How time grows: per image over image size, width and batch, and a model of it that predicts other sizes.
+"""Scaling of the step time with image size, width and batch size, and a cost model that predicts other sizes.
 
-Every point is one training step of the config's task with other numbers in the section Model. Targets are given and
-batches are drawn, so that only the networks and the optimizer are measured.
+Every point is a training step of the config's task with other sizes in the section Model. Token ids and batches are
+random, so that only the networks and the optimizer are measured.
 """
 
 import copy
@@ -13,7 +13,7 @@ import numpy as np
 import paddle
 
 from plsc.benchmark.inputs import GivenTargets, Subject
-from plsc.benchmark.step import make_trainer, step_activations, step_flops, time_steps
+from plsc.benchmark.step import make_step, step_activations, step_flops, time_steps
 from plsc.runtime import give_back_memory
 from plsc.tasks.base import Batch
 
@@ -23,27 +23,28 @@ SWEEPS: Dict[str, Tuple[int, ...]] = {
     "width": (192, 384, 576, 768, 1024),
     "batch_size": (1, 4, 16, 64),
 }
-BATCH = 4  # of the sweeps over size and width
+BATCH = 4  # batch size of the sweeps over image size and width
 MOST_STEPS = 5
-TOO_LONG = 3.0  # a point is left out if a step is expected to take so many times the time for a point
-MOST_MEMORY = 0.6  # and if its activations are expected to take more than this share of the free memory
+TOO_LONG = 3.0  # a point is left out if its step is expected to take more than this multiple of `seconds`
+MOST_MEMORY = 0.6  # or if its activations are expected to take more than this fraction of the free memory
 WIDTHS = ("embed_dim", "decoder_embed_dim", "in_features")  # keys of the section Model that a width sets
 HEADS = ("num_heads", "decoder_num_heads")
-WITH_GRADIENTS = 1.5  # times the activations: what the backward pass holds besides
+WITH_GRADIENTS = 1.5  # memory of the backward pass relative to the activations
 
 
 def measure_scaling(
     subject: Subject, seconds: float, sweeps: Optional[Mapping[str, Sequence[int]]] = None
 ) -> Dict[str, Any]:
-    """Times training steps over sizes around those of the config, and fits a model of the time.
+    """Time training steps over sizes around those of the config, and fit a cost model.
 
     Args:
         subject: From `inputs.runnable`.
-        seconds: About how long a point may take; larger ones are left out and noted.
+        seconds: Approximate time of a point; slower ones are left out and noted.
         sweeps: Values by `image_size`, `width` and `batch_size`; by default `SWEEPS`.
 
     Raises:
-        ValueError: If the section Model has no image size and width to change, or a batch cannot be drawn.
+        ValueError: If the section Model has no image size and width to change, or the task needs batch entries that
+            cannot be generated.
     """
     sizes, widths = (_values(subject.config["Model"], key) for key in ("image_size", "embed_dim"))
     if not sizes or not widths:
@@ -62,24 +63,24 @@ def measure_scaling(
 def _measure(
     where: Dict[str, int], subject: Subject, seconds: float, points: Sequence[Mapping[str, Any]]
 ) -> Optional[Dict[str, Any]]:
-    """One point, or None if it would take too long or too much memory, or is no size of this model."""
+    """Measure one point; None if it needs too much time or memory, or the model does not support its size."""
     shown = ", ".join(f"{key} {value}" for key, value in where.items())
     try:
         config, patches, masked = _resized(subject, where)
-        trainer = make_trainer(config, [])
+        train_step = make_step(config, [])
     except ValueError as error:
         subject.notes.append(f"scaling: no point at {shown}: {error}")
         return None
-    flops = step_flops(trainer.task, masked)
-    activations = step_activations(trainer.task, masked)
+    flops = step_flops(train_step.task, masked)
+    activations = step_activations(train_step.task, masked)
     rates = [p["flops"] / p["seconds_per_step"] for p in points if flops is not None]
     expected = where["batch_size"] * flops / statistics.median(rates) if rates else 0.0
     needed = WITH_GRADIENTS * where["batch_size"] * (activations or 0)
     if expected > TOO_LONG * seconds or needed > MOST_MEMORY * _free_memory():
         subject.notes.append(f"scaling: no point at {shown}: about {expected:.0f} s and {needed / 2**30:.1f} GiB")
         return None
-    batch = _draw(trainer.task, where["image_size"], where["batch_size"], patches, masked)
-    step = statistics.median(time_steps(lambda: trainer.train_step([batch]), seconds, least=1, most=MOST_STEPS))
+    batch = _draw(train_step.task, where["image_size"], where["batch_size"], patches, masked)
+    step = statistics.median(time_steps(lambda: train_step([batch]), seconds, least=1, most=MOST_STEPS))
     return {
         **where,
         "seconds_per_step": step,
@@ -90,7 +91,7 @@ def _measure(
 
 
 def _resized(subject: Subject, where: Mapping[str, int]) -> Tuple[Dict[str, Any], int, int]:
-    """The config at another size, its patches, and how many of them are masked, the same share as in the config."""
+    """Return the config at another size, its number of patches, and that of masked ones (same fraction)."""
     config: Dict[str, Any] = copy.deepcopy(dict(subject.config))
     model = config["Model"]
     head_width = _values(model, "embed_dim")[0] // (_values(model, "num_heads") or [12])[0]
@@ -111,7 +112,7 @@ def _resized(subject: Subject, where: Mapping[str, int]) -> Tuple[Dict[str, Any]
 
 
 def _values(node: Any, key: str) -> List[Any]:
-    """What a key is set to, anywhere below a node, outermost first."""
+    """Return all values of a key below a node, outermost first."""
     if not isinstance(node, dict):
         return []
     own = [node[key]] if node.get(key) is not None else []
@@ -119,7 +120,7 @@ def _values(node: Any, key: str) -> List[Any]:
 
 
 def _set(node: Any, values: Mapping[str, Any]) -> None:
-    """Changes keys wherever they are below a node; a width that is set has its heads set as well."""
+    """Set keys wherever they are below a node; where there is a width, also its number of heads."""
     if not isinstance(node, dict):
         return
     for key in list(node):
@@ -136,10 +137,10 @@ def _side(size: Any) -> int:
 
 
 def _draw(task: Any, size: int, count: int, patches: int, masked: int) -> Batch:
-    """A batch with what the task needs.
+    """Generate a random batch with the keys that the task needs.
 
     Raises:
-        ValueError: If it needs something that cannot be drawn.
+        ValueError: If the task needs a key that cannot be generated.
     """
     order = np.argsort(np.random.default_rng(0).random((count, max(patches, 1))), axis=1)
     made = {
@@ -150,18 +151,18 @@ def _draw(task: Any, size: int, count: int, patches: int, masked: int) -> Batch:
     }
     unknown = [key for key in task.required_keys if key not in made]
     if unknown:
-        raise ValueError(f"--phase scaling: cannot draw {', '.join(unknown)}, which {type(task).__name__} needs")
+        raise ValueError(f"--phase scaling: cannot generate {', '.join(unknown)}, which {type(task).__name__} needs")
     return {key: paddle.to_tensor(made[key]()) for key in task.required_keys}
 
 
 def _release() -> None:
-    """Frees what was measured before: a trainer is a reference cycle, and malloc keeps what was freed."""
+    """Free the memory of the previous point: its step is a reference cycle, and malloc keeps freed memory."""
     gc.collect()
     give_back_memory()
 
 
 def _free_memory() -> float:
-    """Bytes a process may still take; without bound where the system does not say or a GPU computes."""
+    """Return the free memory in bytes; infinity on a GPU or if the system does not tell."""
     if paddle.device.get_device().startswith("gpu"):
         return float("inf")
     try:
@@ -172,7 +173,7 @@ def _free_memory() -> float:
 
 
 def _fits(points: Sequence[Mapping[str, Any]]) -> Dict[str, Any]:
-    """Models of the seconds of a step; none if the model does not count its operations."""
+    """Fit the cost models; None if the operations of the model are unknown."""
     if not points or any(point["flops"] is None or point["activation_bytes"] is None for point in points):
         return {"cost_model": None, "cost_model_flops": None}
     both = ["flops", "activation_bytes"]
@@ -180,13 +181,13 @@ def _fits(points: Sequence[Mapping[str, Any]]) -> Dict[str, Any]:
 
 
 def fit(points: Sequence[Mapping[str, Any]], features: Sequence[str]) -> Dict[str, Any]:
-    """Fits seconds = a + b * flops + c * activation_bytes, all of a training step, with nothing negative.
+    """Fit seconds = a + b * flops + c * activation_bytes of a training step, with coefficients of at least 0.
 
-    The squares of relative errors are minimised, so that small steps count as much as large ones.
+    The sum of squared relative errors is minimized, so that short steps count as much as long ones.
 
     Args:
-        points: Each with `seconds_per_step` and the features.
-        features: Which of `flops` and `activation_bytes` are used.
+        points: Points with `seconds_per_step` and the features.
+        features: Some of `flops` and `activation_bytes`.
 
     Returns:
         `seconds` (a), `seconds_per_<feature>` for each, and `mean_relative_error`.
@@ -201,7 +202,7 @@ def fit(points: Sequence[Mapping[str, Any]], features: Sequence[str]) -> Dict[st
         found = np.linalg.lstsq(table, np.ones(len(points)), rcond=None)[0]
         if len(used) == 1 or found.min() >= 0:
             break
-        used.pop(int(found.argmin()))  # a cost cannot be negative: what would be is left out
+        used.pop(int(found.argmin()))  # a cost cannot be negative: drop the lowest coefficient
     result = dict.fromkeys(columns, 0.0)
     result.update({name: float(value / scale[name]) for name, value in zip(used, found)})
     predicted = sum(result[name] * column for name, column in columns.items())
@@ -209,6 +210,6 @@ def fit(points: Sequence[Mapping[str, Any]], features: Sequence[str]) -> Dict[st
 
 
 def predict(model: Mapping[str, float], flops: float, activation_bytes: float = 0.0) -> float:
-    """Seconds of a training step by a fitted model."""
+    """Return the seconds of a training step predicted by a fitted cost model."""
     per_byte = model.get("seconds_per_activation_bytes", 0.0)
     return model["seconds"] + model["seconds_per_flops"] * flops + per_byte * activation_bytes

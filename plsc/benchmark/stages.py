@@ -1,44 +1,34 @@
-"""The stages of a training step, found without knowing the method: the parts of `task.model` by their names."""
+"""Time of the stages of a training step, for every method: the parts of `task.model` are found by their names."""
 
 import contextlib
 from typing import Any, Callable, Dict, Iterator, List, Set, Tuple
 
 from paddle import nn
 
-from plsc.benchmark.clock import REST, StageClock
-from plsc.engine.trainer import Trainer
+from plsc.benchmark.clock import StageClock
+from plsc.engine.step import TrainStep
 
 MODEL, LOSS = "rest of the model", "loss"
-# What the trainer calls in a step besides the networks: owner, method, stage.
-CALLS: Tuple[Tuple[str, str, str], ...] = (
-    ("", "prepare", "batch transforms"),
-    ("task", "prepare", "targets"),
-    ("precision", "backward", "backward"),
-    ("precision", "unscale", "gradient clip"),
-    ("optimizer", "clip_gradients", "gradient clip"),
-    ("task", "before_step", "task before the update"),
-    ("optimizer", "step", "optimizer"),
-    ("optimizer", "clear_grad", "optimizer"),
-    ("task", "on_step_end", "task after the update"),
-)
 
 
 @contextlib.contextmanager
-def timed_stages(trainer: Trainer, clock: StageClock, trial: Callable[[], Any]) -> Iterator[None]:
-    """Lets `clock` see the stages of the trainer's steps, inside the `with` block.
+def timed_stages(train_step: TrainStep, clock: StageClock, trial: Callable[[], Any]) -> Iterator[None]:
+    """Measure the stages of steps inside the `with` block.
+
+    The stages are those of `TrainStep.timer`. Forward hooks divide "forward" further: into the parts of the model by
+    their names, `MODEL` for the rest of the model, and `LOSS` for the rest of the task.
 
     Args:
-        trainer: Whose `train_step` is to be looked at.
-        clock: Told when stages begin and end; whoever calls `train_step` enters the stage `REST` around it.
-        trial: Takes one step; called once to see which layers the model calls itself.
+        train_step: Takes the steps.
+        clock: Measures the stages; the caller enters the stage `REST` around each step.
+        trial: Takes one step; called once to find the layers that the model calls.
     """
-    parts = _called_parts(trainer.task.model, trial)
+    model = train_step.task.model
+    parts = _called_parts(model, trial)
     with contextlib.ExitStack() as restore:
-        for owner, method, stage in CALLS:
-            target = getattr(trainer, owner) if owner else trainer
-            object.__setattr__(target, method, clock.wrap(getattr(target, method), stage))
-            restore.callback(object.__delattr__, target, method)
-        hooks = [*_hooks(trainer.task, LOSS, {REST}, clock), *_hooks(trainer.task.model, MODEL, {LOSS}, clock)]
+        restore.callback(setattr, train_step, "timer", train_step.timer)
+        train_step.timer = lambda stage: clock.measuring(LOSS if stage == "forward" else stage)
+        hooks = _hooks(model, MODEL, {LOSS}, clock)
         for layer, name in parts:
             hooks += _hooks(layer, name, {MODEL}, clock)
         for hook in hooks:
@@ -47,9 +37,9 @@ def timed_stages(trainer: Trainer, clock: StageClock, trial: Callable[[], Any]) 
 
 
 def _hooks(layer: nn.Layer, stage: str, inside: Set[str], clock: StageClock) -> List[Any]:
-    """Makes the calls of a layer a stage if they happen in one of the stages `inside`.
+    """Make the calls of a layer a stage if they happen in one of the stages `inside`.
 
-    A call elsewhere belongs to what it is part of, such as one that is recomputed in the backward pass.
+    Other calls belong to the stage around them, such as those that the backward pass recomputes.
     """
 
     def before(layer: nn.Layer, inputs: Any) -> None:
@@ -62,10 +52,10 @@ def _hooks(layer: nn.Layer, stage: str, inside: Set[str], clock: StageClock) -> 
 
 
 def _called_parts(model: nn.Layer, trial: Callable[[], Any]) -> List[Tuple[nn.Layer, str]]:
-    """The outermost layers that the model calls, each with the name of the child of `model` that it belongs to.
+    """Return the outermost layers that the model calls, each with the name of the child of `model` that holds it.
 
-    Often these are the children themselves; but a model may call another method of a child than its forward, and
-    then they are the child's own children.
+    These are often the children themselves. If the model calls another method of a child than its forward, they are
+    layers inside this child.
     """
     found: Dict[int, Tuple[nn.Layer, str]] = {}
     running: List[int] = []

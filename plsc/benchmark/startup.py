@@ -1,4 +1,4 @@
-"""The start, in fresh processes: `--help`, importing Paddle, and everything up to the end of the first step."""
+"""Start-up time in new processes: `--help`, import of Paddle, and everything up to the end of the first step."""
 
 import copy
 import json
@@ -27,14 +27,14 @@ print("paddle" in sys.modules)
 
 
 def measure_startup(config: Config, folder: Path) -> Dict[str, Any]:
-    """Medians over fresh processes.
+    """Measure start-up times in seconds; medians over new processes.
 
     Args:
         config: From `inputs.runnable`.
-        folder: Where the run of one step may write.
+        folder: Output directory for a run of one step.
 
     Raises:
-        ValueError: If the run of one step fails; with what it said.
+        ValueError: If the run of one step fails; with its error output.
     """
     (folder / "first_step.yaml").write_text(dump(_one_step(config, folder / "run")), encoding="utf-8")
     command = ["-m", "plsc", "train", "-c", str(folder / "first_step.yaml")]
@@ -46,12 +46,12 @@ def measure_startup(config: Config, folder: Path) -> Dict[str, Any]:
         "help_imports_paddle": _run(["-c", HELP_IMPORTS]).strip() == "True",
         "import_paddle_seconds": statistics.median(_seconds(IMPORT) for _ in range(RUNS)),
         "first_step_seconds": json.loads(first)["time"] - began,
-        "run_of_one_step_seconds": whole,  # with its checkpoint
+        "run_of_one_step_seconds": whole,  # including its checkpoint
     }
 
 
 def _one_step(config: Config, output: Path) -> Dict[str, Any]:
-    """The config as a run that takes one step and logs it."""
+    """Return the config of a run that takes and logs one step."""
     result: Dict[str, Any] = copy.deepcopy(dict(config))
     result["Global"].update(output_dir=str(output), max_train_step=1, log_every_steps=1, resume=None, profile=None)
     result["Global"].update(progress="none", monitor=None)
@@ -66,7 +66,7 @@ def _seconds(arguments: List[str]) -> float:
 
 
 def _run(arguments: List[str]) -> str:
-    """What a fresh Python with this plsc prints."""
+    """Return the output of a new Python process with this plsc."""
     paths = [str(Path(plsc.__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     done = subprocess.run(

@@ -1,5 +1,6 @@
-"""The training step: images per second, share of the machine's arithmetic, memory, and where the time goes."""
+"""Speed of the training step: images per second, arithmetic rate, memory, and time by stage."""
 
+import math
 import resource
 import statistics
 import sys
@@ -16,36 +17,35 @@ from plsc.config.schema import read_settings
 from plsc.costs.networks import UnknownCost, network_activations, network_flops
 from plsc.data.pipeline import collate
 from plsc.engine.parts import build_list, build_task
-from plsc.engine.plan import make_plan
-from plsc.engine.trainer import Trainer
+from plsc.engine.step import TrainStep
 from plsc.nn.precision import Precision
-from plsc.runs.log import RunLog
 from plsc.tasks.base import Batch
 
 Config = Mapping[str, Any]
-PRODUCT = (1576, 768, 3072)  # rows, inner, columns: a perceptron's first layer over the tokens of eight images
-WARM_UP = 2  # untimed calls at least, and more for as long as
-STEADY = 0.97  # one takes less than this share of the one before: memory is still being touched for the first time
+PRODUCT = (1576, 768, 3072)  # rows, inner, columns: the first layer of an MLP over the tokens of eight images
+WARM_UP = 2  # minimum number of untimed calls; further ones follow
+STEADY = 0.97  # while a call takes less than this fraction of the previous one: memory is used for the first time
 LEAST, MOST = 5, 50  # timed steps
-PRODUCTS = 5  # how often the product is measured among them
-PRODUCT_CALLS = 10  # each time
+PRODUCTS = 5  # measurements of the matmul among them
+PRODUCT_CALLS = 10  # calls per measurement
+EPOCH = 1000  # steps, for a run whose length is given in epochs
 WAIT = "data wait"
 
 
 def measure_step(subject: Subject, seconds: float) -> Dict[str, Any]:
-    """Times optimizer steps of one micro-batch.
+    """Time optimizer steps of one micro-batch.
 
     Args:
         subject: From `inputs.runnable`.
-        seconds: About how long the timed steps may take; there are at least `LEAST` of them.
+        seconds: Approximate time of all timed steps; at least `LEAST` steps are timed.
 
     Returns:
-        Plain data: rates, seconds, shares by stage, memory in MiB.
+        Plain data: rates, seconds, time by stage and its fractions, memory in MiB.
     """
-    trainer = make_trainer(subject.config, subject.notes)
+    train_step = make_step(subject.config, subject.notes)
     batch = first_batch(subject)
     product = Product()
-    timed = time_steps(lambda: trainer.train_step([batch]), seconds, beside=product.measure)
+    timed = time_steps(lambda: train_step([batch]), seconds, beside=product.measure)
     memory = peak_memory()
     step, images = statistics.median(timed), batch["image"].shape[0]
     result = {
@@ -54,38 +54,31 @@ def measure_step(subject: Subject, seconds: float) -> Dict[str, Any]:
         "seconds_per_step": step,
         "seconds_of_each_step": timed,
         "images_per_second": images / step,
-        "parameters_trained": sum(p.size for p in trainer.parameters),
-        **_arithmetic(trainer, subject, images / step, product.gflops()),
+        "parameters_trained": sum(p.size for p in train_step.parameters),
+        **_arithmetic(train_step.task, subject, images / step, product.gflops()),
         **memory,
     }
-    return {**result, **_stages(trainer, subject, batch, step, len(timed))}
+    return {**result, **_stages(train_step, subject, batch, step, len(timed))}
 
 
-def make_trainer(config: Config, notes: List[str]) -> Trainer:
-    """The config's trainer without a loader and without callbacks; its weights are random."""
+def make_step(config: Config, notes: List[str]) -> TrainStep:
+    """Build the training step of a config, with random weights; `notes` gets remarks about the precision."""
     run: settings.Global = read_settings(config, "Global")
-    loader: settings.Loader = read_settings(config, "DataLoader.Train.loader")
     task = build_task(config, run.seed)
-    plan = make_plan(run, max(1, run.steps or 1000), 1, loader.batch_size)
-    section = config["DataLoader"]["Train"]
-    trainer = Trainer(
+    task.train()
+    return TrainStep(
         task,
         registry.OPTIMIZERS.build(config["Optimizer"], model=task),
         lambda step: 1e-6,  # the rate does not change the time, and random weights stay finite
-        None,
-        build_list(registry.BATCH_TRANSFORMS, section.get("batch_transforms")),
+        build_list(registry.BATCH_TRANSFORMS, config["DataLoader"]["Train"].get("batch_transforms")),
         Precision(read_settings(config, "AMP"), notes.append),
-        plan,
-        [],
-        RunLog(main=False),
+        total_steps=run.steps or math.ceil(EPOCH * run.epochs),
         seed=run.seed,
     )
-    task.train()
-    return trainer
 
 
 def first_batch(subject: Subject) -> Batch:
-    """One batch as the loader yields it, from this process."""
+    """Return one batch as the loader yields it, read by this process."""
     samples = subject.samples()
     order = positions(len(samples))
     arrays = collate([samples[next(order)] for _ in range(subject.loader.batch_size)])
@@ -99,14 +92,14 @@ def time_steps(
     most: int = MOST,
     beside: Optional[Callable[[], None]] = None,
 ) -> List[float]:
-    """Warms up until calls take as long as the ones before, then times calls, each until the device is done.
+    """Warm up until calls no longer get faster, then time calls; each call includes the wait for the device.
 
     Args:
-        take: What is timed.
-        seconds: About how long the timed calls may take; the warm-up ends with the call that passes twice of it.
-        least: Timed calls at least.
-        most: And at most.
-        beside: Called `PRODUCTS` times among the timed calls and not timed with them.
+        take: Function to time.
+        seconds: Approximate time of all timed calls; the warm-up takes at most about twice as long.
+        least: Minimum number of timed calls.
+        most: Maximum number of timed calls.
+        beside: Called `PRODUCTS` times between timed calls; its time is not included.
 
     Returns:
         The seconds of each call.
@@ -122,7 +115,7 @@ def time_steps(
 
 
 def _warm_up(take: Callable[[], Any], seconds: float) -> float:
-    """The seconds of the last call."""
+    """Return the seconds of the last call."""
     calls = [_timed(take)]
     while sum(calls) < seconds and (len(calls) < WARM_UP or calls[-1] < STEADY * calls[-2]):
         calls.append(_timed(take))
@@ -138,9 +131,9 @@ def _timed(take: Callable[[], Any]) -> float:
 
 
 class Product:
-    """A float32 matrix product that is timed among the steps: what their arithmetic is compared with.
+    """A float32 matmul that is timed between the steps, as a reference for their arithmetic rate.
 
-    A machine that is shared has slow seconds and fast ones; so measured, both have their share of either.
+    It is measured between the steps so that slow seconds of a shared machine affect both.
     """
 
     def __init__(self) -> None:
@@ -149,20 +142,20 @@ class Product:
         self._seconds: List[float] = []
 
     def measure(self) -> None:
-        """Times the product some more."""
+        """Time some calls of the matmul."""
         paddle.matmul(*self._operands)
         self._seconds += [_timed(lambda: paddle.matmul(*self._operands)) for _ in range(PRODUCT_CALLS)]
 
     def gflops(self) -> float:
-        """Its median rate so far, in 1e9 operations a second."""
+        """Return the median rate so far, in 1e9 operations per second."""
         rows, inner, columns = PRODUCT
         return 2 * rows * inner * columns / statistics.median(self._seconds) / 1e9
 
 
 def step_flops(task: Any, masked: int) -> Optional[int]:
-    """Operations of a training step on one image: three forward passes where there is a gradient, one elsewhere.
+    """Return the operations of a training step on one image; None if they are unknown for this model.
 
-    None if the model does not count its operations.
+    A trained part counts as three forward passes, any other part as one.
     """
     try:
         parts = network_flops(task.model, masked)
@@ -172,15 +165,15 @@ def step_flops(task: Any, masked: int) -> Optional[int]:
 
 
 def step_activations(task: Any, masked: int) -> Optional[int]:
-    """Bytes that a forward pass over one image keeps, in float32; None if the model does not count them."""
+    """Return the activation memory of one image in bytes, in float32; None if it is unknown for this model."""
     try:
         return 4 * sum(kept.saved.count for kept in network_activations(task.model, masked).values())
     except UnknownCost:
         return None
 
 
-def _arithmetic(trainer: Trainer, subject: Subject, rate: float, product: float) -> Dict[str, Any]:
-    flops = step_flops(trainer.task, subject.patches[0])
+def _arithmetic(task: Any, subject: Subject, rate: float, product: float) -> Dict[str, Any]:
+    flops = step_flops(task, subject.patches[0])
     return {
         "product_gflops": product,
         "gflop_per_image": None if flops is None else flops / 1e9,
@@ -190,7 +183,7 @@ def _arithmetic(trainer: Trainer, subject: Subject, rate: float, product: float)
 
 
 def peak_memory() -> Dict[str, Optional[float]]:
-    """The most memory there was so far, in MiB: of the process, and of Paddle's tensors."""
+    """Return the peak memory in MiB, of the process and of Paddle's tensors."""
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     if paddle.device.get_device().startswith("gpu"):
         allocated = paddle.device.cuda.max_memory_allocated()
@@ -199,44 +192,44 @@ def peak_memory() -> Dict[str, Optional[float]]:
     return {"peak_resident_mib": resident, "peak_tensors_mib": allocated / 2**20}
 
 
-def _stages(trainer: Trainer, subject: Subject, batch: Batch, step: float, count: int) -> Dict[str, Any]:
-    """Seconds and shares by stage, from steps of their own, and the wait for the loader beside them."""
+def _stages(train_step: TrainStep, subject: Subject, batch: Batch, step: float, count: int) -> Dict[str, Any]:
+    """Measure the seconds of each stage and their fractions in further steps, and the wait for the loader."""
     clock = StageClock()
 
     def take() -> None:
         with clock.measuring(REST):
-            trainer.train_step([batch])
+            train_step([batch])
 
     steps = min(count, 10)
-    with timed_stages(trainer, clock, lambda: trainer.train_step([batch])):
+    with timed_stages(train_step, clock, lambda: train_step([batch])):
         take()
         clock.seconds.clear()
         for _ in range(steps):
             take()
     seconds = {name: value / steps for name, value in clock.seconds.items()}
     staged = sum(seconds.values())
-    seconds = {WAIT: data_wait(subject, trainer, step), **_in_order(seconds)}
+    seconds = {WAIT: data_wait(subject, train_step, step), **_in_order(seconds)}
     return {"seconds_per_staged_step": staged, "stage_seconds": seconds, "stage_shares": shares(seconds)}
 
 
 def _in_order(seconds: Dict[str, float]) -> Dict[str, float]:
-    """As a step goes: targets and transforms, the model's parts, the rest of it, the loss, what follows."""
-    before, after = ("batch transforms", "targets"), (MODEL, LOSS, "backward", "gradient clip")
+    """Order the stages as in a step."""
+    before, after = ("batch transforms", "targets"), (MODEL, LOSS, "backward", "gradient exchange", "gradient clip")
     ends = ("task before the update", "optimizer", "task after the update", REST)
     parts = [name for name in seconds if name not in (*before, *after, *ends)]
     return {name: seconds[name] for name in (*before, *parts, *after, *ends) if name in seconds}
 
 
-def data_wait(subject: Subject, trainer: Trainer, step: float) -> float:
-    """Seconds that a step waits for the config's loader, once what was prepared ahead is used up.
+def data_wait(subject: Subject, train_step: TrainStep, step: float) -> float:
+    """Return the seconds that a step waits for the config's loader after the prefetched batches are used up.
 
-    Reading goes on while the step computes, so both slow each other down where cores are few, as in a real run.
+    The loader reads while the step computes, so they compete for cores, as in a real run.
     """
     ahead = subject.loader.num_workers * subject.loader.prefetch if step < 1 else 0  # a slow step leaves time to refill
     waits, since = [], time.perf_counter()
     for batch in subject.reader(1 + ahead + LEAST, subject.loader.batch_size):
         waits.append(time.perf_counter() - since)
-        trainer.train_step([batch])
+        train_step([batch])
         synchronize()
         since = time.perf_counter()
     return statistics.median(waits[1 + ahead :])

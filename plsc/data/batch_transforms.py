@@ -1,6 +1,6 @@
 """Transforms of a batch on its device, `(batch, rng) -> batch`."""
 
-from typing import Dict, Sequence
+from typing import Dict, List, Sequence
 
 import numpy as np
 import paddle
@@ -13,13 +13,36 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 Batch = Dict[str, paddle.Tensor]
 
 
+class BatchTransform:
+    """A change of a batch on its device.
+
+    Attributes:
+        augments: True: random augmentation; False: part of the preprocessing.
+        key: The entry of the batch that it prepares.
+    """
+
+    augments: bool = True
+    key: str = "image"
+
+    def __call__(self, batch: Batch, rng: np.random.Generator) -> Batch:
+        """Return the changed batch; `rng` is the generator of the step."""
+        raise NotImplementedError
+
+
+def preparing(transforms: Sequence[BatchTransform]) -> List[BatchTransform]:
+    """The transforms that belong to the preprocessing of `image`, in their order."""
+    return [transform for transform in transforms if not transform.augments and transform.key == "image"]
+
+
 @BATCH_TRANSFORMS.register()
-class ToFloat:
+class ToFloat(BatchTransform):
     """Brings pixels from 0..255 to [0, 1].
 
     Args:
         key: Which images: uint8 (B, 3, H, W) -> float32.
     """
+
+    augments = False
 
     def __init__(self, key: str = "target_image") -> None:
         self.key = key
@@ -29,7 +52,7 @@ class ToFloat:
 
 
 @BATCH_TRANSFORMS.register()
-class Normalize:
+class Normalize(BatchTransform):
     """Brings pixels from 0..255 to zero mean and unit deviation, by channel.
 
     Args:
@@ -40,6 +63,8 @@ class Normalize:
     Raises:
         ValueError: If they are not of one or three channels, a deviation is not positive, or one is above 1.
     """
+
+    augments = False
 
     def __init__(
         self, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD, key: str = "image"

@@ -1,8 +1,7 @@
-"""Repeats a step whose gradients were not finite, from its dump, and shows where the numbers break."""
+"""Replay of a step whose gradients were not finite, from its dump."""
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Dict, List, Mapping, Tuple
 
 import numpy as np
@@ -13,22 +12,22 @@ from plsc.config import registry
 from plsc.config.schema import read_settings
 from plsc.engine.nonfinite import FACTS, WEIGHTS, diagnose
 from plsc.engine.parts import build_list, build_task
-from plsc.engine.trainer import Trainer
+from plsc.engine.step import TrainStep
 from plsc.nn.precision import Precision
 
 Config = Mapping[str, Any]
 
 
 def read_dump(folder: Path, rank: int) -> Tuple[Dict[str, Any], List[Dict[str, paddle.Tensor]]]:
-    """Facts and micro-batches of one process.
+    """Read the facts and micro-batches of one process from a dump.
 
     Raises:
-        ValueError: If the folder is no dump, or has nothing of that process.
+        ValueError: If the folder is not a dump, or has none of this process.
     """
     mine = folder / f"rank_{rank}"
     if not (mine / FACTS).is_file():
-        there = ", ".join(sorted(path.name for path in folder.glob("rank_*"))) or "nothing"
-        raise ValueError(f"{folder} has no dump of process {rank}; it holds {there}")
+        found = ", ".join(sorted(path.name for path in folder.glob("rank_*")))
+        raise ValueError(f"{folder} has no dump of process {rank}{f'; it has {found}' if found else ''}")
     facts = json.loads((mine / FACTS).read_text(encoding="utf-8"))
     batches = []
     for number in range(len(list(mine.glob("batch_*.npz")))):
@@ -38,15 +37,18 @@ def read_dump(folder: Path, rank: int) -> Tuple[Dict[str, Any], List[Dict[str, p
 
 
 def replay(config: Config, folder: Path, rank: int) -> str:
-    """Repeats the step of a dump on this machine.
+    """Repeat the step of a dump on this machine.
 
     Args:
-        config: The dump's own, checked by plsc.config.schema.
-        folder: `output_dir/nonfinite/step_00001234`.
-        rank: Whose part of the batch.
+        config: The config of the dump, checked by plsc.config.schema.
+        folder: The dump, `output_dir/nonfinite/step_00001234`.
+        rank: Process whose part of the batch is used.
 
     Returns:
-        What was found then and what is found now.
+        The findings in the run and now, as text.
+
+    Raises:
+        ValueError: If the folder is not a dump, or has none of this process.
     """
     from safetensors.numpy import load_file
 
@@ -59,13 +61,21 @@ def replay(config: Config, folder: Path, rank: int) -> str:
     precision = Precision(read_settings(config, "AMP"))
     precision.prepare(task, optimizer)
     transforms = build_list(registry.BATCH_TRANSFORMS, config["DataLoader"]["Train"].get("batch_transforms"))
-    plan = SimpleNamespace(accumulate=len(batches))
-    trainer = Trainer(task, optimizer, float, None, transforms, precision, plan, (), None, facts["seed"])
-    trainer.step, trainer.rank = facts["step"], facts["rank"]
+    step = TrainStep(
+        task,
+        optimizer,
+        lambda _: 0.0,  # the weights are not updated
+        transforms,
+        precision,
+        total_steps=facts["step"] + 1,
+        seed=facts["seed"],
+        step=facts["step"],
+        rank=facts["rank"],
+    )
     task.train()
-    found = diagnose(trainer, batches)
+    found = diagnose(step, batches)
     shown = ", ".join(f"{name} {value:.6g}" for name, value in found["metrics"].items())
-    files = "\n  ".join(facts["files"]) or "(the data set has no files)"
+    files = "\n  ".join(facts["files"]) or "(none)"
     return (
         f"step {facts['step'] + 1}, process {facts['rank']} of {facts['world_size']}, {len(batches)} micro-batch(es)\n"
         f"then: {facts['where']}\nnow:  {found['where']}\nmetrics now: {shown}\nfiles:\n  {files}"

@@ -27,6 +27,7 @@ from plsc.engine.nonfinite import NonFinitePolicy
 from plsc.engine.parts import build_evaluation, build_list, build_loader, build_task, initialise
 from plsc.engine.plan import make_plan
 from plsc.engine.recompute import apply_recompute
+from plsc.engine.step import TrainStep
 from plsc.engine.trainer import Trainer
 from plsc.evaluation.evaluate import Evaluator
 from plsc.nn.batch_norm import FeatureBatchNorm
@@ -73,23 +74,18 @@ def build_trainer(config: Config, log: RunLog) -> Trainer:
     with blamed_on(config.get("DistributedStrategy") or config):
         divide_work(task, optimizer, precision, read_settings(config, "DistributedStrategy"))
     callbacks, checkpoints = build_callbacks(config, run, task, evaluator)
-    trainer = Trainer(
+    directory = Path(run.output_dir) / "nonfinite"
+    train_step = TrainStep(
         task,
         optimizer,
         schedule,
-        loader,
         build_list(registry.BATCH_TRANSFORMS, config["DataLoader"]["Train"].get("batch_transforms")),
         precision,
-        plan,
-        callbacks,
-        log,
-        seed=run.seed,
-        save=checkpoints.save_now,
-        rewind=checkpoints.rewind,
-        nonfinite=NonFinitePolicy(
-            run.on_nonfinite, run.nonfinite_limit, Path(run.output_dir) / "nonfinite", dump(config)
-        ),
+        plan.total_steps,
+        run.seed,
+        NonFinitePolicy(run.on_nonfinite, run.nonfinite_limit, directory, dump(config), log, loader.dataset),
     )
+    trainer = Trainer(train_step, loader, plan, callbacks, log, checkpoints.save_now, checkpoints.rewind)
     resume(config, trainer, checkpoints, run, log)
     return trainer
 
@@ -121,7 +117,7 @@ def build_callbacks(
         callbacks.append(SyncCheck(run.check_sync_every))
     callbacks.append(ProgressLog(run.log_every_steps))
     if evaluator is not None:
-        callbacks.append(Evaluation(evaluator, run.eval_every_epochs, ema))
+        callbacks.append(Evaluation(evaluator, run.eval_every_epochs, ema, evaluator.loader.dataset))
     callbacks += build_list(registry.CALLBACKS, config.get("Callbacks"))
     checkpoints = Checkpoints(
         Path(run.output_dir) / "checkpoints",

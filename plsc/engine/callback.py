@@ -2,40 +2,55 @@
 
 from typing import TYPE_CHECKING, Any, Dict, Mapping, Sequence
 
-import paddle
-
 if TYPE_CHECKING:
     from plsc.engine.trainer import Trainer
 
 
 class Callback:
-    """Observes a run: logging, evaluation, checkpoints. What changes the numbers of a step is not a callback.
+    """Observes a run: logging, evaluation, checkpoints.
+
+    A callback never changes the values of a step: learning rate, clipping, precision, accumulation and teacher updates
+    belong to schedule, optimizer and task. Every method has a default that does nothing.
+
+    Callbacks are called in the order of the config, after those of the engine (profile, weight average, process
+    comparison, progress, evaluation) and before the checkpoints. They use these attributes of the trainer:
+    `task`, `step`, `epoch`, `at_epoch_end`, `finished`, `plan`, `loader`, `log`, `train_step`, `callbacks`, and
+
+    - `trainer.metrics`, the only way to read and write metrics: `metrics.scalars` are the scalars of the last step, on
+      the device, `metrics.skipped` tells whether it left the weights unchanged, and `metrics.record(results)` hands on
+      what the callback has measured, so that `Global.monitor` can name it;
+    - `trainer.stop_if_asked()`, to be called in work that takes long, such as after each batch of an evaluation. Every
+      process must call it equally often. It raises `Interrupted` if the run was asked to stop.
+
+    A callback that draws random values or changes the mode of a network restores them, and one that uses the loader
+    begins with `set_position`, so that a run has the same results with and without it.
 
     Attributes:
-        measures: What it will add to `trainer.evaluation`, as far as that is known from the start.
+        measures: Names that the callback will pass to `trainer.metrics.record`, as far as they are known when the run
+            begins. `Global.monitor` is checked against them.
     """
 
     measures: Sequence[str] = ()
 
     def on_train_begin(self, trainer: "Trainer") -> None:
-        """Called once, before the first step, after a resumed state is in place."""
+        """Called once before the first step, after a checkpoint was restored."""
 
-    def on_step_end(self, trainer: "Trainer", metrics: Dict[str, paddle.Tensor]) -> None:
-        """Called after every optimizer step with the step's metrics, still on the device.
+    def on_step_end(self, trainer: "Trainer") -> None:
+        """Called after every optimizer step.
 
-        If a signal interrupts it (`trainer.stop_if_asked`), it is called again for the same step when the run goes
-        on. So it records its results when all of them are there.
+        A callback that a signal interrupts (`trainer.stop_if_asked`) is called again for the same step when the run is
+        resumed. It must therefore record its results only when all of them are complete.
         """
 
     def state_dict(self) -> Dict[str, Any]:
-        """The state that a resumed run needs from this callback, as plain data; each process has its own."""
+        """Return the state that a resumed run needs, as plain data; each process has its own."""
         return {}
 
     def set_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores `state_dict()`; empty if the checkpoint has no state of this callback."""
+        """Restore `state_dict()`; the state is empty if the checkpoint has none of this callback."""
 
     def on_rewind(self, trainer: "Trainer") -> None:
-        """Called after the run went back to an earlier step, whose state is in place."""
+        """Called after the run went back to an earlier step and restored its state."""
 
     def on_train_end(self, trainer: "Trainer") -> None:
-        """Called once after the last step; not when the run is interrupted or fails."""
+        """Called once after the last step; not called if the run is interrupted or fails."""

@@ -1,7 +1,6 @@
-"""Checks before the first step: sections of a config go together, and all processes of a job use the same things."""
+"""Checks before the first step: sections of a config fit each other, and all processes have the same inputs."""
 
 import contextlib
-import math
 import os
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, TypeVar
@@ -15,11 +14,14 @@ from plsc.checkpoint import files as checkpoint_files
 from plsc.config import plugins, settings
 from plsc.config.tree import ConfigError, blame, to_plain
 from plsc.data.fingerprint import fingerprint
+from plsc.data.labels import class_count, is_unlabelled, known_labels
 from plsc.data.pipeline import file_of
 from plsc.distributed.source_digest import source_digests
 from plsc.engine.interrupt import Interrupted
 from plsc.errors import JobError
 from plsc.evaluation.evaluate import Evaluator
+from plsc.models.encoder import Encoder
+from plsc.optim.schedules import Schedule
 from plsc.tasks.base import Task
 
 Config = Mapping[str, Any]
@@ -28,53 +30,65 @@ INITIAL_WEIGHTS = "Init.checkpoint"
 
 
 def check_training(config: Config, task: Task, loader: Any, evaluator: Optional[Evaluator]) -> List[str]:
-    """Compares masks and classes with those of the network.
+    """Compare masks and classes with those of the network.
 
     Args:
         config: Checked by plsc.config.schema.
-        task: With its networks.
-        loader: Of the training images.
-        evaluator: What evaluates, if there is an evaluation set.
+        task: The task with its networks.
+        loader: Loader of the training images.
+        evaluator: Evaluator of the task; None without an evaluation set.
 
     Returns:
-        What is worth knowing, although it may be meant.
+        Notes about what may be a mistake.
 
     Raises:
-        ConfigError: If something contradicts something else; with the place to change.
+        ConfigError: If sections contradict each other; names the place to change.
     """
     train = config["DataLoader"]["Train"]
     check_masks(config, task, loader.samples.mask_generator)
     _check_classes(train, task, loader.dataset)
     if evaluator is not None:
         check_evaluation(config, task, evaluator)
-    there, told_apart = _classes_of(loader.dataset), _told_apart(task)
-    if there is not None and told_apart is not None and there < told_apart:
-        return [f"the training set has {there} class{'es' * (there > 1)}, the model tells {told_apart} apart"]
+    found, outputs = class_count(loader.dataset), task.num_classes
+    if found is not None and outputs is not None and found < outputs:
+        return [f"the training set has {found} class{'es' * (found > 1)}, but the model has {_outputs(outputs)}"]
     return []
 
 
 def check_evaluation(config: Config, task: Task, evaluator: Evaluator) -> None:
-    """Compares the evaluation set and the metrics with the task.
+    """Compare the evaluation set and the metrics with the task.
 
     Raises:
-        ConfigError: If the task predicts nothing, or there are more classes than it tells apart.
+        ConfigError: If there are metrics, but the task has no predictions, or more classes than the model has outputs.
     """
     section = config["DataLoader"]["Eval"]
     if evaluator.metrics and type(task).predict is Task.predict:
-        raise blame(config, f"Metric: the task {type(task).__name__} predicts nothing; set Metric to null")
+        raise blame(config, f"Metric: the task {type(task).__name__} has no predictions; set Metric to null")
     _check_classes(section, task, evaluator.loader.dataset)
     for node, metric in zip(config.get("Metric") or (), evaluator.metrics):
-        _check_width(node, task, metric)
+        _check_num_classes(node, task, metric.num_classes)
+
+
+def patch_grid(task: Task) -> Optional[Tuple[int, int]]:
+    """Return rows and columns of the encoder's patches; None if it is not a plsc.models.encoder.Encoder."""
+    return task.encoder.grid_size if isinstance(task.encoder, Encoder) else None
 
 
 def check_masks(config: Config, task: Task, masks: Any) -> None:
-    """Raises ConfigError if masks are drawn on another grid than that of the encoder's patches."""
-    grid, wanted = getattr(masks, "grid", None), getattr(task.encoder, "grid_size", None)
-    if grid is None or wanted is None or tuple(grid) == tuple(wanted):
+    """Raise ConfigError if the grid of the masks differs from that of the encoder's patches.
+
+    Args:
+        config: Checked by plsc.config.schema.
+        task: The task with its networks.
+        masks: Mask generator; None: no masks.
+    """
+    wanted = patch_grid(task)
+    if masks is None or wanted is None or tuple(masks.grid) == tuple(wanted):
         return
     raise blame(
         config["MaskGenerator"],
-        f"grid is {_by(grid)}, but the encoder cuts its images into {_by(wanted)} patches; set it to {list(wanted)}",
+        f"grid is {_by(masks.grid)}, but the encoder divides its images into {_by(wanted)} patches; set it to "
+        f"{list(wanted)}",
     )
 
 
@@ -83,46 +97,45 @@ def _by(pair: Any) -> str:
 
 
 def classifies(task: Task) -> bool:
-    """Whether labels are classes of the task, so that their numbers and names matter."""
-    return "label" in task.required_keys or _told_apart(task) is not None
-
-
-def _told_apart(task: Task) -> Optional[int]:
-    """How many classes the task tells apart; None if it does not classify."""
-    return getattr(task, "num_classes", None)
+    """Return whether the labels are classes of the task."""
+    return "label" in task.required_keys or task.num_classes is not None
 
 
 def _check_classes(section: Config, task: Task, dataset: Any) -> None:
-    there, told_apart = _classes_of(dataset), _told_apart(task)
-    if "label" in task.required_keys and getattr(dataset, "labels", dataset) is None:
+    found, outputs = class_count(dataset), task.num_classes
+    if "label" in task.required_keys and is_unlabelled(dataset):
         raise blame(
             section["dataset"],
-            "its images have no labels, which the task needs; every image has to lie in a sub-folder, which is its "
-            "class (with_classes: true names the first that does not), or a list file has to give labels",
+            "the images have no labels, but the task needs them; put every image into a sub-folder named after its "
+            "class (with_classes: true names the first image outside of one), or use a list file with labels",
         )
     for node in section.get("batch_transforms") or ():
-        _check_width(node, task, node)
+        _check_num_classes(node, task, node.get("num_classes"))
     _check_lowest_label(section, task, dataset)
-    if there is not None and told_apart is not None and there > told_apart:
+    if found is not None and outputs is not None and found > outputs:
         raise blame(
             section["dataset"],
-            f"it has {there} classes, but the model tells {told_apart} apart; "
-            f"{_start_of_labels(dataset)}set the num_classes of Model to {there}",
+            f"the dataset has {found} classes, but the model has {_outputs(outputs)}; "
+            f"{_start_of_labels(dataset)}set the num_classes of Model to {found}",
         )
+
+
+def _outputs(count: int) -> str:
+    return f"{count} output{'s' * (count > 1)}"
 
 
 def _start_of_labels(dataset: Any) -> str:
-    """Advice about labels that seem to be counted from 1; empty if there is a label 0."""
-    labels = getattr(dataset, "labels", None)
-    least = 0 if labels is None or not len(labels) else int(min(labels))
-    if least < 1:
+    """Return advice about labels that seem to be counted from 1; empty if a label is 0."""
+    labels = known_labels(dataset)
+    if labels is None or labels.min() < 1:
         return ""
-    return f"its labels are {least} to {max(labels)}, but labels start at 0: subtract {least} from each, or "
+    least, greatest = int(labels.min()), int(labels.max())
+    return f"its labels are {least} to {greatest}, but labels start at 0: subtract {least} from each, or "
 
 
 def _check_lowest_label(section: Config, task: Task, dataset: Any) -> None:
-    labels = getattr(dataset, "labels", None)
-    if not classifies(task) or labels is None or not len(labels) or min(labels) >= 0:
+    labels = known_labels(dataset)
+    if not classifies(task) or labels is None or labels.min() >= 0:
         return
     place = int(np.argmin(labels))
     raise blame(
@@ -132,36 +145,26 @@ def _check_lowest_label(section: Config, task: Task, dataset: Any) -> None:
     )
 
 
-def _check_width(node: Any, task: Task, component: Any) -> None:
-    """A component that is told the number of classes must be told that of the model."""
-    told_apart = _told_apart(task)
-    own = component.get("num_classes") if isinstance(component, Mapping) else getattr(component, "num_classes", None)
-    if own is not None and told_apart is not None and own != told_apart:
-        raise blame(node, f"num_classes is {own}, but the model tells {told_apart} classes apart; set it to that")
-
-
-def _classes_of(dataset: Any) -> Optional[int]:
-    """One more than the largest label; None without labels, or if only reading the images would tell."""
-    labels = getattr(dataset, "labels", None)
-    if labels is not None and len(labels):
-        return int(max(labels)) + 1
-    classes = getattr(dataset, "classes", None)
-    return None if classes is None else len(classes)
+def _check_num_classes(node: Any, task: Task, num_classes: Optional[int]) -> None:
+    """Raise ConfigError if a component has another number of classes than the model; None: it has no such argument."""
+    wanted = task.num_classes
+    if num_classes is not None and wanted is not None and num_classes != wanted:
+        raise blame(node, f"num_classes is {num_classes}, but the model has {_outputs(wanted)}; set it to {wanted}")
 
 
 def check_monitor(config: Config, run: settings.Global, measured: Sequence[str]) -> None:
-    """Raises ConfigError if the metric that decides `best` is none of those measured."""
+    """Raise ConfigError if the metric that decides `best` is not measured."""
     if run.monitor is not None and run.monitor not in measured:
-        there_is = f", only {', '.join(measured)}" if measured else ": there is no DataLoader.Eval"
-        text = f"monitor: nothing measures {run.monitor} during the run{there_is}; change monitor, or set it to null"
+        others = f", only {', '.join(measured)}" if measured else ": DataLoader.Eval is missing"
+        text = f"monitor: {run.monitor} is not measured during the run{others}; change monitor, or set it to null"
         raise blame(config["Global"], text)
 
 
 def agree_on_inputs(config: Config) -> None:
-    """Compares what all processes of a job start with: config, versions, source files, and files that the config names.
+    """Compare the inputs of all processes of a job: config, versions, source files, and files that the config names.
 
     Raises:
-        ValueError: In every process, with what differs between which processes.
+        ValueError: In every process, if they differ; lists the differences by process.
     """
     if distributed.world_size() == 1:
         return
@@ -185,7 +188,7 @@ def agree_on_inputs(config: Config) -> None:
 
 
 def _leaves(node: Any, path: str) -> Iterator[Tuple[str, Any]]:
-    """Key paths and values of a config."""
+    """Yield the key paths and values of a config."""
     items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else None
     if items is None:
         yield path, node
@@ -195,7 +198,7 @@ def _leaves(node: Any, path: str) -> Iterator[Tuple[str, Any]]:
 
 
 def _described(value: str) -> str:
-    """A value of the config, with the checksum of the file that it names, if it names one."""
+    """Return a value of the config, with the checksum of the file that it names."""
     try:
         path = Path(value).expanduser()
         return f"{value} ({checkpoint_files.identity(path)})" if path.is_file() else f"{value} (not a file)"
@@ -204,13 +207,13 @@ def _described(value: str) -> str:
 
 
 def agree_on_data(**datasets: Any) -> None:
-    """Compares the data sets of all processes: number of images, classes in their order, names and labels.
+    """Compare the data sets of all processes: number of images, classes in their order, names and labels.
 
     Args:
-        datasets: By their section of DataLoader; None is left out.
+        datasets: Data sets by their section of DataLoader; None is left out.
 
     Raises:
-        ConfigError: In every process, with what differs between which processes.
+        ConfigError: In every process, if they differ; lists the differences by process.
     """
     if distributed.world_size() == 1:
         return
@@ -237,8 +240,8 @@ def agree_on_checkpoint(key: str, find: Callable[[], Optional[Source]]) -> Optio
         What `find` returned.
 
     Raises:
-        ConfigError: In every process, with what each of them sees, if they do not see the same checkpoint.
-        ValueError: What `find` raised, if it did so in every process.
+        ConfigError: In every process, if they do not find the same checkpoint; lists what each process finds.
+        ValueError: The error of `find`, if it is raised in every process.
     """
     if distributed.world_size() == 1:
         return find()
@@ -263,25 +266,20 @@ def _agree(facts: Mapping[str, str], subject: str, advice: str) -> None:
 
 
 def doubtful_settings(config: Config, run: settings.Global, plan: Any, optimizer: Any, schedule: Any) -> List[str]:
-    """Settings that a run accepts, but that change nothing or are hardly meant, as sentences with their key paths.
+    """Return notes about settings that are valid, but have no effect or are probably mistakes.
 
     Args:
         config: Checked by plsc.config.schema.
         run: Its section Global.
-        plan: The run's length.
-        optimizer: Of plsc.optim.
-        schedule: Likewise.
+        plan: Length of the run.
+        optimizer: A plsc.optim optimizer.
+        schedule: Learning rate schedule; one that is not a plsc.optim.schedules.Schedule is not checked.
     """
     notes = [
-        f"Optimizer.no_weight_decay: the pattern {pattern!r} matches no parameter"
-        for pattern in getattr(optimizer, "unmatched", ())
+        f"Optimizer.no_weight_decay: the pattern {pattern!r} matches no parameter" for pattern in optimizer.unmatched
     ]
-    base, last = getattr(schedule, "base", math.inf), getattr(schedule, "min_lr", 0.0)
-    if last > base:
-        notes.append(f"LRScheduler.min_lr is {last:g}, above the learning rate of {base:g}: the rate rises")
-    late = [milestone for milestone in getattr(schedule, "milestones", ()) if milestone >= plan.epochs]
-    if late:
-        notes.append(f"LRScheduler.milestones: {late} are not reached, the run has {plan.epochs:g} epochs")
+    if isinstance(schedule, Schedule):
+        notes += _doubtful_schedule(schedule, plan.epochs)
     for key in ("save_every_steps", "check_sync_every", "max_train_step"):
         value, most = getattr(run, key), plan.total_steps if key == "max_train_step" else plan.stop_step
         if value is not None and value > most:
@@ -298,11 +296,21 @@ def doubtful_settings(config: Config, run: settings.Global, plan: Any, optimizer
         value = node.get(path.rsplit(".", 1)[-1])
         if isinstance(value, int) and value > plan.epochs:
             notes.append(f"{path} is {value}, but the run has {plan.epochs:g} epochs: it is done at the end only")
-    return notes + _prepared_otherwise(config)
+    return notes + _other_normalization(config)
 
 
-def _prepared_otherwise(config: Config) -> List[str]:
-    """A note if images are normalised otherwise in evaluation than in training."""
+def _doubtful_schedule(schedule: Schedule, epochs: float) -> Iterator[str]:
+    if schedule.min_lr > schedule.base:
+        yield (
+            f"LRScheduler.min_lr is {schedule.min_lr:g}, above the learning rate of {schedule.base:g}: the rate rises"
+        )
+    late = [milestone for milestone in schedule.milestones if milestone >= epochs]
+    if late:
+        yield f"LRScheduler.milestones: {late} are not reached, the run has {epochs:g} epochs"
+
+
+def _other_normalization(config: Config) -> List[str]:
+    """Return a note if images are normalized differently in evaluation and in training."""
     sections = [config["DataLoader"].get(split) for split in ("Train", "Eval")]
     if sections[1] is None:
         return []
@@ -317,15 +325,15 @@ def _prepared_otherwise(config: Config) -> List[str]:
 
 @contextlib.contextmanager
 def first_time(what: str, sections: str, still: Callable[[], bool] = lambda: True) -> Iterator[None]:
-    """Makes errors of the first pass through networks and data readable, as the cause is mostly a config.
+    """Turn errors of Paddle and Python in the first pass through networks and data into messages about the config.
 
     Args:
-        what: What is tried.
-        sections: Of the config, which may not fit each other.
-        still: Whether it is still the first time; later errors pass as they are.
+        what: Name of the pass, for the message.
+        sections: Sections of the config that may not fit each other.
+        still: Returns whether the pass is still the first one; later errors are raised unchanged.
 
     Raises:
-        ValueError: For whatever Paddle and Python say of tensors and arguments that do not fit.
+        ValueError: In place of any other exception than those with a clear message.
     """
     try:
         yield
@@ -337,6 +345,6 @@ def first_time(what: str, sections: str, still: Callable[[], bool] = lambda: Tru
 
 
 def _is_clear(error: Exception) -> bool:
-    """Whether a message is our own: Paddle's begin with the kind of error in brackets."""
+    """Return whether a message is from plsc: Paddle's messages begin with the kind of error in brackets."""
     ours = isinstance(error, (ValueError, OSError, ImportError, FloatingPointError, Interrupted, MemoryError, JobError))
     return ours and not str(error).startswith("(")

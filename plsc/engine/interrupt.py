@@ -1,4 +1,4 @@
-"""A request to stop: Ctrl-C, SIGTERM, SIGUSR1 or SIGHUP ask the run to save and end at the next whole step."""
+"""Requests to stop: Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP make a run save and end after the current step."""
 
 import signal
 
@@ -6,8 +6,8 @@ from plsc import distributed
 from plsc.signals import SignalRecorder
 
 
-class Interrupted(Exception):  # noqa: N818 - the end of a run that was asked to stop is no error
-    """The run was asked to stop, has saved, and can go on from there."""
+class Interrupted(Exception):  # noqa: N818 - a requested stop is not an error
+    """Raised when the run was asked to stop; its last checkpoint can be resumed."""
 
     def __init__(self, step: int, signal_number: int) -> None:
         self.step = step
@@ -16,11 +16,11 @@ class Interrupted(Exception):  # noqa: N818 - the end of a run that was asked to
 
 
 class StopRequest(SignalRecorder):
-    """Remembers a signal until the run asks; a second Ctrl-C ends the process at once. May be entered repeatedly."""
+    """Records a signal until the run asks for it; a second Ctrl-C ends the process at once. Re-entrant."""
 
     def __init__(self) -> None:
         super().__init__("stopping after this step; press Ctrl-C again to stop without saving")
 
     def pending(self) -> bool:
-        """Whether any process of the job was asked to stop; every process must ask at the same step."""
+        """Return whether any process of the job was asked to stop; every process must call it at the same step."""
         return distributed.any_process(self.signal_number is not None)

@@ -126,14 +126,13 @@ def build_metrics(config: Config, task: Task) -> List[Any]:
     metrics = build_list(registry.METRICS, config.get("Metric"))
     taken: Set[str] = set()
     for node, metric in zip(config.get("Metric") or (), metrics):
-        repeated = taken & set(getattr(metric, "names", ()))
+        repeated = taken & set(metric.names)
         if repeated:
             text = f"{min(repeated)} is measured by a metric before it, one value would overwrite the other; remove one"
             raise blame(node, text)
-        taken.update(getattr(metric, "names", ()))
+        taken.update(metric.names)
     for metric in metrics:
-        if hasattr(metric, "bind"):  # one from elsewhere need not be a subclass of Metric
-            metric.bind(task)
+        metric.bind(task)
     return metrics
 
 
@@ -150,7 +149,7 @@ def _label_check(task: Optional[Task], source: str) -> Optional[Callable[[Any], 
     """A function that refuses labels which `task` cannot have; None if it takes none."""
     if task is None or not consistency.classifies(task):
         return None
-    return partial(check_labels, count=getattr(task, "num_classes", None), source=source)
+    return partial(check_labels, count=task.num_classes, source=source)
 
 
 def evaluation_set(config: Config, task: Task, known: Known, say: Callable[[str], None], split: str = "Eval") -> Any:

@@ -1,7 +1,7 @@
-"""The meaning of a saved step: with which data, batches and random numbers it was counted, and where it is now.
+"""Position of a run: the data, batches and random values that a number of steps refers to, and its conversion.
 
-A run may go on with another number of processes, another batch or another length. Its position is converted if that is
-exact: no image of an epoch comes twice or is left out, and the same images have been seen. Otherwise the run stops.
+A run may continue with another number of processes, another batch or another length. Its position is converted if this
+is exact: no image of an epoch is used twice or left out, and the same images were used. Otherwise the run stops.
 """
 
 from dataclasses import asdict, dataclass, fields
@@ -9,30 +9,31 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from plsc import distributed
 from plsc.data.fingerprint import fingerprint
+from plsc.engine.callbacks.evaluation import Evaluation
 
 _SHOWN = 5  # names of classes in a message
 
 
 @dataclass(frozen=True)
 class Position:
-    """What gives the number of steps of a checkpoint its meaning; None: not known.
+    """Everything that a number of steps refers to; None: unknown.
 
     Attributes:
         steps_per_epoch: Optimizer steps in one pass over the training set.
         total_steps: Length of the run and of its schedules.
-        by_steps: Whether the length was given in steps, not in epochs.
+        by_steps: True if the length was given in steps, False if in epochs.
         global_batch_size: Images per optimizer step over all processes.
         accumulate: Micro-batches per optimizer step and process.
         processes: Number of processes.
-        seed: Of everything random.
-        shuffle: Whether every epoch has an order of its own.
-        samples: Size of the training set.
-        digest: Of the names and labels of its samples.
+        seed: Seed of all random values.
+        shuffle: True if every epoch has another order.
+        samples: Number of images of the training set.
+        digest: Digest of the names and labels of its samples.
         classes: Names of its classes.
-        evaluated: The digest of the evaluation set.
-        monitor: The measurement that decides `best`.
+        evaluated: Digest of the evaluation set.
+        monitor: Metric that decides `best`.
         monitor_mode: `max` or `min`.
-        ema: Whether there is a moving average of the weights.
+        ema: True if the run keeps a moving average of the weights.
     """
 
     steps_per_epoch: Optional[int] = None
@@ -52,16 +53,16 @@ class Position:
     ema: Optional[bool] = None
 
     def state_dict(self) -> Dict[str, Any]:
-        """Plain data for state.json, which holds the classes beside it."""
+        """Return plain data for state.json, without the classes, which state.json has in another entry."""
         return {name: value for name, value in asdict(self).items() if name != "classes"}
 
 
 def position_of(trainer: Any, monitor: Optional[str], monitor_mode: str, ema: bool) -> Position:
-    """The position's meaning in a run that has been built."""
+    """Return the position data of a run that has been built."""
     plan, loader = trainer.plan, trainer.loader
-    data = _identity(getattr(loader, "dataset", None))
-    evaluators = (getattr(callback, "run", None) for callback in trainer.callbacks)
-    evaluated = [getattr(getattr(one, "loader", None), "dataset", None) for one in evaluators]
+    data = fingerprint(loader.dataset)
+    evaluations = (callback for callback in trainer.callbacks if isinstance(callback, Evaluation))
+    evaluated = [callback.dataset for callback in evaluations if callback.dataset is not None]
     return Position(
         plan.steps_per_epoch,
         plan.total_steps,
@@ -69,43 +70,39 @@ def position_of(trainer: Any, monitor: Optional[str], monitor_mode: str, ema: bo
         plan.global_batch_size,
         plan.accumulate,
         distributed.world_size(),
-        trainer.seed,
-        getattr(getattr(loader, "sampler", None), "shuffle", None),
-        data.get("samples"),
-        data.get("digest"),
-        data.get("classes"),
-        next((_identity(dataset).get("digest") for dataset in evaluated if dataset is not None), None),
+        trainer.train_step.seed,
+        loader.sampler.shuffle,
+        data["samples"],
+        data["digest"],
+        data["classes"],
+        fingerprint(evaluated[0])["digest"] if evaluated else None,
         monitor,
         monitor_mode,
         ema,
     )
 
 
-def _identity(dataset: Any) -> Dict[str, Any]:
-    return {} if dataset is None else fingerprint(dataset)
-
-
 def saved_position(state: Mapping[str, Any], ema: bool) -> Position:
-    """The position's meaning in a checkpoint; one of an earlier version tells little.
+    """Return the position data of a checkpoint; those of an earlier version are mostly unknown.
 
     Args:
         state: Content of state.json.
-        ema: Whether the checkpoint holds a moving average.
+        ema: True if the checkpoint has a moving average.
     """
     known = {field.name for field in fields(Position)}
-    told = {name: value for name, value in dict(state.get("position") or {}).items() if name in known}
-    return Position(**{"seed": state.get("seed"), **told, "classes": state.get("classes"), "ema": ema})
+    saved = {name: value for name, value in dict(state.get("position") or {}).items() if name in known}
+    return Position(**{"seed": state.get("seed"), **saved, "classes": state.get("classes"), "ema": ema})
 
 
 @dataclass
 class Resumed:
-    """How a run goes on.
+    """Position at which a run continues.
 
     Attributes:
         step: Optimizer steps taken, as this run counts them.
-        converted: Whether that is another number than the saved one, or of other steps.
-        best_holds: Whether the best value so far can be compared with those to come.
-        notes: What has changed, a line each.
+        converted: True if this number differs from the saved one, or counts other steps.
+        best_holds: True if the best value so far can be compared with later ones.
+        notes: Changes since the checkpoint, one line each.
     """
 
     step: int
@@ -115,16 +112,16 @@ class Resumed:
 
 
 def compare(saved: Position, now: Position, step: int, later: Sequence[int] = ()) -> Resumed:
-    """Finds the position of a checkpoint in a run that may have changed.
+    """Find the position of a checkpoint in a run that may have changed.
 
     Args:
-        saved: The meaning of the checkpoint's position.
-        now: The meaning of a position in this run.
-        step: The checkpoint's.
-        later: Numbers of saved steps that are still to be left out.
+        saved: Position data of the checkpoint.
+        now: Position data of this run.
+        step: Optimizer steps of the checkpoint.
+        later: Steps after it that are still to be left out, as the checkpoint counts them.
 
     Raises:
-        ValueError: If the run cannot go on exactly; everything that differs is listed with the old and the new value.
+        ValueError: If the run cannot continue exactly; the message lists all differences with old and new values.
     """
     problems, notes = _data(saved, now), []
     per_epoch = saved.steps_per_epoch or now.steps_per_epoch or 1
@@ -134,21 +131,21 @@ def compare(saved: Position, now: Position, step: int, later: Sequence[int] = ()
         if _differ(old, new) and into_epoch:
             problems.append(
                 f"{key} was {_text(old)} and is {_text(new)}: the order of the images changes in the middle of epoch "
-                f"{epoch + 1}, so some would come twice and others not at all"
+                f"{epoch + 1}, so some would be used twice and others not at all"
             )
         elif _differ(old, new):
-            notes.append(f"{key} was {_text(old)} and is {_text(new)}: epochs from here on draw other random numbers")
+            notes.append(f"{key} was {_text(old)} and is {_text(new)}: later epochs draw other random numbers")
     wrong, said, new_step = _converted(saved, now, step)
     problems += wrong
     notes += said
     converted = _counts_differ(saved, now)
     if converted and later:
         problems.append(
-            f"step {', '.join(map(str, later))} of the old count is still to be left out (Global.on_nonfinite), which "
-            "the new count does not know"
+            f"step {', '.join(map(str, later))} of the old count is still to be left out (Global.on_nonfinite), but "
+            "has no equivalent in the new count"
         )
     if problems:
-        raise ValueError("\n  ".join(["the run cannot go on exactly from it:", *problems]))
+        raise ValueError("\n  ".join(["the run cannot continue exactly from this checkpoint:", *problems]))
     holds, said = _best(saved, now)
     return Resumed(new_step, converted, holds, [*notes, *said])
 
@@ -162,25 +159,25 @@ def _text(value: Any) -> str:
 
 
 def _data(saved: Position, now: Position) -> List[str]:
-    """What is wrong with the training set; classes come first, as they explain the rest."""
+    """Return problems with the training set; only the classes if they differ, as they explain the rest."""
     if _differ(saved.classes, now.classes):
         return [_classes(saved.classes, now.classes)]
     if _differ(saved.samples, now.samples):
         return [
-            f"DataLoader.Train.dataset had {saved.samples} images and has {now.samples}: epochs and learning rate "
-            "would be at another place"
+            f"DataLoader.Train.dataset had {saved.samples} images and has {now.samples}: an epoch would have "
+            "another length, and the learning rate another value"
         ]
     if _differ(saved.digest, now.digest):
         return [
-            f"DataLoader.Train.dataset has {now.samples} images as before, but not the same: names, labels or their "
-            "order have changed"
+            f"DataLoader.Train.dataset has {now.samples} images as before, but not the same ones: names, labels or "
+            "their order have changed"
         ]
     return []
 
 
 def _classes(old: Sequence[str], new: Sequence[str]) -> str:
-    gone, come = ([name for name in one if name not in set(other)] for one, other in ((old, new), (new, old)))
-    changes = [f"{what} {_some(names)}" for what, names in (("without", gone), ("new:", come)) if names]
+    removed, added = ([name for name in one if name not in set(other)] for one, other in ((old, new), (new, old)))
+    changes = [f"{what} {_some(names)}" for what, names in (("removed:", removed), ("new:", added)) if names]
     said = "; ".join(changes) or "in another order: " + _some([f"{a} is now {b}" for a, b in zip(old, new) if a != b])
     return f"DataLoader.Train.dataset had {len(old)} classes and has {len(new)} ({said}), so labels would change"
 
@@ -191,25 +188,25 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _counts_differ(saved: Position, now: Position) -> bool:
-    """Whether a number of steps means other images than before."""
+    """Return whether a number of steps refers to other images than before."""
     return _differ(saved.global_batch_size, now.global_batch_size) or _differ(
         saved.steps_per_epoch, now.steps_per_epoch
     )
 
 
 def _converted(saved: Position, now: Position, step: int) -> Tuple[List[str], List[str], int]:
-    """What is wrong with the counts of steps, what is to be said of them, and the step in this run's count."""
+    """Return problems with the step counts, notes about them, and the step in this run's count."""
     if saved.global_batch_size is None or saved.steps_per_epoch is None or saved.total_steps is None:
-        note = "the checkpoint is of an earlier version, which does not say what its steps are counted with: data, "
-        return [], [f"{note}batch and length are taken to be the same, step {step} of {now.total_steps}"], step
+        note = "the checkpoint is of an earlier version and has no data about its steps: data, batch and length are "
+        return [], [f"{note}assumed to be the same, step {step} of {now.total_steps}"], step
     old, new = saved.global_batch_size, now.global_batch_size
     division = f"{_division(now)} instead of {_division(saved)}"
     if not _counts_differ(saved, now):
         notes = [] if _division(saved) == _division(now) else [f"{division}: the global batch is {new} as before"]
         if saved.total_steps != now.total_steps:
             notes.append(
-                f"the run has {now.total_steps} steps instead of {saved.total_steps}; the schedules follow the new "
-                "length from here on"
+                f"the run has {now.total_steps} steps instead of {saved.total_steps}; from here on, the schedules "
+                "follow the new length"
             )
         return [], notes, step
     epoch, into_epoch = divmod(step, saved.steps_per_epoch)
@@ -237,9 +234,9 @@ def _division(position: Position) -> str:
 def _not_even(saved: Position, now: Position, epoch: int, images: int) -> str:
     return (
         f"a step had {saved.global_batch_size} images ({_division(saved)}: processes x accumulated x batch_size) and "
-        f"has {now.global_batch_size} ({_division(now)}): the {images} images that epoch {epoch + 1} has used are no "
-        f"multiple of {now.global_batch_size}; Global.global_batch_size: {saved.global_batch_size} keeps it; "
-        "at the end of an epoch it may change"
+        f"has {now.global_batch_size} ({_division(now)}): the {images} images that epoch {epoch + 1} has used are not "
+        f"a multiple of {now.global_batch_size}; set Global.global_batch_size to {saved.global_batch_size}; "
+        "it can be changed at the end of an epoch"
     )
 
 
@@ -249,17 +246,17 @@ def _other_length(saved: Position, now: Position) -> str:
     advice = f"Global.steps: {steps} is the same number of images" if not rest else "give the length as Global.epochs"
     return (
         f"a step had {saved.global_batch_size} images and has {now.global_batch_size}, but Global.steps gives "
-        f"{now.total_steps} of them ({saved.total_steps} before), so the schedules would be at another place; {advice}"
+        f"{now.total_steps} of them ({saved.total_steps} before), so the schedules would have another length; {advice}"
     )
 
 
 def _best(saved: Position, now: Position) -> Tuple[bool, List[str]]:
-    """Whether the best value so far is of the same kind as those to come, and what is to be said."""
+    """Return whether the best value so far can be compared with later ones, and notes about it."""
     notes, reasons = [], []
     if saved.ema is False and now.ema:
         notes.append("EMA.decay is new: the average starts at the weights of the checkpoint")
     if saved.ema and now.ema is False:
-        notes.append("EMA.decay is gone: the average of the checkpoint is not kept on")
+        notes.append("EMA.decay was removed: the average of the checkpoint is dropped")
     if saved.monitor_mode is not None and (saved.monitor, saved.monitor_mode) != (now.monitor, now.monitor_mode):
         old, new = ((f"{one.monitor} ({one.monitor_mode})" if one.monitor else "null") for one in (saved, now))
         reasons.append(f"Global.monitor was {old} and is {new}")
@@ -268,17 +265,17 @@ def _best(saved: Position, now: Position) -> Tuple[bool, List[str]]:
     if _differ(saved.evaluated, now.evaluated):
         reasons.append("the images of DataLoader.Eval are not the same")
     if reasons and now.monitor is not None:
-        notes.append(f"best begins anew: {'; '.join(reasons)}")
+        notes.append(f"best starts again: {'; '.join(reasons)}")
     return not reasons, notes
 
 
 def converted_state(state: Mapping[str, Any], resumed: Resumed) -> Dict[str, Any]:
-    """The state of a checkpoint as this run counts its steps; `state` itself if they are counted alike."""
+    """Return the state of a checkpoint as this run counts its steps; a copy if the counts are equal."""
     if not resumed.converted:
         return dict(state)
     nonfinite, callbacks = dict(state.get("nonfinite", {})), dict(state.get("callbacks", {}))
-    # Steps left out count, but none comes again: their numbers become negative.
+    # Steps that were left out count towards the limit, but do not come again: their numbers become negative.
     nonfinite["left_out"] = [-1 - place for place, _ in enumerate(nonfinite.get("left_out", ()))]
-    if "processes" in callbacks:  # sums of steps of another size
+    if "processes" in callbacks:  # sums over steps of another size are dropped
         callbacks["processes"] = [{**one, "states": {}} for one in callbacks["processes"]]
     return {**state, "step": resumed.step, "nonfinite": nonfinite, "callbacks": callbacks}

@@ -1,4 +1,7 @@
-"""Layers that keep their input only and compute the rest again in the backward pass: less memory, a third more work."""
+"""Activation recomputation: layers keep only their inputs and compute the rest again in the backward pass.
+
+This saves memory and costs about a third more computation.
+"""
 
 from fnmatch import fnmatchcase
 from typing import Any, Callable, List, Sequence
@@ -10,17 +13,17 @@ from plsc import distributed
 
 
 def apply_recompute(task: nn.Layer, patterns: Sequence[str]) -> List[str]:
-    """Makes the layers whose names match recompute their activations; the numbers stay the same, bit for bit.
+    """Make the layers whose names match recompute their activations; the results stay the same, bit for bit.
 
     Args:
-        task: Its layers are named as in a checkpoint; `model.` at the front may be left out.
-        patterns: Such as `encoder.blocks.*`. Of nested layers that match, the outermost is taken.
+        task: The task; its layers are named as in a checkpoint, with or without `model.` at the front.
+        patterns: Patterns of layer names, such as `encoder.blocks.*`. Of nested matches, the outermost is used.
 
     Returns:
-        Names of the layers.
+        Names of the layers that recompute.
 
     Raises:
-        ValueError: If a pattern matches no layer; with what there is.
+        ValueError: If a pattern matches no layer; the message lists repeated layers.
     """
     names = [name for name, _ in task.named_sublayers()]
     for pattern in patterns:
@@ -40,7 +43,7 @@ def apply_recompute(task: nn.Layer, patterns: Sequence[str]) -> List[str]:
 
 
 def matches(name: str, pattern: str) -> bool:
-    """A `*` stands for one part of the name, so that `blocks.*` means the blocks and not what is in them."""
+    """Return whether a name matches; `*` stands for one part of it: `blocks.*` matches the blocks, not their layers."""
     for whole in (pattern, f"model.{pattern}"):
         parts, wanted = name.split("."), whole.split(".")
         if len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted)):

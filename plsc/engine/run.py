@@ -178,8 +178,8 @@ def rehearse(config: Config, trainer: Any) -> None:
 
 def _opening(trainer: Any, runtime: Mapping[str, str], directory: Path) -> str:
     plan = trainer.plan
-    if trainer.finished and trainer.due:
-        names = ", ".join(type(callback).__name__ for callback in trainer.due)
+    if trainer.finished and trainer.metrics.due:
+        names = ", ".join(type(callback).__name__ for callback in trainer.metrics.due)
         return f"all {plan.stop_step} steps are taken; of the last one, {names} had been interrupted and follow now"
     if trainer.finished:
         return (
@@ -187,7 +187,7 @@ def _opening(trainer: Any, runtime: Mapping[str, str], directory: Path) -> str:
             "set Global.output_dir to start another, or Global.epochs to go on"
         )
     chosen = "  ".join(f"{key}={value}" for key, value in runtime.items())
-    trained = sum(p.size for p in trainer.parameters)
+    trained = sum(p.size for p in trainer.train_step.parameters)
     processes = distributed.world_size()
     device = paddle.device.get_device() + (f" in each of {processes} processes" if processes > 1 else "")
     return (

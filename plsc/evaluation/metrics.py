@@ -19,6 +19,7 @@ class Metric:
     """
 
     names: Sequence[str] = ()
+    num_classes: Optional[int] = None  # of the network, for a metric that is told it
 
     def bind(self, task: Any) -> None:
         """Called once, before anything else, with the task that is measured; for metrics that depend on it."""
@@ -160,6 +161,8 @@ class ClassAccuracy(Metric):
     """
 
     names = ("class_accuracy",)
+
+    num_classes: int
 
     def __init__(self, num_classes: int) -> None:
         checks.at_least(1, num_classes=num_classes)

@@ -7,6 +7,7 @@ from paddle import nn
 
 from plsc import checks
 from plsc.config.registry import MODELS
+from plsc.models.encoder import Encoder
 from plsc.nn.attention import RelativePositionBias
 from plsc.nn.block import Block
 from plsc.nn.drop_path import drop_path_ramp
@@ -35,7 +36,7 @@ def sincos_table(grid: Tuple[int, int], dim: int, cls_rows: int = 1, official_or
 
 
 @MODELS.register()
-class ViT(nn.Layer):
+class ViT(Encoder):
     """Vision transformer with a class token, BEiT's attention biases and layer scale.
 
     Dosovitskiy et al., arXiv 2010.11929; CAE, `modeling_cae_helper.VisionTransformerEncoder` and

@@ -54,6 +54,9 @@ class Schedule:
         ValueError: If a rate is out of range or not finite, or the warm-up is longer than the run.
     """
 
+    min_lr: float = 0.0  # the rate at the end, for a schedule that has it
+    milestones: Sequence[float] = ()  # epochs at which the rate falls, for a schedule that has them
+
     def __init__(
         self,
         learning_rate: float,

@@ -30,6 +30,11 @@ class Task(nn.Layer):
         """The part that is worth keeping: what `Init` and the export transfer. By default `model.encoder`."""
         return getattr(self.model, "encoder", self.model)
 
+    @property
+    def num_classes(self) -> Optional[int]:
+        """Number of classes of `predict`; None: no classes."""
+        return None
+
     def prepare(self, batch: Batch) -> Batch:
         """Adds to a batch what needs no gradient, such as targets; called under no_grad and outside autocast."""
         return batch

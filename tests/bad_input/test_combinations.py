@@ -38,7 +38,10 @@ CLASSIFY = rows(
         # ---------------------------------------------------------------------------------------------- the head
         ("Model.head.in_features=32", "the encoder gives 16; set Model.head.in_features to 16"),
         ("Model.head.num_classes=0", "Model.head: num_classes must be at least 1, got 0"),
-        ("Model.head.num_classes=1", f"{TRAIN}.dataset: it has 2 classes, but the model tells 1 apart; set the"),
+        (
+            "Model.head.num_classes=1",
+            f"{TRAIN}.dataset: the dataset has 2 classes, but the model has 1 output; set the num_classes",
+        ),
         ("Model.head.init_std=-1", "Model.head: init_std must be above 0, got -1"),
         ("Model.head.batch_norm_eps=0", "Model.head: batch_norm_eps must be above 0, got 0"),
         ("Model.pooling=tokens", "Model: pooling: tokens does not go with a LinearHead; set pooling to mean or cls"),
@@ -107,9 +110,12 @@ CLASSIFY = rows(
         ("DataLoader.Train.loader.prefetch=100000", "loader.prefetch: must be at most 1024, got 100000"),
         ("Global.device=tpu", "Global.device: expected one of auto, cpu, gpu, got the text 'tpu'"),
         ("Global.profile={start: 3}", "Global: profile needs two numbers of optimizer steps"),
-        ("Global.monitor=top5", "Global: monitor: nothing measures top5 during the run, only top1; change monitor"),
-        ("Global.monitor=top1  Metric=null", "Global: monitor: nothing measures top1 during the run, only loss"),
-        ("Global.monitor=top1  DataLoader.Eval=null", "nothing measures top1 during the run: there is no DataLoader."),
+        ("Global.monitor=top5", "Global: monitor: top5 is not measured during the run, only top1; change monitor"),
+        ("Global.monitor=top1  Metric=null", "Global: monitor: top1 is not measured during the run, only loss"),
+        (
+            "Global.monitor=top1  DataLoader.Eval=null",
+            "top1 is not measured during the run: DataLoader.Eval is missing",
+        ),
         ("Global.output_dir=", "Global.output_dir: expected text, got null"),
         ("Global.output_dir=classify.yaml", "cannot be an output directory: classify.yaml is a file; set Global"),
         ("Global.output_dir=classify.yaml/out", "classify.yaml/out cannot be an output directory: "),
@@ -125,11 +131,11 @@ CLASSIFY = rows(
         (f"{TRAIN}.loader.batch_size=0", f"{TRAIN}.loader.batch_size: must be at least 1, got 0"),
         (f"{TRAIN}.loader.num_workers=-1", f"{TRAIN}.loader.num_workers: must be at least 0, got -1"),
         ("Global.accumulate_steps=3", "the dataset has 8 samples, fewer than one global batch of 12"),
-        ("Global.global_batch_size=6", "Global.global_batch_size: 6 is no multiple of 4 (4 images x 1 processes)"),
+        ("Global.global_batch_size=6", "Global.global_batch_size: 6 is not a multiple of 4 (4 images x 1 processes)"),
         (f"{TRAIN}.loader.drop_last=false  Global.accumulate_steps=2", f"{TRAIN}.loader: drop_last: false would give"),
         (f"{MIXUP % 2}  {TRAIN}.loader.batch_size=1", "one image in the batch and nothing to mix it with"),
-        (MIXUP % 3, f"{TRAIN}.batch_transforms.1: num_classes is 3, but the model tells 2 classes apart; set it to"),
-        (MIXUP % 0, f"{TRAIN}.batch_transforms.1: num_classes is 0, but the model tells 2 classes apart"),
+        (MIXUP % 3, f"{TRAIN}.batch_transforms.1: num_classes is 3, but the model has 2 outputs; set it to"),
+        (MIXUP % 0, f"{TRAIN}.batch_transforms.1: num_classes is 0, but the model has 2 outputs"),
         (MIXUP % "2, prob: 2", f"{TRAIN}.batch_transforms.1: prob must be in [0, 1], got 2"),
         (MIXUP % "2, label_smoothing: 1", f"{TRAIN}.batch_transforms.1: label_smoothing must be in [0, 1), got 1"),
         (MIXUP % "2, mixup_alpha: 0, cutmix_alpha: 0", "mixup_alpha and cutmix_alpha must not be negative, and one"),
@@ -159,7 +165,7 @@ CLASSIFY = rows(
         ("Metric=[{name: CrossEntropyMetric}, {name: CrossEntropyMetric}]", "Metric.1: loss is measured by a metric"),
         ("Callbacks=[{name: FrozenProbe}, {name: FrozenProbe}]", "Callbacks: feature_std is measured twice"),
         ("Metric.0.topk=[]", "Metric.0: topk needs numbers of at least 1, got []"),
-        ("Metric+={name: ClassAccuracy, num_classes: 7}", "Metric.1: num_classes is 7, but the model tells 2 classes"),
+        ("Metric+={name: ClassAccuracy, num_classes: 7}", "Metric.1: num_classes is 7, but the model has 2 outputs"),
         ("Metric+={name: Calibration, bins: 0}", "Metric.1: bins must be at least 1, got 0"),
         ("Callbacks+={name: Pictures, every_epochs: 0}", "Callbacks.0: every_epochs must be at least 1, got 0"),
     ]
@@ -173,8 +179,11 @@ PRETRAIN = rows(
         ("MaskGenerator.num_masked=null", "MaskGenerator: give either num_masked or ratio, and set the other to null"),
         ("MaskGenerator.ratio=0.5", "MaskGenerator: give either num_masked or ratio"),
         ("MaskGenerator.num_masked=null  MaskGenerator.ratio=1.5", "MaskGenerator: ratio must be between 0 and 1,"),
-        ("MaskGenerator.grid=8", "MaskGenerator: grid is 8 x 8, but the encoder cuts its images into 4 x 4 patches;"),
-        ("MaskGenerator.grid=[2,8]", "MaskGenerator: grid is 2 x 8, but the encoder cuts its images into 4 x 4"),
+        (
+            "MaskGenerator.grid=8",
+            "MaskGenerator: grid is 8 x 8, but the encoder divides its images into 4 x 4 patches;",
+        ),
+        ("MaskGenerator.grid=[2,8]", "MaskGenerator: grid is 2 x 8, but the encoder divides its images into 4 x 4"),
         ("MaskGenerator.grid=[4,0]", "MaskGenerator: the grid needs positive sides, got [4, 0]"),
         (BLOCKS % "min_block: 9", "MaskGenerator: min_block must be in [1, num_masked=8], got 9"),
         (BLOCKS % "min_block: 2, max_block: 1", "MaskGenerator: max_block must be at least min_block=2, got 1"),
@@ -227,7 +236,7 @@ PRETRAIN = rows(
         (
             "DataLoader.Eval={dataset: {name: ImageFolder, root: images/val}, loader: {batch_size: 4}}  "
             "Metric=[{name: Accuracy}]",
-            "Metric: the task MaskedImageModeling predicts nothing; set Metric to null",
+            "Metric: the task MaskedImageModeling has no predictions; set Metric to null",
         ),
     ]
 )
@@ -261,14 +270,16 @@ def test_a_directory_that_was_there_stays_and_others_are_removed_to_the_top(cli,
 
 @pytest.mark.parametrize("verb", [["train", "--dry-run"], ["plan"]])
 def test_masks_on_another_grid_are_found_without_training(cli, verb):
-    says = ["grid is 8 x 8, but the encoder cuts its images into 4 x 4 patches"]
+    says = ["grid is 8 x 8, but the encoder divides its images into 4 x 4 patches"]
     refused(cli, [*verb, "-c", "pretrain.yaml", "-o", "MaskGenerator.grid=8"], says)
 
 
 def test_both_configs_train_as_they_are(cli):
     assert "done: 2 steps" in trains(cli)
     assert "done: 2 steps" in trains(cli, config="pretrain.yaml")
-    assert "note: the training set has 2 classes, the model tells 10 apart" in trains(cli, "Model.head.num_classes=10")
+    assert "note: the training set has 2 classes, but the model has 10 outputs" in trains(
+        cli, "Model.head.num_classes=10"
+    )
 
 
 NOTES = rows(

@@ -90,12 +90,12 @@ FOLDERS = [
          prepare=lambda: [shutil.rmtree(path) for path in Path("data").iterdir()]),
     Case("an empty class", ["data: there are no images in class2; remove these folders, name the classes in a"],
          prepare=lambda: Path("data/class2").mkdir()),
-    Case("an image outside the classes", ["dataset: its images have no labels, which the task needs; every image has"],
+    Case("an image outside the classes", ["dataset: the images have no labels, but the task needs them; put"],
          prepare=lambda: shutil.copy("images/train/class0/0.png", "data")),
     Case("an image outside the classes, named", ["data: 0.png lies in no class folder; move it, or set with_classes:"],
          [ROOT, "DataLoader.Train.dataset.with_classes=true"],
          prepare=lambda: shutil.copy("images/train/class0/0.png", "data")),
-    Case("more classes than the model", ["it has 3 classes, but the model tells 2 apart; set the num_classes of"],
+    Case("more classes than the model", ["the dataset has 3 classes, but the model has 2 outputs; set the"],
          prepare=lambda: shutil.copytree("data/class0", "data/class2")),
     Case("other classes than in evaluation", ["DataLoader.Eval.dataset: 1 of its 2 classes is unknown to", "'class0'"],
          prepare=lambda: Path("data/class0").rename("data/class9")),
@@ -154,8 +154,8 @@ DATASETS = rows(
         ("DataLoader.Train.dataset.root=https://x.org/y.tar", "https://x.org/y.tar: there is no such folder"),
         ('DataLoader.Train.dataset.root=""', "DataLoader.Train.dataset: root is empty; set the dataset's root to a"),
         ("DataLoader.Train.dataset.with_classes=maybe", "with_classes: expected true or false or one of auto"),
-        ("DataLoader.Train.dataset.with_classes=false", "its images have no labels, which the task needs"),
-        ("DataLoader.Eval.dataset.with_classes=false", "DataLoader.Eval.dataset: its images have no labels, which"),
+        ("DataLoader.Train.dataset.with_classes=false", "the images have no labels, but the task needs them"),
+        ("DataLoader.Eval.dataset.with_classes=false", "DataLoader.Eval.dataset: the images have no labels, but"),
         ("DataLoader.Train.dataset.extensions=[.jpg]", "there are no images in it or below; looked for files ending"),
         ("DataLoader.Train.dataset.extensions=.png", "dataset.extensions: expected a list, each text", "write [.png]"),
         ("DataLoader.Train.dataset.class_list=nope.txt", "class_list: nope.txt cannot be read as text"),
@@ -199,9 +199,13 @@ LISTS = [
     ("a label too many", "class0/0.png\nclass0/1.png 1\n", "list.txt:2: 'class0/1.png 1' ends in a label, but line 1"),
     ("a negative label", GOOD_LIST + "class0/0.png -1\n", "list.txt:9: the label of 'class0/0.png' is -1; labels"),
     ("a label beyond all", GOOD_LIST + f"class0/0.png {10**23}\n", "labels count from 0 and stay below 1,000,000"),
-    ("a label beyond the model", GOOD_LIST + "class0/0.png 99\n", "it has 100 classes, but the model tells 2 apart"),
+    (
+        "a label beyond the model",
+        GOOD_LIST + "class0/0.png 99\n",
+        "the dataset has 100 classes, but the model has 2 outputs",
+    ),
     ("a label that is no number", GOOD_LIST + "class0/0.png 1.5\n", "list.txt:9: 'class0/0.png 1.5' has no label"),
-    ("commas", "class0/0.png,0\n" * 4, "its images have no labels, which the task", "a list file has to give labels"),
+    ("commas", "class0/0.png,0\n" * 4, "the images have no labels, but the task", "or use a list file with labels"),
     ("latin-1", b"class\xe9/0.png 0\n", "list_file: list.txt cannot be read as text: 'utf-8' codec can't decode"),
     ("a file that is missing", GOOD_LIST.replace("/", "/x"), "x2.png: there is no such file"),
     ("a folder as an image", "class0 0\nclass1 1\n" * 4, "cannot be read as an image: [Errno 21] Is a directory"),
@@ -245,7 +249,7 @@ STRANGE = [
     Case("CMYK", [], prepare=every_image(lambda path: Image.new("CMYK", (20, 20)).save(path), ".jpg")),
     Case("links to images and folders", [],
          prepare=lambda: [os.symlink("0.png", "data/class0/x.png"), os.symlink("../class0", "data/class1/more")]),
-    Case("one class", ["note: the training set has 1 class, the model tells 2 apart"],
+    Case("one class", ["note: the training set has 1 class, but the model has 2 outputs"],
          ["DataLoader.Eval.dataset.root=data"], remove("data/class1")),
 ]  # fmt: skip
 
@@ -302,7 +306,7 @@ def test_labels_out_of_range_of_a_dataset_of_others_are_refused(cli, tmp_path, m
     code, _, err = cli("train", "-c", "classify.yaml", "-o", f"imports=[custom_{kind}]", dataset)
     assert code == 2, err
     if listed and odd > 0:
-        assert f"DataLoader.{split}.dataset: it has 3 classes, but the model tells 2 apart" in err
+        assert f"DataLoader.{split}.dataset: the dataset has 3 classes, but the model has 2 outputs" in err
     else:
         assert f"the label {odd} is out of range" in err and f"DataLoader.{split}.dataset" in err
         assert "sample 5" in err or "table row 5" in err

@@ -131,7 +131,7 @@ VERBS = [
     ("convert classifier file.txt --to plsc", "file.txt exists; choose another name or give --force"),
     ("convert classifier file.txt/x --to own", "error: file.txt: File exists"),
     ("replay empty", "empty is no dump of a step: it has no config.yaml"),
-    ("replay classifier", "classifier has no dump of process 0; it holds nothing"),
+    ("replay classifier", "classifier has no dump of process 0"),
     ("benchmark -c classify.yaml --phase speed", "argument --phase: invalid choice: 'speed'"),
     ("benchmark -c classify.yaml --fail-below 1", "plsc benchmark: error: --fail-below needs --against"),
     ("benchmark -c classify.yaml --against cut.json", "--against cut.json: is no JSON"),

@@ -141,7 +141,7 @@ def test_training_matches_the_evaluation_set_by_name(cli, model):
 def test_a_grid_of_heads_with_too_few_classes_is_refused(cli):
     grid = [text.replace("num_classes: 3", "num_classes: 2") for text in GRID]
     code, _, err = cli("train", "-c", "toy.yaml", "-o", *grid)
-    assert code == 2 and "it has 3 classes, but the model tells 2 apart" in err
+    assert code == 2 and "the dataset has 3 classes, but the model has 2 outputs" in err
 
 
 def frozen(cli, *overrides):

@@ -72,7 +72,7 @@ def test_a_measured_cost_model_is_used(cli, tmp_path):
         (["--bandwidth", "0"], "--bandwidth must be above 0"),
         (["--efficiency", "1.5"], r"--efficiency must be in (0, 1], got 1.5"),
         (["--gpu", "a100"], "no device is called 'a100'; did you mean a100-"),
-        (["--batch", "96"], "Global.global_batch_size: 2048 is no multiple of 96"),
+        (["--batch", "96"], "Global.global_batch_size: 2048 is not a multiple of 96"),
         (["--images", "5"], "the training set has 5 images, fewer than the global batch of 2048"),
         (["--measured", "missing.json"], "missing.json"),
         (["-o", "Model.encoder.detph=3"], "did you mean 'depth'?"),

@@ -65,7 +65,7 @@ def test_skip_trains_on_without_the_broken_batches(run):
     assert all(np.isfinite(row["loss"]) for row in rows)
 
 
-def test_what_is_no_dump_is_named(tmp_path):
+def test_a_folder_that_is_not_a_dump_is_an_error(tmp_path):
     done = replay(tmp_path, cwd=tmp_path)
     assert done.returncode == 2 and "is no dump of a step" in done.stderr
     (tmp_path / "config.yaml").write_text("imports: []\n", encoding="utf-8")

@@ -267,7 +267,7 @@ def test_a_process_that_waits_for_nobody_gives_up(images, tmp_path):
 
 def test_a_batch_that_does_not_divide_is_refused_by_all(images, tmp_path):
     text = launch(2, options(images, "run", "Global.global_batch_size=12", batch=4), tmp_path, expect=2)
-    assert "12 is no multiple of 8 (4 images x 2 processes)" in text
+    assert "12 is not a multiple of 8 (4 images x 2 processes)" in text
 
 
 def test_a_directory_that_another_run_has_is_refused_by_all(images, tmp_path):

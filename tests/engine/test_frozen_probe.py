@@ -9,6 +9,7 @@ from plsc.data.batch_transforms import ToFloat
 from plsc.engine.callbacks.frozen_probe import FrozenProbe
 from plsc.engine.callbacks.progress import ProgressLog
 from plsc.evaluation.measures import feature_deviation, rankme
+from plsc.models.encoder import Encoder
 from plsc.nn.utils import inference
 from tests.engine.toys import toy_trainer
 from tests.integration.runs import ROOT, SMALL, SMALL_ENCODER, data, metrics
@@ -50,16 +51,16 @@ def test_the_probe_chooses_the_best_checkpoint(toy_runs, cli, tmp_path):
     assert Checkpoint.open(tmp_path / "run/checkpoints/best").path.name == f"step_{lowest['step']:08d}"
 
 
-def test_a_metric_that_nothing_measures_is_an_error_before_the_first_step(toy_runs, cli, tmp_path):
+def test_a_monitor_that_is_not_measured_is_an_error_before_the_first_step(toy_runs, cli, tmp_path):
     small = [*SMALL, *SMALL_ENCODER, *data(toy_runs.images, evaluation=False), *PIXELS, "Global.output_dir=run", PROBE]
     code, _, errors = cli("train", "-c", ROOT / "configs/quickstart/pretrain.yaml", "-o", *small, "Global.monitor=top1")
     assert code == 2
-    assert "nothing measures top1 during the run, only knn_top1, ridge_top1, rankme, feature_std" in errors
+    assert "top1 is not measured during the run, only knn_top1, ridge_top1, rankme, feature_std" in errors
     assert not (tmp_path / "run").exists()
 
 
-class Encoder(paddle.nn.Layer):
-    """Images whose class is their brightness, as tokens; writes down how it was run."""
+class Brightness(Encoder):
+    """Pixels as tokens; records its mode in every call."""
 
     image_size = (8, 8)
 
@@ -93,10 +94,13 @@ class Images:
 
 def toy(tmp_path, dataset, encoder=None):
     trainer = toy_trainer(tmp_path, steps=1)
-    trainer.task.model.encoder = encoder or Encoder()
+    trainer.task.model.encoder = encoder or Brightness()
     trainer.task.train()
     trainer.loader.dataset = dataset
-    trainer.batch_transforms = [ToFloat(key="image"), ToFloat(key="target_image")]  # the second is not for it
+    trainer.train_step.batch_transforms = [
+        ToFloat(key="image"),
+        ToFloat(key="target_image"),
+    ]  # the second is not for it
     return trainer
 
 
@@ -106,7 +110,7 @@ def probe_once(trainer, tmp_path, **options):
     return probe, metrics(tmp_path, "probe")[-1]
 
 
-def test_what_it_measures(tmp_path):
+def test_metrics_of_the_probe(tmp_path):
     trainer = toy(tmp_path, Images())
     probe, row = probe_once(trainer, tmp_path, batch_size=7)
     assert row["knn_top1"] == row["ridge_top1"] == 100
@@ -117,10 +121,10 @@ def test_what_it_measures(tmp_path):
     assert row["rankme"] == pytest.approx(rankme(features)) and row["feature_std"] == feature_deviation(features)
     encoder = trainer.task.encoder
     assert not any(encoder.modes) and encoder.training and encoder.norm.training
-    assert trainer.evaluation is None  # of no step yet
+    assert trainer.metrics.results is None  # no step was taken yet
 
 
-def test_labels_that_features_do_not_tell_are_guessed_as_often_as_chance(tmp_path):
+def test_accuracy_is_at_chance_for_random_labels(tmp_path):
     class Shuffled(Images):
         def __getitem__(self, index):
             return {**super().__getitem__(index), "label": int(np.random.default_rng(index).integers(2))}
@@ -135,10 +139,10 @@ def test_labelled_images_may_come_from_a_folder(toy_runs, tmp_path):
     assert row["step"] == 0 and row["knn_top1"] > 0
 
 
-def test_what_cannot_be_probed_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="the images have no labels; give it some with data: FOLDER"):
+def test_data_and_encoders_that_cannot_be_probed_are_errors(tmp_path):
+    with pytest.raises(ValueError, match="the images have no labels; set data to a folder"):
         probe_once(toy(tmp_path, Images(labels=False)), tmp_path)
-    with pytest.raises(ValueError, match="7 images are too few; it needs 8"):
+    with pytest.raises(ValueError, match="the data has 7 images; it needs 8"):
         probe_once(toy(tmp_path, Images(7)), tmp_path)
     with pytest.raises(ValueError, match="Linear, the encoder of ToyTask, has no token features"):
         probe_once(toy(tmp_path, Images(), paddle.nn.Linear(2, 2)), tmp_path)
@@ -146,7 +150,7 @@ def test_what_cannot_be_probed_is_an_error(tmp_path):
         FrozenProbe(neighbours=0)
 
 
-def test_a_stop_request_is_heard_while_it_measures(tmp_path):
+def test_a_stop_request_interrupts_the_probe(tmp_path):
     from plsc.engine.interrupt import Interrupted
 
     trainer = toy(tmp_path, Images())
@@ -156,7 +160,7 @@ def test_a_stop_request_is_heard_while_it_measures(tmp_path):
     assert trainer.task.encoder.training
 
 
-def test_inference_mode_is_put_back_part_by_part():
+def test_inference_restores_the_mode_of_every_layer():
     layer = paddle.nn.Sequential(paddle.nn.Linear(2, 2), paddle.nn.Dropout())
     layer[0].training = False
     with pytest.raises(ZeroDivisionError), inference(layer):
@@ -165,7 +169,7 @@ def test_inference_mode_is_put_back_part_by_part():
     assert (layer.training, layer[0].training, layer[1].training) == (True, False, True)
 
 
-def test_its_time_does_not_count_as_training(tmp_path, monkeypatch):
+def test_time_of_the_probe_does_not_count_as_training(tmp_path, monkeypatch):
     restarted = []
     progress = ProgressLog(1)
     monkeypatch.setattr(progress, "restart_clock", lambda: restarted.append(True))

@@ -28,13 +28,15 @@ class Poison:
 def poisoned(tmp_path, action, *steps, limit=10, callbacks=(), **options):
     poison = Poison(*steps)
     trainer = toy_trainer(tmp_path, transforms=[poison], callbacks=callbacks, **options)
-    trainer.nonfinite = NonFinitePolicy(action, limit, tmp_path / "nonfinite", "Global: {}\n")
+    trainer.train_step.nonfinite = NonFinitePolicy(
+        action, limit, tmp_path / "nonfinite", "Global: {}\n", trainer.log, trainer.loader.dataset
+    )
     poison.trainer = trainer
     return trainer
 
 
 def weights(trainer):
-    return [p.numpy().copy() for p in trainer.parameters]
+    return [p.numpy().copy() for p in trainer.train_step.parameters]
 
 
 def test_stop_names_step_layer_metrics_and_dump(tmp_path):
@@ -53,12 +55,12 @@ def test_stop_names_step_layer_metrics_and_dump(tmp_path):
         assert np.isfinite(batch["image"]).all()  # as it was read; the transform broke it
 
 
-def test_skip_leaves_the_weights_as_they_were_and_goes_on(tmp_path):
+def test_skip_leaves_the_weights_unchanged_and_continues(tmp_path):
     seen = {}
 
     class Watch(Recorder):
-        def on_step_end(self, trainer, metrics):
-            seen[trainer.step] = (trainer.skipped, weights(trainer))
+        def on_step_end(self, trainer):
+            seen[trainer.step] = (trainer.metrics.skipped, weights(trainer))
 
     trainer = poisoned(tmp_path, "skip", 2, callbacks=[Watch(), ProgressLog(1)])
     trainer.fit()
@@ -79,7 +81,7 @@ def test_rewind_goes_back_and_leaves_the_batch_out(tmp_path):
     steps = []
 
     class Watch(Recorder):
-        def on_step_end(self, trainer, metrics):
+        def on_step_end(self, trainer):
             steps.append(trainer.step)
 
     saver = Checkpoints(tmp_path / "checkpoints", "", every_epochs=None, every_steps=2)
@@ -98,7 +100,7 @@ def test_rewind_without_a_checkpoint_stops(tmp_path):
         poisoned(tmp_path, "rewind", 1).fit()
 
 
-def test_what_was_left_out_survives_a_resume():
+def test_steps_left_out_are_restored():
     policy = NonFinitePolicy("skip")
     policy.left_out, policy.overflows = {3, 7}, 2
     other = NonFinitePolicy("skip")
@@ -106,18 +108,30 @@ def test_what_was_left_out_survives_a_resume():
     assert other.left_out == {3, 7} and other.overflows == 2
 
 
-def test_broken_weights_and_broken_gradients_are_told_apart(tmp_path):
+def test_broken_weights_and_broken_gradients_are_distinguished(tmp_path):
     trainer = poisoned(tmp_path, "stop")
-    trainer.parameters[2].set_value(paddle.full_like(trainer.parameters[2], float("inf")))
-    with pytest.raises(FloatingPointError, match="weights were not finite before it, first model.2.weight"):
+    trainer.train_step.parameters[2].set_value(paddle.full_like(trainer.train_step.parameters[2], float("inf")))
+    with pytest.raises(FloatingPointError, match="weights were not finite before the step, first model.2.weight"):
         trainer.fit()
     layer = poisoned(tmp_path / "layer", "stop")
-    layer.parameters[1].set_value(paddle.full_like(layer.parameters[1], 3e38))  # finite, but not twice as much
+    layer.train_step.parameters[1].set_value(
+        paddle.full_like(layer.train_step.parameters[1], 3e38)
+    )  # finite, but not twice as much
     layer.task.model[1].forward = lambda x: x + x
-    with pytest.raises(FloatingPointError, match=r"the first output that is not finite is that of model.1\. "):
+    with pytest.raises(FloatingPointError, match=r"the first layer whose output is not finite is model.1\. "):
         layer.fit()
     root = poisoned(tmp_path / "root", "stop")
     # the gradient of sqrt at 0 is infinite, its value is not
     root.task.forward = lambda batch: {"loss": (root.task.model(batch["image"]) * 0.0).sum().sqrt()}
-    with pytest.raises(FloatingPointError, match="the loss is finite; the last layer whose gradient is not is model"):
+    with pytest.raises(
+        FloatingPointError, match="the loss is finite; the last parameter whose gradient is not finite is"
+    ):
         root.fit()
+
+
+def test_a_dump_that_cannot_be_written_does_not_hide_the_step(tmp_path):
+    (tmp_path / "nonfinite").write_text("a file", encoding="utf-8")
+    with pytest.raises(
+        FloatingPointError, match=r"gradients of step 1 are not finite.* The dump could not be written: "
+    ):
+        poisoned(tmp_path, "stop", 0).fit()

@@ -19,7 +19,7 @@ def batch(size, **values):
     return changed(global_batch_size=size, steps_per_epoch=48 // size, total_steps=4 * (48 // size), **values)
 
 
-def test_nothing_has_changed():
+def test_an_unchanged_run_continues_without_notes():
     for step in (1, 12, 24):
         assert compare(RUN, RUN, step) == Resumed(step, False, True, [])
 
@@ -35,7 +35,7 @@ def test_state_goes_through_json():
     "size, step, expected",
     [(16, 12, 6), (4, 12, 24), (16, 14, 7), (4, 13, 26), (24, 15, 5), (16, 24, 12), (1, 7, 56), (48, 18, 3)],
 )
-def test_another_batch_has_seen_the_same_images(size, step, expected):
+def test_another_batch_size_converts_the_step(size, step, expected):
     found = compare(RUN, batch(size), step)
     assert (found.step, found.converted, found.best_holds) == (expected, True, True)
     assert found.step * size == step * 8
@@ -48,7 +48,7 @@ def test_images_that_no_global_batch_takes_do_not_count():
     """50 images: 48 of an epoch in steps of 8, 45 in steps of 9."""
     saved, now = changed(samples=50), changed(samples=50, global_batch_size=9, steps_per_epoch=5, total_steps=20)
     assert compare(saved, now, 12).step == 10
-    with pytest.raises(ValueError, match="the 16 images that epoch 2 has used are no multiple of 9"):
+    with pytest.raises(ValueError, match="the 16 images that epoch 2 has used are not a multiple of 9"):
         compare(saved, now, 8)
 
 
@@ -59,7 +59,7 @@ def test_last_batch_of_an_epoch_that_is_no_longer_left_out():
 
 @pytest.mark.parametrize("size, step", [(16, 13), (24, 14), (5, 3)])
 def test_another_batch_in_the_middle_of_the_images_is_refused(size, step):
-    with pytest.raises(ValueError, match=rf"are no multiple of {size}; Global.global_batch_size: 8 keeps it"):
+    with pytest.raises(ValueError, match=rf"are not a multiple of {size}; set Global.global_batch_size to 8;"):
         compare(RUN, batch(size), step)
 
 
@@ -73,13 +73,13 @@ def test_length_in_steps_must_be_of_the_same_images():
         compare(saved, dataclasses.replace(kept, global_batch_size=48 * 7, steps_per_epoch=1), 12)
 
 
-def test_other_division_of_the_same_batch_stays():
+def test_another_division_of_the_same_batch_keeps_the_step():
     found = compare(RUN, changed(accumulate=2, processes=2), 13)
     assert (found.step, found.converted) == (13, False)
     assert found.notes == ["2 x 2 x 2 instead of 1 x 1 x 8: the global batch is 8 as before"]
 
 
-def test_another_length_is_said():
+def test_another_length_is_noted():
     found = compare(RUN, changed(total_steps=48), 13)
     assert found.step == 13 and "the run has 48 steps instead of 24" in found.notes[0]
 
@@ -89,7 +89,7 @@ def test_another_length_is_said():
     [
         ({"samples": 96, "digest": "d2"}, "DataLoader.Train.dataset had 48 images and has 96"),
         ({"digest": "d2"}, "has 48 images as before, but not the same"),
-        ({"classes": ["cat", "rat"], "digest": "d2"}, r"had 2 classes and has 2 \(without 'dog'; new: 'rat'\)"),
+        ({"classes": ["cat", "rat"], "digest": "d2"}, r"had 2 classes and has 2 \(removed: 'dog'; new: 'rat'\)"),
         ({"classes": ["dog", "cat"]}, r"in another order: 'cat is now dog', 'dog is now cat'\), so labels"),
         ({"classes": ["cat", "dog", "eel"]}, r"had 2 classes and has 3 \(new: 'eel'\)"),
     ],
@@ -103,7 +103,7 @@ def test_other_data_is_refused(values, text, step):
 @pytest.mark.parametrize("values", [{"seed": 5}, {"shuffle": False}])
 def test_another_order_of_images_only_between_epochs(values):
     found = compare(RUN, changed(**values), 12)
-    assert found.step == 12 and "epochs from here on draw other random numbers" in found.notes[0]
+    assert found.step == 12 and "later epochs draw other random numbers" in found.notes[0]
     with pytest.raises(ValueError, match="the order of the images changes in the middle of epoch 3, so some"):
         compare(RUN, changed(**values), 13)
 
@@ -117,15 +117,15 @@ def test_another_order_of_images_only_between_epochs(values):
         ({"evaluated": "e2"}, "the images of DataLoader.Eval are not the same"),
     ],
 )
-def test_best_begins_anew_if_its_measure_has_changed(values, text):
+def test_best_starts_again_if_its_metric_has_changed(values, text):
     found = compare(RUN, changed(**values), 13)
     assert (found.step, found.best_holds) == (13, False)
-    assert found.notes[-1] == f"best begins anew: {text}"
+    assert found.notes[-1] == f"best starts again: {text}"
 
 
-def test_average_that_begins_or_ends_is_said():
+def test_an_average_that_is_added_or_removed_is_noted():
     assert "EMA.decay is new: the average starts at the weights" in compare(RUN, changed(ema=True), 13).notes[0]
-    assert "EMA.decay is gone" in compare(changed(ema=True), RUN, 13).notes[0]
+    assert "EMA.decay was removed" in compare(changed(ema=True), RUN, 13).notes[0]
 
 
 def test_everything_that_differs_is_listed_at_once():
@@ -133,11 +133,11 @@ def test_everything_that_differs_is_listed_at_once():
         compare(RUN, dataclasses.replace(batch(16), seed=3, samples=47, digest="d2"), 13)
     lines = str(caught.value).splitlines()
     assert len(lines) == 4
-    for line, text in zip(lines[1:], ("has 47", "Global.seed was 0 and is 3", "are no multiple of 16")):
+    for line, text in zip(lines[1:], ("has 47", "Global.seed was 0 and is 3", "are not a multiple of 16")):
         assert text in line
 
 
-def test_checkpoint_of_an_earlier_version_goes_on():
+def test_a_checkpoint_of_an_earlier_version_continues():
     saved = saved_position({"seed": 0, "classes": ["cat", "dog"]}, False)
     found = compare(saved, RUN, 13)
     assert (found.step, found.converted, found.best_holds) == (13, False, True)

@@ -21,18 +21,18 @@ def test_a_trace_of_the_asked_steps_is_written(tmp_path, start, stop):
 
 def test_a_run_that_is_past_the_start_writes_none(tmp_path):
     trainer = toy_trainer(tmp_path, steps=4, callbacks=[Profile(tmp_path / "profile", 1, 3)])
-    trainer.step = 2
+    trainer.train_step.step = 2
     trainer.fit()
     assert not (tmp_path / "profile").exists()
 
 
 @pytest.mark.parametrize("steps", [{"start": 3, "stop": 3}, {"start": -1, "stop": 3}, {"start": 3}, {"from": 1}])
-def test_steps_that_make_no_sense_are_refused(steps):
+def test_invalid_steps_are_refused(steps):
     with pytest.raises(ValueError, match="profile needs two numbers of optimizer steps, start from 0 on and a later"):
         Global(epochs=1, profile=steps)
 
 
-def test_the_check_of_a_config_says_where(monkeypatch):
+def test_the_check_of_a_config_names_the_place(monkeypatch):
     register_toys(monkeypatch)
     good = CONFIG.replace("output_dir: out", "output_dir: out, profile: {start: 1, stop: 2}")
     check(parse(good, "x.yaml"))

@@ -27,7 +27,7 @@ def gradients(task):
     return float(loss), found
 
 
-def test_the_numbers_are_the_same_bit_for_bit_also_with_drop_path():
+def test_results_are_equal_bit_for_bit_also_with_drop_path():
     plain, other = make_task(), make_task()
     chosen = apply_recompute(other, PATTERNS)
     assert chosen == [f"model.{part}.blocks.{i}" for part in ("encoder", "regressor", "decoder") for i in range(2)]
@@ -49,7 +49,7 @@ def test_layers_are_really_computed_twice_and_only_when_they_learn():
     assert len(calls) == 3
 
 
-def test_names_in_a_checkpoint_stay():
+def test_names_in_a_checkpoint_do_not_change():
     plain, other = make_task(), make_task()
     apply_recompute(other, PATTERNS)
     assert list(plain.state_dict()) == list(other.state_dict())

@@ -17,9 +17,9 @@ class Recorder(Callback):
     def on_train_begin(self, trainer):
         self.events.append("begin")
 
-    def on_step_end(self, trainer, metrics):
+    def on_step_end(self, trainer):
         self.steps.append(trainer.step)
-        self.losses.append(float(metrics["loss"]))
+        self.losses.append(float(trainer.metrics.scalars["loss"]))
 
     def on_train_end(self, trainer):
         self.events.append("end")
@@ -47,7 +47,7 @@ def test_accumulated_micro_batches_equal_one_large_batch(tmp_path):
     whole, parts = toy_trainer(tmp_path), toy_trainer(tmp_path)
     loss = whole.train_step(batches(4))["loss"]
     assert float(parts.train_step(batches(1))["loss"]) == pytest.approx(float(loss), abs=1e-6)
-    for left, right in zip(whole.parameters, parts.parameters):
+    for left, right in zip(whole.train_step.parameters, parts.train_step.parameters):
         np.testing.assert_allclose(left.numpy(), right.numpy(), atol=1e-6)
 
 
@@ -78,8 +78,8 @@ def test_the_learning_rate_follows_the_steps_taken(tmp_path):
     rates = []
 
     class Rates(Callback):
-        def on_step_end(self, trainer, metrics):
-            rates.append(trainer.optimizer.inner.get_lr())
+        def on_step_end(self, trainer):
+            rates.append(trainer.train_step.optimizer.inner.get_lr())
 
     toy_trainer(tmp_path, steps=3, callbacks=[Rates()]).fit()
     assert rates == pytest.approx([0.1, 0.05, 0.1 / 3])
@@ -90,7 +90,7 @@ def test_a_signal_saves_after_the_step_and_ends_the_run(tmp_path, number):
     saved = []
 
     class Kill(Callback):
-        def on_step_end(self, trainer, metrics):
+        def on_step_end(self, trainer):
             if trainer.step == 3:
                 os.kill(os.getpid(), number)
 
@@ -104,7 +104,7 @@ def test_a_signal_saves_after_the_step_and_ends_the_run(tmp_path, number):
 
 def test_a_second_interrupt_stops_at_once(tmp_path):
     class Twice(Callback):
-        def on_step_end(self, trainer, metrics):
+        def on_step_end(self, trainer):
             os.kill(os.getpid(), signal.SIGINT)
             os.kill(os.getpid(), signal.SIGINT)
 

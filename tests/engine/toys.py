@@ -1,11 +1,15 @@
-"""A task, an optimizer and a loader small enough to follow by hand."""
+"""A small task, optimizer and loader."""
+
+from types import SimpleNamespace
 
 import numpy as np
 import paddle
 from paddle import nn
 
 from plsc.config.settings import AMP
+from plsc.data.bad_images import BadImages
 from plsc.engine.plan import Plan
+from plsc.engine.step import TrainStep
 from plsc.engine.trainer import Trainer
 from plsc.nn.precision import Precision
 from plsc.optim.optimizers import SGD
@@ -14,7 +18,7 @@ from plsc.tasks.base import Task
 
 
 class ToyTask(Task):
-    """Regresses the mean of an image; writes down every call of the engine."""
+    """Regresses the mean of an image; records every call of the engine."""
 
     def __init__(self, dropout=0.0):
         super().__init__(nn.Sequential(nn.Linear(4, 8), nn.Dropout(dropout), nn.Linear(8, 1)))
@@ -36,7 +40,7 @@ class ToyTask(Task):
 
 
 class ToyOptimizer(SGD):
-    """SGD that writes down when it is called."""
+    """SGD that records its calls."""
 
     def __init__(self, model):
         super().__init__(model)
@@ -59,6 +63,9 @@ class ToyLoader:
     def __init__(self, steps=4, batch_size=2, accumulate=1):
         self.steps_per_epoch, self.batch_size, self.accumulate = steps, batch_size, accumulate
         self.position = (0, 0)
+        self.dataset = range(steps * batch_size * accumulate)  # images without labels
+        self.sampler = SimpleNamespace(shuffle=None)
+        self.bad_images = BadImages()
 
     def set_position(self, epoch, step):
         self.position = (epoch, step)
@@ -79,4 +86,5 @@ def toy_trainer(tmp_path, *, steps=8, dropout=0.0, callbacks=(), accumulate=1, b
     log.open(tmp_path)
     plan = Plan(loader.steps_per_epoch, steps, steps, accumulate, batch_size * accumulate)
     optimizer, schedule = ToyOptimizer(task), lambda step: 0.1 / (1 + step)
-    return Trainer(task, optimizer, schedule, loader, transforms, Precision(AMP()), plan, callbacks, log, 0, save)
+    train_step = TrainStep(task, optimizer, schedule, transforms, Precision(AMP()), plan.total_steps)
+    return Trainer(train_step, loader, plan, callbacks, log, save)

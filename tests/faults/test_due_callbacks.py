@@ -30,7 +30,7 @@ class Stop(Callback):
     def __init__(self, step):
         self.step = step
 
-    def on_step_end(self, trainer, metrics):
+    def on_step_end(self, trainer):
         if trainer.step == self.step:
             os.kill(os.getpid(), signal.SIGTERM)
         trainer.stop_if_asked()
@@ -41,11 +41,11 @@ class Probe(Callback):
 
     measures = ("probed",)
 
-    def on_step_end(self, trainer, metrics):
+    def on_step_end(self, trainer):
         if trainer.at_epoch_end:
-            value = float(metrics["loss"])
+            value = float(trainer.metrics.scalars["loss"])
             trainer.log.record("probe", trainer.step, trainer.epoch, {"probed": value})
-            trainer.evaluation = {**(trainer.evaluation or {}), "probed": value}
+            trainer.metrics.record({"probed": value})
 
 
 def run(folder, place, step, monitor="probed"):
@@ -55,7 +55,7 @@ def run(folder, place, step, monitor="probed"):
 
     def measure(on_batch):
         on_batch()
-        return {"top1": float(abs(trainer.parameters[0].numpy()).sum())}
+        return {"top1": float(abs(trainer.train_step.parameters[0].numpy()).sum())}
 
     saver = Checkpoints(folder / "checkpoints", "", monitor=monitor, monitor_mode="min", ema=ema, keep_last=9)
     callbacks = [WeightAverage(ema), ProgressLog(3), Evaluation(measure, 1, ema), Probe(), saver]
@@ -111,9 +111,9 @@ def test_the_interrupted_evaluation_of_an_earlier_version_is_made_up_for(tmp_pat
     saver, trainer = run(tmp_path / "cut", 0, None)
     trainer.set_state_dict({"step": 4, "seed": 0, "evaluating": True})
     kinds = ["Evaluation", "Probe", "Checkpoints"]
-    assert [type(callback).__name__ for callback in trainer.due] == kinds
+    assert [type(callback).__name__ for callback in trainer.metrics.due] == kinds
     trainer.set_state_dict({"step": 4, "seed": 0, "evaluating": False})
-    assert trainer.due == []
+    assert trainer.metrics.due == []
 
 
 def test_a_callback_that_the_config_has_no_longer_is_named(tmp_path):
@@ -122,9 +122,9 @@ def test_a_callback_that_the_config_has_no_longer_is_named(tmp_path):
     saver, trainer = run(tmp_path, 3, None)
     trainer.callbacks = [callback for callback in trainer.callbacks if not isinstance(callback, Probe)]
     saver.restore(trainer, find_newest(saver.directory))
-    assert [type(callback).__name__ for callback in trainer.due] == ["Stop", "Checkpoints"]
+    assert [type(callback).__name__ for callback in trainer.metrics.due] == ["Stop", "Checkpoints"]
     text = (tmp_path / "train.log").read_text(encoding="utf-8")
-    assert "note: Probe was still due at step 4, but this config has it no longer" in text
+    assert "note: Probe was still due at step 4, but is not in this config" in text
 
 
 def test_callbacks_of_one_class_are_numbered():

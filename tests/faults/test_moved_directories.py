@@ -22,7 +22,7 @@ def at_step_2(monkeypatch):
 
     def register(action):
         class Act(Callback):
-            def on_step_end(self, trainer, metrics):
+            def on_step_end(self, trainer):
                 if trainer.step == 2:
                     action()
 

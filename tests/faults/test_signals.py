@@ -90,7 +90,7 @@ def test_gradients_that_are_not_finite_leave_the_checkpoints_of_before_and_the_r
     restored(saver, trainer).fit()
     run("skip", "other")[1].fit()
     assert_same(tmp_path / "run", tmp_path / "other")
-    assert isinstance(trainer.batch_transforms[0], Poison)
+    assert isinstance(trainer.train_step.batch_transforms[0], Poison)
     tally.add("faults survived", 1)
 
 

@@ -132,7 +132,7 @@ from plsc.engine.trainer import Callback
 from plsc.config.registry import CALLBACKS
 @CALLBACKS.register()
 class Noisy(Callback):
-    def on_step_end(self, trainer, metrics):
+    def on_step_end(self, trainer):
         print("x" * 100_000)
         print("y" * 100_000, file=sys.stderr, flush=True)
         sys.stdout.flush()

@@ -101,8 +101,8 @@ def test_batch_that_does_not_divide_what_was_seen_is_refused(train, tmp_path):
     assert train("run", "Global.max_train_step=7")[0] == 0
     before = untouched(tmp_path / "run")
     code, text = train("run", BATCH + "3")
-    assert code == 2 and "the 4 images that epoch 3 has used are no multiple of 3" in text
-    assert "put it back; or begin another run in another Global.output_dir" in text and "Init.take=null" in text
+    assert code == 2 and "the 4 images that epoch 3 has used are not a multiple of 3" in text
+    assert "undo the change; or start a new run in another Global.output_dir" in text and "Init.take=null" in text
     assert untouched(tmp_path / "run") == before
     assert train("run", "Global.max_train_step=9")[0] == 0
     assert train("run", BATCH + "3")[0] == 0  # at the end of an epoch
@@ -120,7 +120,7 @@ def add(images, name):
         (lambda images: (images / "train/0/1.png").unlink(), "DataLoader.Train.dataset had 12 images and has 11"),
         (lambda images: (images / "train/0/1.png").rename(images / "train/0/x.png"), "12 images as before, but"),
         (lambda images: [(images / part / "1").rename(images / part / "b") for part in ("train", "val")],
-         "had 2 classes and has 2 (without '1'; new: 'b'), so labels would change"),
+         "had 2 classes and has 2 (removed: '1'; new: 'b'), so labels would change"),
     ],
 )  # fmt: skip
 def test_other_data_stops_and_the_old_data_goes_on(train, images, tmp_path, change, text):
@@ -145,7 +145,7 @@ def test_moved_data_is_the_same(train, images, tmp_path):
              (("Train", "train"), ("Eval", "val"))]  # fmt: skip
     code, text = train("run", *roots)
     assert code == 0 and f"DataLoader.Train.dataset.root: {images}/train -> {tmp_path}/elsewhere/train" in text
-    assert "best begins anew" not in text
+    assert "best starts again" not in text
 
 
 def test_another_seed_between_epochs_only(train, tmp_path):
@@ -154,7 +154,7 @@ def test_another_seed_between_epochs_only(train, tmp_path):
     assert code == 2 and "Global.seed was 0 and is 5: the order of the images changes in the middle of epoch 3" in text
     assert train("run", "Global.max_train_step=9")[0] == 0
     code, text = train("run", "Global.seed=5")
-    assert code == 0 and "Global.seed was 0 and is 5: epochs from here on draw other random numbers" in text
+    assert code == 0 and "Global.seed was 0 and is 5: later epochs draw other random numbers" in text
 
 
 def test_longer_run_is_said_and_goes_on(train, tmp_path):
@@ -168,7 +168,7 @@ def test_monitor_that_changes_begins_best_anew(train, tmp_path):
     assert train("run", "Global.monitor=top1", "Global.max_train_step=6")[0] == 0
     assert Checkpoint.open(tmp_path / "run").state["best"] > 10
     code, text = train("run", "Global.monitor=loss", "Global.monitor_mode=min")
-    assert code == 0 and "best begins anew: Global.monitor was top1 (max) and is loss (min)" in text
+    assert code == 0 and "best starts again: Global.monitor was top1 (max) and is loss (min)" in text
     rows = [row for row in metrics(tmp_path / "run", "eval") if row["step"] > 6]
     lowest = min(rows, key=lambda row: row["loss"])
     assert Checkpoint.open(tmp_path / "run/checkpoints/best").path.name == f"step_{lowest['step']:08d}"
@@ -191,7 +191,7 @@ def test_average_that_is_switched_on_late_starts_at_the_weights(train, tmp_path,
     assert train("run", "Global.max_train_step=8", "EMA.decay=0.75", f"EMA.warmup={warmup}")[0] == 0
     assert Checkpoint.open(tmp_path / "run").ema()["updates"] == 2
     code, text = train("run")
-    assert code == 0 and "EMA.decay is gone" in text
+    assert code == 0 and "EMA.decay was removed" in text
 
 
 def test_earlier_configs_stay_in_the_run_its_report_and_its_model_card(train, tmp_path, cli):

@@ -26,7 +26,7 @@ def test_the_scale_is_halved_by_overflow_and_doubled_after_good_steps():
 def scaled(tmp_path, **options):
     """A run in float32 that scales its loss as float16 does."""
     trainer = toy_trainer(tmp_path, **options)
-    trainer.precision.loss_scale = LossScale(1024.0, growth_steps=3)
+    trainer.train_step.precision.loss_scale = LossScale(1024.0, growth_steps=3)
     return trainer
 
 
@@ -34,9 +34,9 @@ def test_a_scaled_loss_trains_like_an_unscaled_one(tmp_path):
     plain, other = toy_trainer(tmp_path / "a"), scaled(tmp_path / "b")
     plain.fit()
     other.fit()
-    for left, right in zip(plain.parameters, other.parameters):
+    for left, right in zip(plain.train_step.parameters, other.train_step.parameters):
         assert left.numpy().tobytes() == right.numpy().tobytes()  # powers of two change no digit
-    assert other.precision.loss_scale.value == 1024.0 * 4
+    assert other.train_step.precision.loss_scale.value == 1024.0 * 4
 
 
 def test_an_overflow_skips_the_step_is_counted_and_lowers_the_scale(tmp_path):
@@ -45,13 +45,14 @@ def test_an_overflow_skips_the_step_is_counted_and_lowers_the_scale(tmp_path):
 
     def overflowing(batch):
         outputs = forward(batch)
-        big = trainer.step == 1 and trainer.precision.loss_scale.value > 256.0
+        big = trainer.step == 1 and trainer.train_step.precision.loss_scale.value > 256.0
         return {"loss": outputs["loss"] * (3e38 if big else 1.0)}
 
     trainer.task.forward = overflowing
     trainer.fit()
-    assert trainer.step == 4 and trainer.nonfinite.overflows == 1 and not trainer.nonfinite.left_out
-    assert trainer.precision.loss_scale.value == 512.0
+    nonfinite = trainer.train_step.nonfinite
+    assert trainer.step == 4 and nonfinite.overflows == 1 and not nonfinite.left_out
+    assert trainer.train_step.precision.loss_scale.value == 512.0
 
 
 def test_the_scale_survives_a_resume(tmp_path):
@@ -59,7 +60,7 @@ def test_the_scale_survives_a_resume(tmp_path):
     trainer.fit()
     other = scaled(tmp_path)
     other.set_state_dict(trainer.state_dict())
-    assert other.precision.state_dict() == trainer.precision.state_dict() != {}
+    assert other.train_step.precision.state_dict() == trainer.train_step.precision.state_dict() != {}
 
 
 def test_a_scale_below_one_is_refused():

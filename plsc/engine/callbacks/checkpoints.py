@@ -5,10 +5,9 @@ Training waits only for a copy of the weights to host memory; a thread writes it
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, List, Mapping, Optional, Tuple
 
 import numpy as np
-import paddle
 
 from plsc import distributed
 from plsc.checkpoint import files as checkpoint_files
@@ -19,6 +18,7 @@ from plsc.checkpoint.weights import restore_layer, snapshot
 from plsc.config.tree import ConfigMap, differing_keys, parse
 from plsc.data.classes import class_names
 from plsc.engine.callback import Callback
+from plsc.engine.consistency import patch_grid
 from plsc.engine.position import Position, Resumed, compare, converted_state, position_of, saved_position
 from plsc.engine.trainer import Trainer
 from plsc.runs.directory import OutputError, warnings_to, writing
@@ -70,13 +70,13 @@ class Checkpoints(Callback):
     def on_train_begin(self, trainer: Trainer) -> None:
         self._saved = _moment(trainer) if trainer.step else None
 
-    def on_step_end(self, trainer: Trainer, metrics: Dict[str, paddle.Tensor]) -> None:
+    def on_step_end(self, trainer: Trainer) -> None:
         if self._pending is not None and self._pending.done():
             self.wait()  # raise a failure now instead of at the next checkpoint
         epoch_due = self.every_epochs and trainer.at_epoch_end and round(trainer.epoch) % self.every_epochs == 0
         step_due = self.every_steps and trainer.step % self.every_steps == 0
         improved = self._improved(trainer)
-        trainer.no_longer_due(self)  # the checkpoint holds the state after this callback
+        trainer.metrics.finish(self)  # the checkpoint holds the state after this callback
         if epoch_due or step_due or trainer.finished or improved:
             self.save(trainer, improved)
 
@@ -85,7 +85,7 @@ class Checkpoints(Callback):
         tensors = list(trainer.task.state_dict().values())
         tensors += [] if self.ema is None else list(self.ema.state_dict().values())
         weights = sum(int(tensor.size) * tensor.element_size() for tensor in tensors)
-        return weights + 4 * trainer.optimizer.state_numbers()
+        return weights + 4 * trainer.train_step.optimizer.state_numbers()
 
     @property
     def most_at_once(self) -> int:
@@ -94,7 +94,7 @@ class Checkpoints(Callback):
         return max(1, self.keep_last + best + 1 - len(checkpoint_files.checkpoints(self.directory)))
 
     def _improved(self, trainer: Trainer) -> bool:
-        results, trainer.evaluation = trainer.evaluation, None
+        results = trainer.metrics.take_results()
         if results is None or self.monitor is None:
             return False
         if self.monitor not in results:
@@ -118,7 +118,7 @@ class Checkpoints(Callback):
             return
         self._saved = _moment(trainer)
         state = {**trainer.state_dict(), "best": self.best, "encoder": encoder_prefix(trainer.task)}
-        optimizer = trainer.optimizer.state_dict()  # gathered if it is sharded over processes
+        optimizer = trainer.train_step.optimizer.state_dict()  # gathered if it is sharded over processes
         if not distributed.is_main():
             return
         self.wait()
@@ -126,11 +126,11 @@ class Checkpoints(Callback):
         if self.ema is not None:
             parts["ema"] = self.ema.state_dict()
         arrays = {part: snapshot(tensors) for part, tensors in parts.items()}
-        grid = getattr(trainer.task.encoder, "grid_size", None)
+        grid = patch_grid(trainer.task)
         if grid is not None:  # the stored positions do not determine it
             state["grid"] = [int(length) for length in grid]
         state.update(position=self.position(trainer).state_dict(), recounted=self._recounted)
-        classes = class_names(getattr(trainer.loader, "dataset", None))
+        classes = class_names(trainer.loader.dataset)
         if classes is not None:
             state["classes"] = classes
         self._pending = self._writer.submit(self._write, trainer, trainer.step, arrays, state, is_best)
@@ -186,9 +186,9 @@ class Checkpoints(Callback):
             path = distributed.agree_on(None if found is None else found.path)
         if path is None:
             return False
-        left_out = trainer.nonfinite.state_dict()
+        left_out = trainer.train_step.nonfinite.state_dict()
         self.restore(trainer, found if found is not None and found.path == path else Checkpoint(path))
-        trainer.nonfinite.set_state_dict(left_out)
+        trainer.train_step.nonfinite.set_state_dict(left_out)
         self._saved = _moment(trainer)
         return True
 
@@ -204,7 +204,7 @@ class Checkpoints(Callback):
         """
         resumed = self._compare(trainer, checkpoint)
         restore_layer(trainer.task, checkpoint, checkpoint.model())
-        trainer.optimizer.set_state_dict(checkpoint.optimizer())
+        trainer.train_step.optimizer.set_state_dict(checkpoint.optimizer())
         if self.ema is not None and checkpoint.has("ema"):
             self.ema.set_state_dict(checkpoint.ema())
         elif self.ema is not None:
@@ -253,4 +253,4 @@ class Checkpoints(Callback):
 
 def _moment(trainer: Trainer) -> Tuple[int, Tuple[Callback, ...]]:
     """Identity of the state that a checkpoint written now would hold: the step, and the callbacks still due."""
-    return trainer.step, tuple(trainer.due)
+    return trainer.step, tuple(trainer.metrics.due)

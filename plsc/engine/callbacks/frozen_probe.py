@@ -1,4 +1,4 @@
-"""What is learned while pre-training runs: classification by frozen features of a few images, and signs of collapse."""
+"""Quality of the features during pre-training: classification by frozen features, and signs of collapse."""
 
 from functools import partial
 from pathlib import Path
@@ -9,7 +9,7 @@ import paddle
 
 from plsc import checks, distributed
 from plsc.config.registry import CALLBACKS
-from plsc.data.bad_images import BadImages
+from plsc.data.batch_transforms import preparing
 from plsc.data.classes import check_labels
 from plsc.data.folder import ImageFolder
 from plsc.data.loader import DataLoader
@@ -23,40 +23,41 @@ from plsc.evaluation.frozen.knn import knn_predict
 from plsc.evaluation.frozen.linear import predict_linear
 from plsc.evaluation.frozen.ridge import fit_ridge
 from plsc.evaluation.measures import feature_deviation, rankme
+from plsc.models.encoder import Encoder
 from plsc.models.pooling import pooled
 from plsc.nn.utils import inference
 
 SPLIT = "probe"
-_HELD_OUT = 4  # every fourth image is classified by the others
+_HELD_OUT = 4  # every fourth image is a test image
 _LEAST = 8
-_PENALTY = 0.1  # of the ridge regression; the features are standardised, and nothing is chosen
+_PENALTY = 0.1  # of the ridge regression on standardized features; fixed, not tuned
 
 
 @CALLBACKS.register()
 class FrozenProbe(Callback):
-    """Classifies a few images by the encoder's frozen features before the first step, every k epochs and at the end.
+    """Classifies some images by the encoder's frozen features before the first step, every k epochs and at the end.
 
-    The images are prepared as an evaluation would: the central square, without augmentation. Every fourth of them is
-    classified by the others. The encoder is in inference mode and comes back as it was, so the run is the same, bit
-    for bit, with and without the probe. Several processes share the images. Those that cannot be read end the run, or
-    are left out, as `DataLoader.Train.loader.on_bad_image` says.
+    The images are center-cropped and not augmented. Every fourth image is a test image; the others are the training
+    images of a k-NN classifier and of a ridge regression. The encoder runs in inference mode and its mode is restored,
+    so a run has the same results, bit for bit, with and without the probe. The images are divided among the processes.
+    Images that cannot be read stop the run or are left out, according to `DataLoader.Train.loader.on_bad_image`.
 
-    Under the split `probe` it measures, and `Global.monitor` may name: `knn_top1` and `ridge_top1`, accuracies in
-    percent of nearest neighbours and of a ridge regression; `rankme`, the features' effective rank (arXiv 2210.02885),
-    and `feature_std`, the deviation of normalised features (arXiv 2011.10566): both fall if the features collapse.
+    Metrics, under the split `probe`; `Global.monitor` may name one: `knn_top1` and `ridge_top1`, accuracies in percent;
+    `rankme`, the effective rank of the features (arXiv 2210.02885), and `feature_std`, the standard deviation of
+    normalized features (arXiv 2011.10566). The last two fall if the features collapse.
 
     Args:
         every_epochs: Epochs between two measurements.
-        images: At most so many, evenly spread over the data.
-        data: Folder with a sub-folder of images for each class; by default the images of the run, if they have labels.
-        pooling: The mean of the patch tokens, or the class token.
-        neighbours: The k of k-NN; all, if there are fewer.
-        batch_size: Images at a time and process.
-        num_workers: Processes that read images; 0: the training process.
+        images: Maximum number of images, evenly spread over the data.
+        data: Folder with one sub-folder of images per class; by default the training images.
+        pooling: `mean` of the patch tokens, or `cls`, the class token.
+        neighbours: k of k-NN; at most the number of training images.
+        batch_size: Images per batch and process.
+        num_workers: Processes that read images; 0: the training process reads them.
 
     Raises:
-        ValueError: If a number is out of range; when the run begins, if there are no labels, too few images that can
-            be read, or an encoder without tokens.
+        ValueError: If an argument is out of range; at the start of the run, if the images have no labels, too few can
+            be read, or the encoder has no token features.
     """
 
     measures = ("knn_top1", "ridge_top1", "rankme", "feature_std")
@@ -84,21 +85,20 @@ class FrozenProbe(Callback):
         if trainer.step == 0:
             self._measure(trainer)
 
-    def on_step_end(self, trainer: Trainer, metrics: Dict[str, paddle.Tensor]) -> None:
+    def on_step_end(self, trainer: Trainer) -> None:
         if (trainer.at_epoch_end and round(trainer.epoch) % self.every_epochs == 0) or trainer.finished:
             self._measure(trainer)
 
     def _open(self, trainer: Trainer) -> DataLoader:
         encoder = trainer.task.encoder
-        if not (hasattr(encoder, "forward_features") and hasattr(encoder, "image_size")):
+        if not isinstance(encoder, Encoder):
             raise ValueError(
                 f"FrozenProbe: {type(encoder).__name__}, the encoder of {type(trainer.task).__name__}, has no token "
                 "features; remove it from Callbacks"
             )
         whole = trainer.loader.dataset if self.data is None else ImageFolder(str(Path(self.data)))
         if len(whole) < _LEAST:
-            raise ValueError(f"FrozenProbe: {len(whole)} images are too few; it needs {_LEAST}")
-        policy = trainer.bad_images or BadImages()
+            raise ValueError(f"FrozenProbe: the data has {len(whole)} images; it needs {_LEAST}")
         loader = DataLoader(
             EveryKth(whole, self.images),
             [CenterCrop(encoder.image_size, crop_ratio=1.0)],
@@ -108,66 +108,69 @@ class FrozenProbe(Callback):
             drop_last=False,
             rank=distributed.rank(),
             world_size=distributed.world_size(),
-            bad_images=policy.for_reading_once(say=trainer.log.say),
+            bad_images=trainer.loader.bad_images.for_reading_once(say=trainer.log.say),
             check_label=partial(check_labels, count=None, source="FrozenProbe"),
         )
         if "label" not in loader.first(1):
             raise ValueError(
-                "FrozenProbe: the images have no labels; give it some with data: FOLDER, which has one sub-folder a "
-                "class, or remove it from Callbacks"
+                "FrozenProbe: the images have no labels; set data to a folder with one sub-folder per class, or "
+                "remove FrozenProbe from Callbacks"
             )
         return loader
 
     def _measure(self, trainer: Trainer) -> None:
         features, labels = self._features(trainer)
-        if not np.isfinite(features).all():  # the same in every process
+        if not np.isfinite(features).all():  # equal in every process
             trainer.log.say(f"{SPLIT} at epoch {trainer.epoch:.2f} gives no metrics: the features are not finite")
             return
-        found = self._judge(features, labels)
+        found = self._classify(features, labels)
         text = "  ".join(f"{name} {value:.4g}" for name, value in found.items())
         line = f"{SPLIT} at epoch {trainer.epoch:.2f}: {text}"
         trainer.log.record(SPLIT, trainer.step, trainer.epoch, found, line)
         if trainer.step:
-            trainer.evaluation = {**(trainer.evaluation or {}), **found}
+            trainer.metrics.record(found)
         restart_clock(trainer)
 
     def _features(self, trainer: Trainer) -> Any:
-        """Features float64 (N, D) and labels int64 (N,) of all images that can be read, the same in every process.
+        """Compute the features and labels of all images that can be read; equal in every process.
+
+        Returns:
+            Features, float64 (N, D), and labels, int64 (N,).
 
         Raises:
             ValueError: If too few images can be read.
         """
         encoder, rng = trainer.task.encoder, np.random.default_rng(0)
-        transforms = [one for one in trainer.batch_transforms if getattr(one, "key", None) == "image"]
+        transforms = preparing(trainer.train_step.batch_transforms)
         table: Any = None
         self._loader.bad_images.forget()
         with inference(encoder), paddle.no_grad():
             for number, batch in enumerate(self._loader):
-                if batch:  # else all its images were bad and are left out
+                if batch:  # empty if none of its images can be read
                     rows = self._rows(trainer, batch, transforms, rng)
                     table = np.zeros((len(self._loader.dataset), rows.shape[1])) if table is None else table
                     table[batch["index"].numpy().reshape(-1)] = rows
                 if number < self._loader.batches_of_all:
                     trainer.stop_if_asked()
         self._loader.bad_images.count()
-        if table is None:  # of other processes there may be images
+        if table is None:  # other processes may have images
             table = np.zeros((len(self._loader.dataset), encoder.embed_dim + 2))
-        table = distributed.sum_over_processes(table)  # each row is of one process, and 0 in the others
+        table = distributed.sum_over_processes(table)  # each row is nonzero in one process only
         places = np.flatnonzero(table[:, -1])
         if len(places) < _LEAST:
-            raise ValueError(f"FrozenProbe: {len(places)} images that can be read are too few; it needs {_LEAST}")
+            raise ValueError(f"FrozenProbe: only {len(places)} images can be read; it needs {_LEAST}")
         return table[places, :-2], table[places, -2].astype(np.int64)
 
     def _rows(self, trainer: Trainer, batch: Any, transforms: Any, rng: np.random.Generator) -> np.ndarray:
-        """Features, label and a 1 of each image of a batch, float64 (B, D + 2)."""
+        """Return features, label and 1 for each image of a batch, float64 (B, D + 2)."""
         for transform in transforms:
             batch = transform(batch, rng)
-        with trainer.precision.autocast():
+        with trainer.train_step.precision.autocast():
             part = pooled(trainer.task.encoder, batch["image"], self.pooling).astype("float32").numpy()
         labels = batch["label"].numpy().reshape(-1, 1)
         return np.concatenate([part, labels, np.ones_like(labels)], axis=1)
 
-    def _judge(self, features: np.ndarray, labels: np.ndarray) -> Dict[str, float]:
+    def _classify(self, features: np.ndarray, labels: np.ndarray) -> Dict[str, float]:
         held_out = np.arange(len(labels)) % _HELD_OUT == _HELD_OUT - 1
         near, far, known = features[~held_out], features[held_out], labels[~held_out]
         by_neighbours = knn_predict(near, known, far, min(self.neighbours, len(near)))

@@ -14,14 +14,14 @@ from plsc.engine.trainer import Trainer
 
 @CALLBACKS.register()
 class Pictures(Callback):
-    """Shows the task's pictures of the first training images in VisualDL every k epochs.
+    """Writes the task's images of the first training samples to VisualDL every k epochs.
 
     Args:
-        every_epochs: Epochs between two pictures.
-        count: Images in a picture.
+        every_epochs: Epochs between two images.
+        count: Training samples in an image.
 
     Raises:
-        ValueError: If a number is below 1.
+        ValueError: If an argument is below 1.
     """
 
     def __init__(self, every_epochs: int = 1, count: int = 8) -> None:
@@ -29,7 +29,7 @@ class Pictures(Callback):
         self.every_epochs = every_epochs
         self.count = count
 
-    def on_step_end(self, trainer: Trainer, metrics: Dict[str, paddle.Tensor]) -> None:
+    def on_step_end(self, trainer: Trainer) -> None:
         due = trainer.at_epoch_end and round(trainer.epoch) % self.every_epochs == 0
         if (due or trainer.finished) and distributed.is_main():
             pictures = draw(trainer, self.count)
@@ -38,10 +38,10 @@ class Pictures(Callback):
 
 
 def draw(trainer: Trainer, count: int) -> Dict[str, np.ndarray]:
-    """The task's pictures of the first training images, as the next epoch would see them; uint8 (count, H, W, 3)."""
+    """Draw the task's images of the first training samples, as in epoch 0; uint8 (count, H, W, 3)."""
     trainer.loader.set_position(0, 0)
     batches = iter(trainer.loader)
     batch = {key: value[:count] for key, value in next(batches).items()}
     batches.close()
     with paddle.no_grad():
-        return trainer.task.pictures(trainer.prepare(batch, np.random.default_rng(0)))
+        return trainer.task.pictures(trainer.train_step.prepare(batch, np.random.default_rng(0)))

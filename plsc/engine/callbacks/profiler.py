@@ -1,7 +1,7 @@
-"""A trace of some training steps for a chrome-style viewer, as the setting `Global.profile` asks for."""
+"""Trace of some training steps for chrome://tracing, for the setting `Global.profile`."""
 
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Optional
 
 import paddle
 from paddle import profiler
@@ -11,13 +11,13 @@ from plsc.engine.trainer import Trainer
 
 
 class Profile(Callback):
-    """Writes what Paddle's profiler saw between two optimizer steps to `profile/` in the output directory.
+    """Records Paddle's profiler between two optimizer steps and writes the trace to a directory.
 
-    Open the file in chrome://tracing or ui.perfetto.dev. Steps are slower while they are recorded.
+    Open the file in chrome://tracing or ui.perfetto.dev. Recorded steps are slower.
 
     Args:
-        directory: Where the trace goes.
-        start: Optimizer steps taken before the recording begins; a run resumed later than that records nothing.
+        directory: Directory of the trace.
+        start: Optimizer steps taken when the recording starts; a run that is resumed after it records nothing.
         stop: Optimizer steps taken when it ends.
     """
 
@@ -30,7 +30,7 @@ class Profile(Callback):
     def on_train_begin(self, trainer: Trainer) -> None:
         self._begin_or_end(trainer)
 
-    def on_step_end(self, trainer: Trainer, metrics: Dict[str, paddle.Tensor]) -> None:
+    def on_step_end(self, trainer: Trainer) -> None:
         if self._profiler is not None:
             self._profiler.step()
         self._begin_or_end(trainer)

@@ -1,4 +1,4 @@
-"""What watches a run: progress, evaluation, a moving average of the weights, pictures."""
+"""Progress lines: metrics, learning rate, speed, and time spent waiting for data."""
 
 import os
 import time
@@ -12,12 +12,14 @@ from plsc.engine.callback import Callback
 from plsc.engine.due import pack, unpack
 from plsc.engine.trainer import Trainer
 
-TOO_MUCH_WAITING, WORTH_SHOWING = 0.2, 0.02  # shares of the time
-MOST_IN_LINE = 12  # results of an evaluation
+TOO_MUCH_WAITING, WORTH_SHOWING = 0.2, 0.02  # fractions of the time
+MOST_IN_LINE = 12  # metrics of an evaluation in one line
 
 
 class ProgressLog(Callback):
-    """Logs the mean of every metric since the last line, learning rate and speed; only then waits for the device.
+    """Logs the mean of every scalar since the last line, the learning rate and the speed.
+
+    It waits for the device only when it writes a line.
 
     Args:
         every_steps: Steps between two lines.
@@ -27,18 +29,18 @@ class ProgressLog(Callback):
         self.every_steps = every_steps
         self._sums: Dict[str, paddle.Tensor] = {}
         self._advised = False
-        self._data_seconds = 0.0  # of the trainer, at the last step
+        self._data_seconds = 0.0  # trainer.data_seconds at the last step
         self._reset()
 
     def _reset(self) -> None:
-        """Begins an interval between two lines."""
+        """Start an interval between two lines."""
         self._sums.clear()
-        self._steps = self._count = 0  # since the last line: all, and those that changed the weights
+        self._steps = self._count = 0  # since the last line: all steps, and those that changed the weights
         self._since = time.perf_counter()
-        self._waited = 0.0  # seconds for data since the last line
+        self._waited = 0.0  # seconds spent waiting for data since the last line
 
     def state_dict(self) -> Dict[str, Any]:
-        """The interval that has begun, so that its line is the same after a resume."""
+        """Return the sums since the last line, so that the next line is the same after a resume."""
         seconds = time.perf_counter() - self._since
         counts = {"steps": self._steps, "count": self._count, "seconds": seconds, "waited": self._waited}
         return {"sums": pack(self._sums), **counts} if self._steps else {}
@@ -57,12 +59,12 @@ class ProgressLog(Callback):
             self._reset()
         self._data_seconds = trainer.data_seconds
 
-    def on_step_end(self, trainer: Trainer, metrics: Dict[str, paddle.Tensor]) -> None:
+    def on_step_end(self, trainer: Trainer) -> None:
         self._steps += 1
         self._waited += trainer.data_seconds - self._data_seconds
         self._data_seconds = trainer.data_seconds
-        if not trainer.skipped:
-            for name, value in metrics.items():
+        if not trainer.metrics.skipped:
+            for name, value in trainer.metrics.scalars.items():
                 self._sums[name] = self._sums[name] + value if name in self._sums else value
             self._count += 1
         trainer.log.advance()
@@ -85,12 +87,13 @@ class ProgressLog(Callback):
         means = distributed.sum_over_processes(np.array(list(values.values()))) / distributed.world_size()
         shown = dict(zip(values, map(float, means)))
         seconds = time.perf_counter() - self._since
-        shown["lr"] = trainer.schedule(trainer.step - 1)
-        skipped = len(trainer.nonfinite.left_out) + trainer.nonfinite.overflows
+        shown["lr"] = trainer.train_step.schedule(trainer.step - 1)
+        nonfinite = trainer.train_step.nonfinite
+        skipped = len(nonfinite.left_out) + nonfinite.overflows
         if skipped:
             shown["skipped_steps"] = float(skipped)
-        if trainer.bad_images is not None and trainer.bad_images.share():
-            shown["bad_images"] = float(len(trainer.bad_images.found))
+        if trainer.loader.bad_images.share():
+            shown["bad_images"] = float(len(trainer.loader.bad_images.found))
         shown["data_wait"] = min(1.0, self._waited / max(seconds, 1e-9))
         shown["images_per_second"] = self._steps * trainer.plan.global_batch_size / max(seconds, 1e-9)
         trainer.log.record("train", trainer.step, trainer.epoch, shown, _line(trainer, shown, seconds / self._steps))
@@ -98,24 +101,24 @@ class ProgressLog(Callback):
         self._reset()
 
     def _advise(self, trainer: Trainer, waited: float) -> None:
-        """Says once, of a whole interval, that the loader is too slow; the first ones hold the workers' start."""
+        """Log once that the loader is too slow; the first two intervals do not count, as workers start in them."""
         if waited < TOO_MUCH_WAITING or self._steps < self.every_steps or trainer.step <= 2 * self.every_steps:
             return
         if not self._advised:
             trainer.log.say(
-                f"{waited:.0%} of the time went by waiting for data: raise DataLoader.Train.loader.num_workers (now "
+                f"{waited:.0%} of the time was spent waiting for data: raise DataLoader.Train.loader.num_workers (now "
                 f"{trainer.loader.num_workers}; this machine has {os.cpu_count()} cores), or set the dataset's "
                 "decoder: fast (docs/data.md)"
             )
         self._advised = True
 
     def restart_clock(self) -> None:
-        """Leaves the time since the last line out of the speed; for work that is not training."""
+        """Exclude the time since the last line from the speed."""
         self._since = time.perf_counter()
 
 
 def restart_clock(trainer: Trainer) -> None:
-    """For callbacks, after work that takes time and is not training: it would count as slow steps."""
+    """Exclude the time since the last line from the speed; called by callbacks after work that is not training."""
     for callback in trainer.callbacks:
         if isinstance(callback, ProgressLog):
             callback.restart_clock()
