@@ -16,6 +16,7 @@ from plsc.config.schema import read_settings
 from plsc.data.loader import DataLoader
 from plsc.data.pipeline import SampleDataset
 from plsc.engine.parts import build_list, build_task
+from plsc.tokenizers.base import Target
 
 Config = Mapping[str, Any]
 GENERATED_SIZE = (500, 375)  # width and height in pixels, ImageNet's most frequent
@@ -25,13 +26,15 @@ JPEG_QUALITY = 90  # with this noise a core decodes 1,500 to 1,700 images a seco
 
 
 @TOKENIZERS.register()
-class GivenTargets:
+class GivenTargets(Target):
     """Random token ids that cost nothing: stands for a tokenizer whose weights are missing, in benchmarks.
 
     Args:
         vocab_size: Number of tokens.
         num_targets: Targets of an image.
     """
+
+    kind = "ids"
 
     def __init__(self, vocab_size: int, num_targets: int) -> None:
         self.vocab_size = vocab_size

@@ -193,7 +193,8 @@ def _(encoder: ViT, num_patches: Optional[int] = None) -> ByLayer:
     dropped = (patches + 1) * encoder.embed_dim // 4 if encoder.drop_rate else 0  # the mask, one byte per value
     by_layer = {"patch_embed": Activations(Saved(products=patches * pixels, norms=dropped))}
     by_layer.update({f"blocks.{i}": layer_activations(block, patches + 1) for i, block in enumerate(encoder.blocks)})
-    return {**by_layer, "norm": Activations(norm_saved(patches + 1, encoder.embed_dim))}
+    norm = {"norm": Activations(norm_saved(patches + 1, encoder.embed_dim))} if encoder.last_norm else {}
+    return {**by_layer, **norm}
 
 
 # Blocks and heads ----------------------------------------------------------------------------------------------------

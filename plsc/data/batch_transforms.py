@@ -1,10 +1,11 @@
 """Transforms of a batch on its device, `(batch, rng) -> batch`."""
 
-from typing import Dict, Sequence
+from typing import Any, Dict, List, Sequence
 
 import numpy as np
 import paddle
 
+from plsc.config import contract
 from plsc.config.registry import BATCH_TRANSFORMS
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -13,13 +14,48 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 Batch = Dict[str, paddle.Tensor]
 
 
+class BatchTransform:
+    """A change of a batch on its device.
+
+    Attributes:
+        augments: True: random augmentation, which only a training loader should have. False: part of the
+            preprocessing, which predictions, exported models and `FrozenProbe` repeat.
+        key: The entry of the batch that it prepares. Predictions have only `image`, so a transform of another entry
+            is left out there.
+    """
+
+    _required = ("augments", "__call__")
+
+    augments: bool
+    key: str = "image"
+
+    def __call__(self, batch: Batch, rng: np.random.Generator) -> Batch:
+        """Return the changed batch; `rng` is the generator of the step."""
+        raise NotImplementedError
+
+
+def check_batch_transform(transform: Any) -> None:
+    """Raise ValueError for a component that is not a complete `BatchTransform`."""
+    contract.derived(transform, BatchTransform)
+
+
+def preparing(transforms: Sequence[BatchTransform]) -> List[BatchTransform]:
+    """The transforms that belong to the preprocessing of `image`, in their order."""
+    return [transform for transform in transforms if not transform.augments and transform.key == "image"]
+
+
+BATCH_TRANSFORMS.require(check_batch_transform)
+
+
 @BATCH_TRANSFORMS.register()
-class ToFloat:
-    """Brings pixels from 0..255 to [0, 1].
+class ToFloat(BatchTransform):
+    """Scales pixels from 0..255 to [0, 1].
 
     Args:
-        key: Which images: uint8 (B, 3, H, W) -> float32.
+        key: Entry of the batch, uint8 (B, 3, H, W); becomes float32.
     """
+
+    augments = False
 
     def __init__(self, key: str = "target_image") -> None:
         self.key = key
@@ -29,17 +65,19 @@ class ToFloat:
 
 
 @BATCH_TRANSFORMS.register()
-class Normalize:
-    """Brings pixels from 0..255 to zero mean and unit deviation, by channel.
+class Normalize(BatchTransform):
+    """Normalizes pixels in 0..255 to zero mean and unit standard deviation, by channel.
 
     Args:
-        mean: Of each channel, for pixels in [0, 1]; ImageNet's by default.
-        std: Deviation of each channel.
-        key: Which images: uint8 (B, 3, H, W) -> float32.
+        mean: Mean of each channel, for pixels in [0, 1]; ImageNet's by default.
+        std: Standard deviation of each channel.
+        key: Entry of the batch, uint8 (B, 3, H, W); becomes float32.
 
     Raises:
         ValueError: If they are not of one or three channels, a deviation is not positive, or one is above 1.
     """
+
+    augments = False
 
     def __init__(
         self, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD, key: str = "image"
@@ -63,10 +101,10 @@ class Normalize:
 
 
 def pixels(batch: Batch, key: str, component: str) -> paddle.Tensor:
-    """The uint8 images of a batch.
+    """The uint8 images `batch[key]`.
 
     Raises:
-        ValueError: If there are none under that key, or they are no longer uint8.
+        ValueError: If the batch does not have that key, or the images are not uint8.
     """
     if key not in batch:
         raise ValueError(f"{component}: the batch has no {key!r}; it has {', '.join(sorted(batch))}")

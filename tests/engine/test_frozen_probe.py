@@ -9,6 +9,7 @@ from plsc.data.batch_transforms import ToFloat
 from plsc.engine.callbacks.frozen_probe import FrozenProbe
 from plsc.engine.callbacks.progress import ProgressLog
 from plsc.evaluation.measures import feature_deviation, rankme
+from plsc.models import encoder
 from plsc.nn.utils import inference
 from tests.engine.toys import toy_trainer
 from tests.integration.runs import ROOT, SMALL, SMALL_ENCODER, data, metrics
@@ -58,7 +59,7 @@ def test_a_metric_that_nothing_measures_is_an_error_before_the_first_step(toy_ru
     assert not (tmp_path / "run").exists()
 
 
-class Encoder(paddle.nn.Layer):
+class Encoder(encoder.Encoder):
     """Images whose class is their brightness, as tokens; writes down how it was run."""
 
     image_size = (8, 8)
@@ -93,7 +94,7 @@ class Images:
 
 def toy(tmp_path, dataset, encoder=None):
     trainer = toy_trainer(tmp_path, steps=1)
-    trainer.task.model.encoder = encoder or Encoder()
+    trainer.task.model = encoder or Encoder()
     trainer.task.train()
     trainer.loader.dataset = dataset
     trainer.batch_transforms = [ToFloat(key="image"), ToFloat(key="target_image")]  # the second is not for it
