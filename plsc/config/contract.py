@@ -25,10 +25,7 @@ def derived(part: Any, base: type) -> None:
     if not isinstance(part, base):
         missing = _missing(part, base)
         besides = f" and define {', '.join(missing)}" if missing else ""
-        raise ValueError(
-            f"{type(part).__name__} is not a {base.__name__}: derive it from {_name(base)}{besides}; "
-            "see docs/adding_a_method.md"
-        )
+        raise ValueError(f"{type(part).__name__} must derive from {_name(base)}{besides}; see docs/adding_a_method.md")
     provides(part, base)
 
 
@@ -39,7 +36,7 @@ def _missing(part: Any, base: type) -> List[str]:
 def _defines(part: Any, base: type, member: str) -> bool:
     inherited = vars(base).get(member)
     own = getattr(type(part), member, None)
-    return hasattr(part, member) and (inherited is None or own is not inherited)
+    return getattr(part, member, None) is not None and (inherited is None or own is not inherited)
 
 
 def _name(base: type) -> str:

@@ -62,7 +62,7 @@ def test_a_metric_that_nothing_measures_is_an_error_before_the_first_step(toy_ru
 class Encoder(encoder.Encoder):
     """Images whose class is their brightness, as tokens; writes down how it was run."""
 
-    image_size = (8, 8)
+    image_size, num_prefix_tokens = (8, 8), 1
 
     def __init__(self):
         super().__init__()
