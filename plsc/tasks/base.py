@@ -34,6 +34,7 @@ class Task(nn.Layer):
 
     _required = ("forward",)
 
+    model: nn.Layer
     required_keys: Tuple[str, ...] = ("image",)
     num_classes: Optional[int] = None
     head_names: Optional[Sequence[str]] = None
