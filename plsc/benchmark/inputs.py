@@ -17,6 +17,7 @@ from plsc.data.loader import DataLoader
 from plsc.data.pipeline import SampleDataset
 from plsc.engine.consistency import patch_grid
 from plsc.engine.parts import build_list, build_task
+from plsc.tokenizers.base import Target
 
 Config = Mapping[str, Any]
 GENERATED_SIZE = (500, 375)  # width and height in pixels, ImageNet's most frequent
@@ -26,13 +27,15 @@ JPEG_QUALITY = 90  # one core decodes 1,500 to 1,700 of these images per second,
 
 
 @TOKENIZERS.register()
-class GivenTargets:
+class GivenTargets(Target):
     """Random token ids without computation: replaces a tokenizer whose weights are missing, in benchmarks.
 
     Args:
         vocab_size: Number of tokens.
         num_targets: Number of targets per image.
     """
+
+    kind = "ids"
 
     def __init__(self, vocab_size: int, num_targets: int) -> None:
         self.vocab_size = vocab_size

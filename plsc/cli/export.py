@@ -24,8 +24,6 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    if arguments.ema and "timm" in arguments.formats:
-        raise ValueError("--formats timm takes the checkpoint's own weights; leave --ema out")
     from plsc.api import load
 
     model = load(arguments.checkpoint, arguments.ema, common.overrides(arguments))

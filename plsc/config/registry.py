@@ -37,6 +37,11 @@ class Registry:
         self.kind = kind
         self.runtime: Tuple[str, ...] = tuple(runtime)
         self._components: Dict[str, Callable[..., Any]] = {}
+        self._contract: Optional[Callable[[Any], None]] = None
+
+    def require(self, contract: Callable[[Any], None]) -> None:
+        """Call `contract` with every component that is built; it raises ValueError if the component breaks it."""
+        self._contract = contract
 
     def register(self, name: Optional[str] = None) -> Callable[[T], T]:
         """Decorator that files a class or function under `name`, by default its own.
@@ -92,7 +97,8 @@ class Registry:
 
         Raises:
             RegistryError: If the name is unknown, or YAML gives an argument that is the engine's.
-            ConfigError: If the component refuses its arguments and they are from a config; with their place in it.
+            ConfigError: If the component refuses its arguments, or breaks the contract of its kind, and they are from
+                a config; with their place in it.
         """
         name, arguments = split_node(node)
         component = self.get(name)
@@ -103,7 +109,10 @@ class Registry:
         accepted = inspect.signature(component).parameters
         built.update({key: value for key, value in runtime.items() if key in accepted})
         try:
-            return component(**built)
+            made = component(**built)
+            if self._contract is not None:
+                self._contract(made)
+            return made
         except ConfigError:
             raise
         except Exception as error:  # whatever it is, it is of these arguments

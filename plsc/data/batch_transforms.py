@@ -1,10 +1,11 @@
 """Transforms of a batch on its device, `(batch, rng) -> batch`."""
 
-from typing import Dict, List, Sequence
+from typing import Any, Dict, List, Sequence
 
 import numpy as np
 import paddle
 
+from plsc.config import contract
 from plsc.config.registry import BATCH_TRANSFORMS
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -17,11 +18,15 @@ class BatchTransform:
     """A change of a batch on its device.
 
     Attributes:
-        augments: True: random augmentation; False: part of the preprocessing.
-        key: The entry of the batch that it prepares.
+        augments: True: random augmentation, which only a training loader should have. False: part of the
+            preprocessing, which predictions, exported models and `FrozenProbe` repeat.
+        key: The entry of the batch that it prepares. Predictions have only `image`, so a transform of another entry
+            is left out there.
     """
 
-    augments: bool = True
+    _required = ("augments", "__call__")
+
+    augments: bool
     key: str = "image"
 
     def __call__(self, batch: Batch, rng: np.random.Generator) -> Batch:
@@ -29,17 +34,25 @@ class BatchTransform:
         raise NotImplementedError
 
 
+def check_batch_transform(transform: Any) -> None:
+    """Raise ValueError for a component that is not a complete `BatchTransform`."""
+    contract.derived(transform, BatchTransform)
+
+
 def preparing(transforms: Sequence[BatchTransform]) -> List[BatchTransform]:
     """The transforms that belong to the preprocessing of `image`, in their order."""
     return [transform for transform in transforms if not transform.augments and transform.key == "image"]
 
 
+BATCH_TRANSFORMS.require(check_batch_transform)
+
+
 @BATCH_TRANSFORMS.register()
 class ToFloat(BatchTransform):
-    """Brings pixels from 0..255 to [0, 1].
+    """Scales pixels from 0..255 to [0, 1].
 
     Args:
-        key: Which images: uint8 (B, 3, H, W) -> float32.
+        key: Entry of the batch, uint8 (B, 3, H, W); becomes float32.
     """
 
     augments = False
@@ -53,12 +66,12 @@ class ToFloat(BatchTransform):
 
 @BATCH_TRANSFORMS.register()
 class Normalize(BatchTransform):
-    """Brings pixels from 0..255 to zero mean and unit deviation, by channel.
+    """Normalizes pixels in 0..255 to zero mean and unit standard deviation, by channel.
 
     Args:
-        mean: Of each channel, for pixels in [0, 1]; ImageNet's by default.
-        std: Deviation of each channel.
-        key: Which images: uint8 (B, 3, H, W) -> float32.
+        mean: Mean of each channel, for pixels in [0, 1]; ImageNet's by default.
+        std: Standard deviation of each channel.
+        key: Entry of the batch, uint8 (B, 3, H, W); becomes float32.
 
     Raises:
         ValueError: If they are not of one or three channels, a deviation is not positive, or one is above 1.
@@ -88,10 +101,10 @@ class Normalize(BatchTransform):
 
 
 def pixels(batch: Batch, key: str, component: str) -> paddle.Tensor:
-    """The uint8 images of a batch.
+    """The uint8 images `batch[key]`.
 
     Raises:
-        ValueError: If there are none under that key, or they are no longer uint8.
+        ValueError: If the batch does not have that key, or the images are not uint8.
     """
     if key not in batch:
         raise ValueError(f"{component}: the batch has no {key!r}; it has {', '.join(sorted(batch))}")

@@ -9,12 +9,13 @@ import numpy as np
 from PIL import Image
 
 from plsc.config.registry import DATASETS
+from plsc.data.base import Dataset
 from plsc.safe_pickle import Unknown, read_pickle
 
 _CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
-class Cifar:
+class Cifar(Dataset):
     """What the two have in common; see the subclasses."""
 
     archive: str  # name of the published file
@@ -25,15 +26,15 @@ class Cifar:
 
     def __init__(self, root: str, split: Literal["train", "test"] = "train") -> None:
         path = Path(root).expanduser()
-        self.path = path / self.archive if path.is_dir() else path
-        if not self.path.is_file():
+        self.file = path / self.archive if path.is_dir() else path
+        if not self.file.is_file():
             raise ValueError(
-                f"{self.path}: there is no such file; download {self.archive} from "
+                f"{self.file}: there is no such file; download {self.archive} from "
                 "https://www.cs.toronto.edu/~kriz/cifar.html and set the dataset's root to its folder"
             )
-        if hashlib.md5(self.path.read_bytes(), usedforsecurity=False).hexdigest() != self.md5:
-            raise ValueError(f"{self.path}: is not the published {self.archive} (MD5 {self.md5}); download it again")
-        parts = list(_parts(self.path, self.members[split], self.label_key))
+        if hashlib.md5(self.file.read_bytes(), usedforsecurity=False).hexdigest() != self.md5:
+            raise ValueError(f"{self.file}: is not the published {self.archive} (MD5 {self.md5}); download it again")
+        parts = list(_parts(self.file, self.members[split], self.label_key))
         pixels = np.concatenate([part for part, _ in parts])
         self.split = split
         self._pixels = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
@@ -49,7 +50,7 @@ class Cifar:
     def __getitem__(self, index: int) -> Dict[str, Any]:
         """A sample: `image` (PIL, RGB, 32 px), `label` (int), `path`."""
         image = Image.fromarray(np.ascontiguousarray(self._pixels[index]))
-        return {"image": image, "label": int(self.labels[index]), "path": f"{self.path}[{index}]"}
+        return {"image": image, "label": int(self.labels[index]), "path": f"{self.file}[{index}]"}
 
 
 def _parts(path: Path, member: str, labels: str) -> Iterator[Tuple[np.ndarray, np.ndarray]]:

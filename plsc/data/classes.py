@@ -5,10 +5,12 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import numpy as np
 
+from plsc.data.base import Dataset
+
 _SHOWN = 8
 
 
-class Relabelled:
+class Relabelled(Dataset):
     """Another dataset whose labels count the classes of a model.
 
     Args:

@@ -1,36 +1,37 @@
 """Random erasing: a rectangle of noise in some images of a batch."""
 
 import math
-from typing import Dict, Optional, Tuple
+from typing import Optional, Tuple
 
 import numpy as np
 import paddle
 
 from plsc.config.registry import BATCH_TRANSFORMS
+from plsc.data.batch_transforms import Batch, BatchTransform
 from plsc.data.transforms import check_range
-
-Batch = Dict[str, paddle.Tensor]
 
 _ATTEMPTS = 10
 
 
 @BATCH_TRANSFORMS.register()
-class RandomErasing:
-    """Replaces a rectangle in some images by standard normal noise, one value a pixel and channel.
+class RandomErasing(BatchTransform):
+    """Replaces a rectangle in some images by standard normal noise, one value for each pixel and channel.
 
-    As arXiv 1708.04896, in timm's `pixel` mode with one rectangle an image. It comes after Normalize, because the noise
-    is that of normalised pixels, so it works on batches; its random numbers are the step's, as reading `index` back
-    from the device would stop it in every step.
+    Zhong et al., arXiv 1708.04896, in timm's `pixel` mode with one rectangle per image. It works on batches after
+    Normalize, because the noise has the distribution of normalized pixels. It uses the random numbers of the step:
+    those of the images would need `index`, and reading it back from the device would block in every step.
 
     Args:
-        probability: How often an image gets one.
-        min_area: Least share of the image's area.
-        max_area: Greatest share.
-        min_aspect: Least height / width; the greatest is its inverse, and it is uniform in the logarithm.
+        probability: Probability that an image gets a rectangle.
+        min_area: Smallest fraction of the image's area.
+        max_area: Largest fraction of the image's area.
+        min_aspect: Smallest height / width; the largest is its inverse. The logarithm is uniform.
 
     Raises:
         ValueError: If an argument is out of range.
     """
+
+    augments = True
 
     def __init__(
         self, probability: float = 0.25, min_area: float = 0.02, max_area: float = 1 / 3, min_aspect: float = 0.3
@@ -45,10 +46,10 @@ class RandomErasing:
         self.min_aspect = min_aspect
 
     def __call__(self, batch: Batch, rng: np.random.Generator) -> Batch:
-        """Erases parts of `image`, float (B, 3, H, W).
+        """Erase parts of `image`, float (B, 3, H, W).
 
         Raises:
-            ValueError: If the images are not normalised yet.
+            ValueError: If the images are not normalized yet.
         """
         image = batch["image"]
         if not image.is_floating_point():
@@ -64,7 +65,7 @@ class RandomErasing:
         return {**batch, "image": image}
 
     def draw_box(self, height: int, width: int, rng: np.random.Generator) -> Optional[Tuple[int, int, int, int]]:
-        """A rectangle smaller than the image: (top, left, height, width); None if ten draws were all too large."""
+        """Draw a rectangle smaller than the image, (top, left, height, width); None if ten draws were too large."""
         border = math.log(self.min_aspect)
         for _ in range(_ATTEMPTS):
             area = height * width * rng.uniform(self.min_area, self.max_area)

@@ -9,6 +9,7 @@ from typing import Any, Dict, Iterator, List, Literal, Optional, Sequence, Tuple
 import numpy as np
 
 from plsc.config.registry import DATASETS
+from plsc.data.base import Dataset
 from plsc.data.fast_image import check_installed, load_fast
 from plsc.data.images import load_image
 from plsc.text import distinguishable, look_the_same, printable
@@ -23,7 +24,7 @@ Decoder = Literal["pillow", "fast"]
 _SPLITS = {"train", "training", "val", "valid", "validation", "test"}
 
 
-class ImageFiles:
+class ImageFiles(Dataset):
     """Images in files, by position.
 
     Args:

@@ -1,7 +1,7 @@
 """Mixup and cutmix: images of a batch mixed with each other, and their labels with them."""
 
 import math
-from typing import Dict, List, Literal, Tuple
+from typing import List, Literal, Tuple
 
 import numpy as np
 import paddle
@@ -9,29 +9,31 @@ import paddle.nn.functional as F
 
 from plsc import checks
 from plsc.config.registry import BATCH_TRANSFORMS
-
-Batch = Dict[str, paddle.Tensor]
+from plsc.data.batch_transforms import Batch, BatchTransform
 
 
 @BATCH_TRANSFORMS.register()
-class MixupCutmix:
+class MixupCutmix(BatchTransform):
     """Mixes each image with the one at the same place from the end of the batch, and labels in the same proportion.
 
-    Mixup (arXiv 1710.09412) blends them, cutmix (arXiv 1905.04899) pastes a rectangle; as in timm, shares are drawn
-    from a beta distribution, a rectangle's share is what of it lies inside the image, and labels are smoothed.
+    Mixup (arXiv 1710.09412) blends them, cutmix (arXiv 1905.04899) pastes a rectangle. As in timm, weights are drawn
+    from a beta distribution, the weight of a rectangle is the fraction of the image that it covers, and labels are
+    smoothed.
 
     Args:
         num_classes: Width of the mixed labels.
-        mixup_alpha: Of mixup's beta distribution; 0: cutmix only.
-        cutmix_alpha: Of cutmix's; 0: mixup only.
-        switch_prob: How often it is cutmix, if both are on.
-        prob: How often anything is mixed; labels are smoothed always.
-        label_smoothing: Share of a label that is spread over all classes.
-        mode: Whether the whole batch, each pair of partners, or each image has a share of its own.
+        mixup_alpha: Parameter of the beta distribution of mixup; 0: cutmix only.
+        cutmix_alpha: Parameter of the beta distribution of cutmix; 0: mixup only.
+        switch_prob: Probability of cutmix, if both are on.
+        prob: Probability that images are mixed; labels are always smoothed.
+        label_smoothing: Fraction of a label that is spread over all classes.
+        mode: Draw one weight for the whole batch, for each pair of partners, or for each image.
 
     Raises:
         ValueError: If an argument is out of range.
     """
+
+    augments = True
 
     def __init__(
         self,
@@ -63,7 +65,7 @@ class MixupCutmix:
         """Mixes `image`, float (B, 3, H, W), and `label`, int64 (B,) -> float32 (B, C).
 
         Raises:
-            ValueError: If there are no labels or integer images, or there is nothing to mix with.
+            ValueError: If labels are missing, images are integers, or the batch has only one image.
         """
         _check(batch)
         image, label = batch["image"], batch["label"]
@@ -73,7 +75,7 @@ class MixupCutmix:
         return {**batch, "image": _mix(image, keep), "label": _mix(smooth, share.reshape(-1, 1))}
 
     def _draw_all(self, size: int, height: int, width: int, rng: np.random.Generator) -> Tuple[np.ndarray, np.ndarray]:
-        """What each image keeps: share of its label (G,) and weight of its pixels (G, 1, H, W); G is 1 or B."""
+        """Weights of the labels (G,) and of the pixels (G, 1, H, W) of each image; G is 1 or B."""
         number = {"batch": 1, "pair": size // 2, "elem": size}[self.mode]
         drawn = [self._draw(height, width, rng) for _ in range(number)]
         if self.mode == "pair":
@@ -98,12 +100,12 @@ class MixupCutmix:
 
 
 def draw_box(height: int, width: int, share: float, rng: np.random.Generator) -> List[int]:
-    """A rectangle of the image's aspect whose centre is anywhere: [top, bottom, left, right], cut to the image.
+    """Draw a rectangle with the aspect of the image: [top, bottom, left, right], clipped to the image.
 
     Args:
-        height: Of the image.
-        width: Of the image.
-        share: What of the area should lie outside the rectangle.
+        height: Height of the image.
+        width: Width of the image.
+        share: Fraction of the area outside the rectangle, before clipping.
     """
     box = []
     for length in (height, width):
@@ -114,7 +116,7 @@ def draw_box(height: int, width: int, share: float, rng: np.random.Generator) ->
 
 
 def _mix(values: paddle.Tensor, keep: np.ndarray) -> paddle.Tensor:
-    """`keep` of each and the rest of its partner, in the dtype of `values`."""
+    """`keep` times each value plus the rest of its partner, in the dtype of `values`."""
     mine, theirs = (paddle.to_tensor(part.astype("float32")) for part in (keep, 1.0 - keep))
     return values * mine + values.flip([0]) * theirs
 

@@ -6,12 +6,13 @@ import numpy as np
 
 from plsc import checks
 from plsc.config.registry import DATASETS
+from plsc.data.base import Dataset
 from plsc.data.fingerprint import sample_labels, sample_names
 from plsc.data.pipeline import file_of
 
 
 @DATASETS.register()
-class Subset:
+class Subset(Dataset):
     """Some samples of another dataset, chosen class by class; which ones is a function of `seed`.
 
     `part` is taken first: both parts together are the whole, with the same share of each class. Of what it leaves,
@@ -83,7 +84,7 @@ class Subset:
         return self.dataset[int(self.indices[index])]
 
 
-class EveryKth:
+class EveryKth(Dataset):
     """At most `most` samples of another dataset, spread evenly over it.
 
     Args:

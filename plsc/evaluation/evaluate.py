@@ -1,15 +1,18 @@
-"""Evaluation: metrics of a task over a whole data set, every image counted once."""
+"""Evaluation: metrics of a task over a whole dataset, every image counted once."""
 
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Union
 
 import numpy as np
 import paddle
 
 from plsc import distributed
+from plsc.data.batch_transforms import BatchTransform
+from plsc.data.loader import DataLoader
 from plsc.data.pipeline import file_of
+from plsc.evaluation.metrics import Metric
 from plsc.nn.precision import Precision
-from plsc.nn.utils import set_training
+from plsc.nn.utils import inference
 from plsc.tasks.base import Batch, Task
 
 _FEW = 2
@@ -18,51 +21,48 @@ _SHOWN = 5  # images in a message
 
 def evaluate(
     task: Task,
-    loader: Any,
+    loader: Union[DataLoader, Sequence[Batch]],
     batch_transforms: Sequence[Callable[[Batch, np.random.Generator], Batch]],
-    metrics: Sequence[Any],
+    metrics: Sequence[Metric],
     precision: Precision,
     on_batch: Optional[Callable[[], None]] = None,
 ) -> Dict[str, float]:
-    """Runs `task` over `loader` in inference mode.
+    """Run `task` over `loader` in inference mode; afterwards every layer has the mode that it had before.
 
     Args:
-        task: Its `predict` is measured; without metrics, its scalars from `forward` are averaged over the images.
-        loader: Yields each image of the set once, over all processes together.
-        batch_transforms: As in training, without augmentation.
-        metrics: Of plsc.evaluation.metrics; reset before and summed over the processes after.
+        task: Its `predict` is measured; without metrics, the scalars of its `forward` are averaged over the images.
+        loader: Yields each image of the dataset once, over all processes together. A list of batches is also allowed.
+        batch_transforms: Transforms of `DataLoader.Eval`.
+        metrics: Metrics; they are reset before and summed over the processes after the evaluation.
         precision: Autocast of the forward pass.
         on_batch: Called after each batch that every process has, by all together; may raise to end the evaluation.
 
     Returns:
-        Numbers by name; with `bad_images` if some could not be read and were left out.
+        Values by name, with `bad_images` if some images could not be read and were left out.
 
     Raises:
         FloatingPointError: If outputs for some images are not finite; the images are named. All processes raise it.
     """
+    reader = loader if isinstance(loader, DataLoader) else None
     finite = _FiniteOutputs()
     tracked = list(metrics) or [_Scalars()]
     rng = np.random.default_rng(0)
     for metric in tracked:
         metric.reset()
-    bad = getattr(loader, "bad_images", None)
-    if bad is not None:
-        bad.forget()
-    set_training(task, False)
-    try:
-        with paddle.no_grad():
-            paddle.seed(0)
-            for number, batch in enumerate(loader):
-                if batch:  # else all its images were bad and are left out
-                    _measure(batch, task, batch_transforms, rng, tracked, precision, finite)
-                if on_batch is not None and number < loader.batches_of_all:
-                    on_batch()
-    finally:
-        set_training(task, True)
-    left_out = bad.count() if bad is not None else 0
-    if left_out and left_out == len(loader.dataset):
-        raise bad.none_left(bad.found)
-    finite.check(getattr(loader, "dataset", None))
+    if reader is not None:
+        reader.bad_images.forget()
+    shared = len(loader) if reader is None else reader.batches_of_all
+    with inference(task), paddle.no_grad():
+        paddle.seed(0)
+        for number, batch in enumerate(loader):
+            if batch:  # empty if all its images were bad and are left out
+                _measure(batch, task, batch_transforms, rng, tracked, precision, finite)
+            if on_batch is not None and number < shared:
+                on_batch()
+    left_out = 0 if reader is None else reader.bad_images.count()
+    if reader is not None and left_out and left_out == len(reader.dataset):
+        raise reader.bad_images.none_left(reader.bad_images.found)
+    finite.check(None if reader is None else reader.dataset)
     results = _merged(_reduced(metric) for metric in tracked)
     return {**results, **({"bad_images": float(left_out)} if left_out else {})}
 
@@ -93,17 +93,17 @@ class Evaluator:
     """An evaluation that can be repeated; the arguments are those of `evaluate`."""
 
     task: Task
-    loader: Any
-    batch_transforms: Sequence[Callable[[Batch, np.random.Generator], Batch]]
-    metrics: Sequence[Any]
+    loader: DataLoader
+    batch_transforms: Sequence[BatchTransform]
+    metrics: Sequence[Metric]
     precision: Precision
 
     def __call__(self, on_batch: Optional[Callable[[], None]] = None) -> Dict[str, float]:
-        """Numbers by name."""
+        """Values by name."""
         return evaluate(self.task, self.loader, self.batch_transforms, self.metrics, self.precision, on_batch)
 
     def rehearse(self) -> Dict[str, float]:
-        """Evaluates the first images, so that a mistake shows before hours of training; the numbers mean nothing."""
+        """Evaluate the first images, to find mistakes before hours of training; the values have no meaning."""
         return evaluate(self.task, [self.loader.first(_FEW)], self.batch_transforms, self.metrics, self.precision)
 
 
@@ -123,14 +123,14 @@ def _reduced(metric: Any) -> Dict[str, float]:
 
 
 class _FiniteOutputs:
-    """Notes for every image whether its outputs are finite, without waiting for the device."""
+    """Collects for every image if its outputs are finite, without waiting for the device."""
 
     def __init__(self) -> None:
         self.rows: List[paddle.Tensor] = []  # bool (B,)
         self.index: List[Optional[paddle.Tensor]] = []
 
     def add(self, outputs: Any, batch: Batch) -> None:
-        """Takes the outputs of a batch: one tensor (B, ...), or scalars by name, which count for all its images."""
+        """Add the outputs of a batch: one tensor (B, ...), or scalars by name, which count for all its images."""
         size = batch["image"].shape[0]
         for value in outputs.values() if isinstance(outputs, dict) else [outputs]:
             if not isinstance(value, paddle.Tensor) or not value.is_floating_point():
@@ -141,7 +141,7 @@ class _FiniteOutputs:
             self.index.append(batch.get("index"))
 
     def check(self, dataset: Any) -> None:
-        """Raises FloatingPointError in all processes if outputs are not finite in one of them."""
+        """Raise FloatingPointError in all processes if outputs are not finite in one of them."""
         names: List[str] = []
         for finite, index in zip(self.rows, self.index):
             for place in np.flatnonzero(~finite.numpy()):
@@ -154,12 +154,12 @@ class _FiniteOutputs:
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
         raise FloatingPointError(
             f"the network's outputs for {len(names)} images are not finite: {', '.join(names[:_SHOWN])}{more}; the "
-            "weights have diverged, or the numbers are too large for the precision: set AMP.level to O0"
+            "weights have diverged, or values are too large for the precision: set AMP.level to O0"
         )
 
 
 class _Scalars:
-    """The task's own scalars, averaged over images."""
+    """Scalars of the task, averaged over images."""
 
     def reset(self) -> None:
         self.names: Sequence[str] = ()

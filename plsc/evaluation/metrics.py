@@ -1,4 +1,4 @@
-"""Metrics of an evaluation. Each is a few sums on the device, so that batches of any size and ranks can be added up."""
+"""Metrics of an evaluation: sums on the device, which can be added over batches of any size and over processes."""
 
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
@@ -7,58 +7,64 @@ import paddle
 from paddle.nn import functional as F
 
 from plsc import checks
+from plsc.config import contract
 from plsc.config.registry import METRICS
 from plsc.evaluation.classification import calibration_error, class_accuracy
 
 
 class Metric:
-    """Sums over images, divided by their number at the end.
+    """Sums over images, divided by the number of images at the end.
 
-    Subclasses say what is added for a batch: `terms(prediction, batch)` gives one number for each of `names`, summed
-    over the images.
+    A subclass defines `terms`, the sums over the images of a batch.
+
+    Attributes:
+        names: Names of the values that it measures.
+        num_classes: Number of classes of the network, for a metric that has it as an argument; else None.
     """
 
+    _required = ("terms",)
+
     names: Sequence[str] = ()
-    num_classes: Optional[int] = None  # of the network, for a metric that is told it
+    num_classes: Optional[int] = None
 
     def bind(self, task: Any) -> None:
-        """Called once, before anything else, with the task that is measured; for metrics that depend on it."""
+        """Called once, before all other methods, with the task that is measured; for metrics that depend on it."""
 
     @property
     def size(self) -> int:
-        """How many sums there are."""
+        """Number of sums."""
         return len(self.names)
 
     def reset(self) -> None:
-        """Forgets everything."""
+        """Set all sums to zero."""
         self._sums: Any = None
         self._count = 0
         self._totals: Optional[np.ndarray] = None
 
     def update(self, prediction: paddle.Tensor, batch: Mapping[str, paddle.Tensor]) -> None:
-        """Adds a batch of any size, without waiting for the device."""
+        """Add a batch of any size, without waiting for the device."""
         sums = self.terms(prediction, batch).astype("float64")  # float32 counts no further than 16.7 million
         self._sums = sums if self._sums is None else self._sums + sums
         self._count += prediction.shape[0]
 
     def terms(self, prediction: paddle.Tensor, batch: Mapping[str, paddle.Tensor]) -> paddle.Tensor:
-        """Sums over the images of the batch, shape (size,); by default one for each name."""
+        """Compute the sums over the images of a batch, shape (size,); by default one for each name."""
         raise NotImplementedError
 
     def sums(self) -> np.ndarray:
-        """The sums and the number of images, float64 (size + 1,); of several ranks they add up."""
+        """The sums and the number of images, float64 (size + 1,), which can be added over processes."""
         sums = np.zeros(self.size) if self._sums is None else self._sums.numpy()
         return np.append(sums, float(self._count))
 
     def load_sums(self, sums: np.ndarray) -> None:
-        """Takes the sums of all ranks for `compute`, until the next reset."""
+        """Use the sums of all processes in `compute`, until the next reset."""
         self._totals = sums
 
     def compute(self) -> Dict[str, float]:
         """Means over the images by name.
 
         Raises:
-            ValueError: If there was no image.
+            ValueError: If no image was added.
         """
         totals, count = self.totals()
         return {name: float(total / count) for name, total in zip(self.names, totals)}
@@ -67,7 +73,7 @@ class Metric:
         """The sums, float64 (size,), and the number of images.
 
         Raises:
-            ValueError: If there was no image.
+            ValueError: If no image was added.
         """
         found = self.sums() if self._totals is None else self._totals
         if found[-1] == 0:
@@ -75,12 +81,20 @@ class Metric:
         return found[:-1], float(found[-1])
 
 
+def check_metric(metric: Any) -> None:
+    """Raise ValueError for a component that is not a complete `Metric`."""
+    contract.derived(metric, Metric)
+
+
+METRICS.require(check_metric)
+
+
 @METRICS.register()
 class Accuracy(Metric):
-    """Share of images, in percent, whose label is among the k highest logits: `top1`, `top5`.
+    """Percentage of images whose label is among the k highest logits: `top1`, `top5`.
 
     Args:
-        topk: The k; one above the number of classes counts as all of them.
+        topk: The values of k; one above the number of classes counts as all classes.
     """
 
     def __init__(self, topk: Sequence[int] = (1, 5)) -> None:
@@ -115,12 +129,12 @@ class CrossEntropyMetric(Metric):
 
 @METRICS.register()
 class Calibration(Metric):
-    """Expected calibration error in percent: how far confidence is from accuracy, `ece`.
+    """Expected calibration error in percent, the mean distance of confidence and accuracy: `ece`.
 
     Guo et al., arXiv 1706.04599.
 
     Args:
-        bins: Into which confidences are sorted.
+        bins: Number of bins of the confidence.
     """
 
     names = ("ece",)
@@ -154,15 +168,14 @@ class Calibration(Metric):
 
 @METRICS.register()
 class ClassAccuracy(Metric):
-    """Accuracy in percent, every class counting the same however many images it has: `class_accuracy`.
+    """Mean accuracy of the classes in percent, whatever their numbers of images: `class_accuracy`.
 
     Args:
-        num_classes: As many as the network tells apart.
+        num_classes: Number of outputs of the network.
     """
 
-    names = ("class_accuracy",)
-
     num_classes: int
+    names = ("class_accuracy",)
 
     def __init__(self, num_classes: int) -> None:
         checks.at_least(1, num_classes=num_classes)
@@ -176,8 +189,8 @@ class ClassAccuracy(Metric):
     def terms(self, prediction: paddle.Tensor, batch: Mapping[str, paddle.Tensor]) -> paddle.Tensor:
         if prediction.shape[1] != self.num_classes:
             raise ValueError(
-                f"Metric: ClassAccuracy.num_classes is {self.num_classes}, but the network tells {prediction.shape[1]} "
-                "classes apart; set it to that"
+                f"Metric: ClassAccuracy.num_classes is {self.num_classes}, but the network has {prediction.shape[1]} "
+                f"outputs; set it to {prediction.shape[1]}"
             )
         pairs = _labels(batch) * self.num_classes + prediction.argmax(axis=1)
         return paddle.bincount(pairs, minlength=self.size)
@@ -194,7 +207,7 @@ def _labels(batch: Mapping[str, paddle.Tensor]) -> paddle.Tensor:
     """Class numbers, int64 (B,).
 
     Raises:
-        ValueError: If the batch has none, or has a distribution over classes instead.
+        ValueError: If the batch has no labels, or has soft labels.
     """
     if "label" not in batch:
         raise ValueError("the evaluation set has no labels; use a folder with one sub-folder per class")
@@ -210,19 +223,19 @@ def _labels(batch: Mapping[str, paddle.Tensor]) -> paddle.Tensor:
 class BestHead(Metric):
     """Accuracy in percent of the best of several classifiers, `top1`, and of each, `top1 <head>`, the best first.
 
-    The best is the best on these very images: of many heads that is a little more than it would be on others.
+    The best is chosen on the evaluated images, so its accuracy is slightly higher than on other images.
     """
 
     def __init__(self) -> None:
         self.reset()
 
     def bind(self, task: Any) -> None:
-        """Takes the heads' names from the model.
+        """Take the names of the heads from the task.
 
         Raises:
-            ValueError: If it has no heads.
+            ValueError: If it has only one.
         """
-        names = getattr(task.model, "head_names", None)
+        names = task.head_names
         if names is None:
             raise ValueError(
                 f"Metric: BestHead measures models with several heads, such as LinearGrid; {type(task.model).__name__} "

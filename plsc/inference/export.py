@@ -1,5 +1,6 @@
-"""A trained network in formats that need neither this package nor its config, with all that belongs to it."""
+"""A trained network in formats that need neither this package nor its config, with its preprocessing."""
 
+import copy
 import warnings
 from importlib.metadata import version
 from pathlib import Path
@@ -12,12 +13,16 @@ from paddle import nn
 from plsc import strict_json
 from plsc.checkpoint import convert, replace
 from plsc.checkpoint import files as checkpoint_files
-from plsc.checkpoint.formats import read_weights
-from plsc.checkpoint.weights import snapshot
-from plsc.config.tree import to_plain
+from plsc.checkpoint.formats import Weights, read_weights
+from plsc.checkpoint.weights import assign, snapshot
+from plsc.config.tree import dump, to_plain
 from plsc.inference.model_card import model_card
-from plsc.inference.predictor import Predictor, image_size
+from plsc.inference.predictor import Predictor, token_encoder
+from plsc.models.classifier import Classifier
+from plsc.models.encoder import Encoder
+from plsc.models.heads import LinearHead
 from plsc.models.pooling import POOLINGS, pooled
+from plsc.models.vit import ViT
 from plsc.text import distinguishable
 
 FORMATS = ("paddle", "onnx", "safetensors", "timm")
@@ -26,9 +31,9 @@ _OPSET = 17
 
 
 class _Encoder(nn.Layer):
-    """An encoder that gives features instead of tokens."""
+    """An encoder with pooling of its tokens to features."""
 
-    def __init__(self, encoder: nn.Layer, pooling: str) -> None:
+    def __init__(self, encoder: Encoder, pooling: str) -> None:
         super().__init__()
         self.encoder = encoder
         self.pooling = pooling
@@ -45,37 +50,39 @@ def export(
     pooling: str = "mean",
     say: Callable[[str], None] = print,
 ) -> List[Path]:
-    """Writes a network, its preprocessing and a model card into a folder, and compares what is written with it.
+    """Write a network, its preprocessing and a model card into a folder.
 
-    The folder gets all of it or, if something fails, keeps what it had.
+    The weights are those of `model.task`, so an export of `plsc.load(run, ema=True)` has the moving average. Each file
+    is read again, and its outputs for random images are compared with those of the network. If anything fails, the
+    folder keeps its old content.
 
     Args:
         model: Loaded from a checkpoint.
-        out: Folder; made if it is not there. It may be empty or hold an earlier export of the same formats.
+        out: Folder; created if it is missing. It may be empty or hold an earlier export of the same formats.
         formats: Some of FORMATS.
-        part: `classifier` or `encoder`; by default the classifier, if it is one.
-        pooling: Of an encoder's features, see plsc.models.pooling.
+        part: `classifier` or `encoder`; by default the classifier, if the network is one.
+        pooling: Pooling of the features of an encoder, see plsc.models.pooling.
         say: Takes a line for each file.
 
     Returns:
-        What was written.
+        Paths of the files.
 
     Raises:
-        ValueError: If the network is not of that kind, or a format cannot hold it, or computes something else.
+        ValueError: If the network is not of that kind, a format cannot hold it, or a file has other outputs.
         FileExistsError: If the folder holds anything but an earlier export.
-        ImportError: If what ONNX needs is not installed.
+        ImportError: If packages for ONNX are not installed.
     """
     network, part = _network(model, part, pooling)
-    size = image_size(model.task)
+    size = model.task.image_size
     if size is None:
-        raise ValueError(f"the network of {type(model.task).__name__} does not say which image_size it takes")
+        raise ValueError(f"the network of {type(model.task).__name__} has no image_size")
     if "onnx" in formats:
         _onnx_tools()
     image = paddle.to_tensor(np.random.default_rng(0).normal(size=(2, 3, *size)).astype(np.float32))
     with paddle.no_grad():
         expected = network(image).numpy()
-    if part == "classifier":
-        pooling = getattr(network, "pooling", "")
+    if isinstance(network, Classifier):
+        pooling = network.pooling
     facts = _facts(model, part, pooling, size, expected.shape[1:])
     lines: List[str] = []
     files: Dict[str, str] = {}  # names by format
@@ -90,12 +97,14 @@ def export(
             lines.append(_compared(out / files["onnx"], _run_onnx(folder / files["onnx"], image.numpy()), expected))
         if "safetensors" in formats:
             files["safetensors"] = "model.safetensors"
-            count = _write_safetensors(network, folder / files["safetensors"], pooling)
-            lines.append(f"{out / files['safetensors']}: {count} tensors")
+            _write_safetensors(network, folder / files["safetensors"], pooling)
+            found = _reread(network, folder / files["safetensors"], image)
+            lines.append(_compared(out / files["safetensors"], found, expected))
         if "timm" in formats:
             files["timm"] = "timm.safetensors"
-            count = _write_timm(model, folder / files["timm"], part, pooling)
-            lines.append(f"{out / files['timm']}: {count} tensors as {convert.TIMM}")
+            _write_timm(model, network, folder / files["timm"], pooling)
+            found = _reread(network, folder / files["timm"], image)
+            lines.append(_compared(out / files["timm"], found, expected))
         (folder / "preprocessing.json").write_text(strict_json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         (folder / "README.md").write_text(model_card(model, facts, files), encoding="utf-8")
     for line in [*lines, f"{out / 'preprocessing.json'}, {out / 'README.md'}"]:
@@ -106,22 +115,20 @@ def export(
 def _network(model: Predictor, part: Optional[str], pooling: str) -> Tuple[nn.Layer, str]:
     if pooling not in POOLINGS:
         raise ValueError(f"pooling is one of {', '.join(POOLINGS)}, got {pooling!r}")
-    network, encoder = model.task.model, model.task.encoder
-    classifies = hasattr(network, "head") and hasattr(network, "forward_features")
+    network = model.task.model
+    classifies = isinstance(network, Classifier)
     if part == "classifier" and not classifies:
         kind = type(model.task).__name__
         raise ValueError(f"{model.path} is a run of {kind}, which does not classify; export its encoder")
     if part != "encoder" and classifies:
         return network, "classifier"
-    if not hasattr(encoder, "forward_features"):
-        raise ValueError(f"{model.path} is a run of {type(model.task).__name__}, whose network has no token features")
-    layer = _Encoder(encoder, pooling)
+    layer = _Encoder(token_encoder(model), pooling)
     layer.training = False
     return layer, "encoder"
 
 
 def _write_paddle(network: nn.Layer, size: Tuple[int, int], stem: Path) -> Path:
-    """Writes `stem`.pdiparams and, by the version of Paddle, `stem`.json or .pdmodel, which is returned."""
+    """Write `stem`.pdiparams and, depending on the version of Paddle, `stem`.json or .pdmodel, which is returned."""
     spec = paddle.static.InputSpec([None, 3, *size], "float32", "image")
     with paddle.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about operators that Paddle itself replaces
@@ -137,7 +144,7 @@ def _onnx_tools() -> Tuple[Any, Any]:
         raise ImportError(f"ONNX needs paddle2onnx and onnxruntime ({error}); pip install 'plsc[onnx]'") from None
     if int(paddle.__version__.split(".")[0]) < 3 and int(version("paddle2onnx").split(".")[0]) > 1:
         raise ImportError(
-            f"paddle2onnx {version('paddle2onnx')} takes no programs of Paddle {paddle.__version__}; "
+            f"paddle2onnx {version('paddle2onnx')} cannot read programs of Paddle {paddle.__version__}; "
             "pip install paddle2onnx==1.3.1 'onnx<1.18'"
         )
     return paddle2onnx, onnxruntime
@@ -145,11 +152,11 @@ def _onnx_tools() -> Tuple[Any, Any]:
 
 def _write_onnx(program: Path, path: Path) -> None:
     converter, _ = _onnx_tools()
-    # Its optimisation would install packages while it runs.
+    # The optimization of paddle2onnx would install packages.
     options = {"enable_optimize": False, "optimize_tool": "None"} if program.suffix == ".json" else {}
     converter.export(str(program), str(program.with_suffix(".pdiparams")), str(path), opset_version=_OPSET, **options)
     if not path.is_file():
-        raise ValueError(f"paddle2onnx wrote no {path}; its messages above tell why")
+        raise ValueError(f"paddle2onnx did not write {path}; see its messages above")
 
 
 def _run_onnx(path: Path, image: np.ndarray) -> np.ndarray:
@@ -160,24 +167,51 @@ def _run_onnx(path: Path, image: np.ndarray) -> np.ndarray:
     return session.run(None, {session.get_inputs()[0].name: image})[0]
 
 
-def _write_safetensors(network: nn.Layer, path: Path, pooling: str) -> int:
-    arrays = {f"model.{name}": array for name, array in snapshot(network.state_dict()).items()}
-    checkpoint_files.write_arrays(path, arrays, {"pooling": pooling})
-    return len(arrays)
+def _arrays(network: nn.Layer) -> Dict[str, np.ndarray]:
+    """Weights of a `Classifier` or an `_Encoder` by their names in a checkpoint."""
+    return {f"model.{name}": array for name, array in snapshot(network.state_dict()).items()}
 
 
-def _write_timm(model: Predictor, path: Path, part: str, pooling: str) -> int:
-    weights = read_weights(model.path)
-    if part == "encoder":
-        weights.arrays = {name: a for name, a in weights.arrays.items() if name.startswith(f"{weights.encoder}.")}
-        weights.pooling = pooling
-    return convert.write_weights(weights, path, convert.TIMM)
+def _write_safetensors(network: nn.Layer, path: Path, pooling: str) -> None:
+    checkpoint_files.write_arrays(path, _arrays(network), {"pooling": pooling})
+
+
+def _write_timm(model: Predictor, network: nn.Layer, path: Path, pooling: str) -> None:
+    encoder = model.task.encoder
+    if not isinstance(encoder, ViT):
+        raise ValueError(f"timm: its VisionTransformer cannot hold a {type(encoder).__name__}, only a ViT")
+    arrays, table = _arrays(network), encoder.pos_embed
+    fixed = table is not None and "model.encoder.pos_embed" not in arrays  # computed, not learned
+    tables = snapshot({"encoder.pos_embed": table}) if fixed else {}
+    weights = Weights(arrays, "model.encoder", tables, dump(model.config), pooling)
+    convert.write_weights(weights, path, convert.TIMM)
+
+
+def _reread(network: nn.Layer, path: Path, image: paddle.Tensor) -> np.ndarray:
+    """Outputs of a copy of the network with the weights of a file.
+
+    Raises:
+        ValueError: If the file lacks a tensor of the network.
+    """
+    weights, layer = read_weights(path), copy.deepcopy(network)
+    if isinstance(layer, Classifier) and isinstance(layer.head, LinearHead) and path.stem == "timm":
+        layer.head.batch_norm = None  # timm's format has it as a part of the linear layer
+    state = layer.state_dict()
+    missing = sorted(name for name in state if f"model.{name}" not in weights.arrays)
+    if missing:
+        raise ValueError(f"{path.name} cannot hold {', '.join(missing[:5])} of the network")
+    for name, tensor in state.items():
+        assign(tensor, weights.arrays[f"model.{name}"])
+    if "encoder.pos_embed" in weights.fixed:
+        assign(layer.encoder.pos_embed, weights.fixed["encoder.pos_embed"])
+    with paddle.no_grad():
+        return layer(image).numpy()
 
 
 def _compared(path: Path, found: np.ndarray, expected: np.ndarray) -> str:
     distance = float(np.abs(found - expected).max()) if found.shape == expected.shape else float("inf")
     if not distance <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
-        raise ValueError(f"{path} computes something else than the network: outputs differ by up to {distance:.3g}")
+        raise ValueError(f"{path} has other outputs than the network: they differ by up to {distance:.3g}")
     return f"{path}: outputs differ from the network's by at most {distance:.1e}"
 
 

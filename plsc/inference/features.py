@@ -8,20 +8,19 @@ import paddle
 
 from plsc.config import registry
 from plsc.config.tree import ConfigError
+from plsc.data.base import Dataset
 from plsc.data.images import load_image
 from plsc.data.loader import DataLoader
 from plsc.data.pipeline import file_of
 from plsc.engine.parts import bad_image_policy
 from plsc.evaluation.frozen.features import tell_bad_images
-from plsc.inference.predictor import Predictor
+from plsc.inference.predictor import Predictor, token_encoder
 from plsc.inference.preprocess import find_images
 from plsc.models.pooling import pooled
 
 
-class _Files:
+class _Files(Dataset):
     """Image files as a dataset."""
-
-    classes = None
 
     def __init__(self, paths: Sequence[Path], bits: Optional[int] = None) -> None:
         self.paths = list(paths)
@@ -45,29 +44,28 @@ def extract_features(
     batch_size: int = 64,
     num_workers: int = 0,
 ) -> Dict[str, np.ndarray]:
-    """Runs the encoder over images, prepared as the run's evaluation does.
+    """Run the encoder over images, with the preprocessing of the run's evaluation.
 
-    Images that cannot be read are an error, or left out, as `on_bad_image` of the split says; of named images, as that
-    of `DataLoader.Eval.loader` (without an evaluation set: `DataLoader.Train.loader`).
+    `on_bad_image` of the split decides if an image that cannot be read is an error or is left out; for named images,
+    that of `DataLoader.Eval.loader` (without an evaluation set: `DataLoader.Train.loader`).
 
     Args:
         model: Loaded from a checkpoint.
         images: Files and folders; or give `split`.
         split: `Train` or `Eval` of the run's config.
         poolings: See plsc.models.pooling.
-        batch_size: Images at a time.
+        batch_size: Images in a batch.
         num_workers: Processes that read images.
 
     Returns:
-        For each pooling, float32 (N, ...); `files`, text (N,), if the data set knows them; `labels`, int64 (N,), and
+        For each pooling, float32 (N, ...); `files`, text (N,), if the dataset has files; `labels`, int64 (N,), and
         `classes`, text (C,), if it has classes.
 
     Raises:
-        ValueError: If there are no images, one cannot be read, or the network has no token features.
+        ValueError: If no images are found, one cannot be read, or the network has no token features.
         FloatingPointError: If features are not finite; the first such image is named.
     """
-    if not hasattr(model.task.encoder, "forward_features"):
-        raise ValueError(f"{model.path} is a run of {type(model.task).__name__}, whose network has no token features")
+    encoder = token_encoder(model)
     own = "Eval" if model.config["DataLoader"].get("Eval") is not None else "Train"
     if images:
         dataset = _Files(find_images(images, model.prepare.extensions), model.prepare.bits)
@@ -93,15 +91,16 @@ def extract_features(
             for transform in model.prepare.batch_transforms:
                 batch = transform(batch, rng)
             for name in poolings:
-                found[name].append(pooled(model.task.encoder, batch["image"], name).astype("float32").numpy())
+                found[name].append(pooled(encoder, batch["image"], name).astype("float32").numpy())
             if "label" in batch:
                 found.setdefault("labels", []).append(batch["label"].numpy().reshape(-1))
     tell_bad_images(loader)
     arrays = {name: np.concatenate(parts) for name, parts in found.items()}
     _check_finite(arrays, poolings, dataset)
-    if hasattr(dataset, "path") and callable(dataset.path):
-        arrays["files"] = np.array([dataset.path(int(index)) for index in np.concatenate(places)])
-    if getattr(dataset, "classes", None) is not None:
+    files = [file_of(dataset, int(index)) for index in np.concatenate(places)]
+    if None not in files:
+        arrays["files"] = np.array(files)
+    if dataset.classes is not None:
         arrays["classes"] = np.array([str(name) for name in dataset.classes])
     return arrays
 

@@ -1,10 +1,11 @@
-"""A model card in Markdown, filled from what a run has left."""
+"""A model card in Markdown, filled from the files of a run."""
 
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
 
 from plsc.config.tree import ConfigMap, dump, one_line
 from plsc.inference.predictor import Predictor
+from plsc.models.vit import ViT
 from plsc.nn.utils import count_parameters
 from plsc.runs.history import before, changes
 from plsc.runs.reader import Run, read_run
@@ -29,7 +30,7 @@ network.load_state_dict(load_file("timm.safetensors"))""",
 
 
 def model_card(model: Predictor, facts: Mapping[str, Any], files: Mapping[str, str]) -> str:
-    """The card of an exported network.
+    """Write the card of an exported network.
 
     Args:
         model: The network.
@@ -53,7 +54,7 @@ def model_card(model: Predictor, facts: Mapping[str, Any], files: Mapping[str, s
     parts = [f"# {title}", _table(rows)]
     parts += _evaluation(run, model.step)
     parts += ["## Preparation of images", _preparation(facts), "## Use", *_uses(model, facts, files)]
-    parts += ["## Intended use and limits", "*To be written by whoever publishes this network.*"]
+    parts += ["## Intended use and limits", "*To be written by the publisher of this network.*"]
     if run is not None and run.environment:
         chosen = ("plsc", "paddle", "python", "device", "git_commit")
         parts += ["## Made with", _table({key: run.environment.get(key) for key in chosen})]
@@ -62,7 +63,7 @@ def model_card(model: Predictor, facts: Mapping[str, Any], files: Mapping[str, s
 
 
 def _run(path: Path) -> Optional[Run]:
-    """The run that a checkpoint directory is part of, if it is."""
+    """The run that a checkpoint directory is part of; None for another directory."""
     try:
         return read_run(path.resolve().parent.parent)
     except (ValueError, OSError):
@@ -70,9 +71,9 @@ def _run(path: Path) -> Optional[Run]:
 
 
 def _past(run: Optional[Run], config: ConfigMap) -> List[str]:
-    """The keys that were changed on the way to the configuration of the network."""
+    """Keys that were changed between the parts of the run."""
     found = changes(before(run.history, config), config) if run is not None else []
-    parts = ["The configuration was changed on the way; this is the last one."] if found else []
+    parts = ["The configuration was changed during the run; this is the last one."] if found else []
     for past, changed in found:
         rows = [f"| `{key}` | {_cell(old)} | {_cell(new)} |" for key, old, new in changed]
         parts.append("\n".join([f"| key | {past} | after it |", "|---|---|---|", *rows]))
@@ -84,7 +85,7 @@ def _table(rows: Mapping[str, Any]) -> str:
 
 
 def _cell(value: Any) -> str:
-    """A value on one line that ends no cell."""
+    """A value on one line, escaped for a table cell."""
     return " ".join(str(value).split()).replace("|", "\\|")
 
 
@@ -107,20 +108,24 @@ def _preparation(facts: Mapping[str, Any]) -> str:
 
 def _uses(model: Predictor, facts: Mapping[str, Any], files: Mapping[str, str]) -> List[str]:
     height, width = facts["input"]["shape"][2:]
-    chosen = ", ".join(f"{name}={value!r}" for name, value in _timm_arguments(model, facts).items())
-    arguments = f"\n    {chosen},\n"
-    values = {"height": height, "width": width, "arguments": arguments}
+    values = {"height": height, "width": width, "arguments": ""}
+    encoder = model.task.encoder
+    if isinstance(encoder, ViT):
+        chosen = ", ".join(f"{name}={value!r}" for name, value in _timm_arguments(encoder, facts).items())
+        values["arguments"] = f"\n    {chosen},\n"
     return [f"`{name}`:\n\n```python\n{_USE[kind].format(**values)}\n```" for kind, name in files.items()]
 
 
-def _timm_arguments(model: Predictor, facts: Mapping[str, Any]) -> Dict[str, Any]:
-    """What timm has to be told to build the same network."""
-    encoder, output = model.task.encoder, facts["output"]
-    found = {name: getattr(encoder, name, None) for name in ("patch_size", "embed_dim", "depth", "num_heads")}
+def _timm_arguments(encoder: ViT, facts: Mapping[str, Any]) -> Dict[str, Any]:
+    """Arguments of timm's VisionTransformer for the same network."""
+    output = facts["output"]
     scaled = any(name.endswith("gamma_1") for name in encoder.state_dict())
     return {
-        "img_size": getattr(encoder, "image_size", None),
-        **found,
+        "img_size": encoder.image_size,
+        "patch_size": encoder.patch_size,
+        "embed_dim": encoder.embed_dim,
+        "depth": encoder.depth,
+        "num_heads": encoder.num_heads,
         "num_classes": output["shape"][-1] if output["what"] == "logits" else 0,
         "global_pool": "avg" if output["pooling"] == "mean" else "token",
         "init_values": 1.0 if scaled else None,

@@ -47,7 +47,7 @@ def evaluate_in_detail(config: Config, checkpoint: Checkpoint, ema: bool = False
     join_job(config)
     consistency.agree_on_checkpoint("the checkpoint", lambda: checkpoint)
     restored = restore_task(config, checkpoint, ema)
-    classes, heads = getattr(restored.task, "num_classes", None), getattr(restored.task.model, "head_names", None)
+    classes, heads = restored.task.num_classes, restored.task.head_names
     if heads is not None:
         raise ValueError(f"{checkpoint} holds {len(heads)} classifiers, of which none is chosen; leave --details out")
     if classes is None:

@@ -1,7 +1,7 @@
-"""A trained network for use: images in, features or classes out."""
+"""Features and classes of images from a trained network."""
 
 from pathlib import Path
-from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Union
 
 import numpy as np
 import paddle
@@ -10,6 +10,7 @@ from paddle.nn import functional as F
 from plsc.config import registry
 from plsc.inference.preprocess import ImageLike, Preprocessing
 from plsc.inference.restore import Restored, restore
+from plsc.models.encoder import Encoder
 from plsc.models.pooling import POOLINGS, pooled
 
 
@@ -22,63 +23,62 @@ class Guess(NamedTuple):
 
 
 class Predictor:
-    """A network with the preparation of images that its evaluation uses.
+    """A trained network with the preprocessing of its evaluation.
 
     Attributes:
         task: The restored task; `task.encoder` is the encoder, `task.model` the whole network.
         config: The run's config.
         path: The checkpoint's directory.
         step: Optimizer steps it was trained for.
-        classes: Names of the classes, if they are known.
-        names_are_saved: Whether the checkpoint itself gives the names; otherwise they are those of the run's dataset
-            as it is now, by position.
-        prepare: The preparation of images.
+        classes: Names of the classes; None if they are unknown.
+        names_are_saved: True: the names are from the checkpoint. False: they are those of the present dataset of the
+            run, by position.
+        prepare: The preprocessing of images.
     """
 
     def __init__(self, restored: Restored) -> None:
         self.task, self.config, self.path, self.step = restored.task, restored.config, restored.path, restored.step
         self.classes = class_names(restored)
         self.names_are_saved = restored.classes is not None
-        self.prepare = Preprocessing(self.config, image_size(self.task))
+        self.prepare = Preprocessing(self.config, self.task.image_size)
 
     def features(
         self, images: Union[ImageLike, Sequence[ImageLike]], pooling: str = "mean", batch_size: int = 64
     ) -> np.ndarray:
-        """What the encoder makes of images.
+        """Compute features of images.
 
         Args:
             images: A file, a PIL image or uint8 pixels (H, W, 3); or a list of them.
-            pooling: `mean` of the patch tokens, normalised after the mean; `cls`: the class token, normalised;
-                `tokens`: all of them, the class token first.
+            pooling: `mean` of the patch tokens, normalized after the mean; `cls`: the class token, normalized;
+                `tokens`: all tokens, the class token first.
             batch_size: Images at a time.
 
         Returns:
-            float32 (D,), or (1 + N, D) for `tokens`; for a list with one axis more in front.
+            float32 (D,), or (prefix + N, D) for `tokens`; for a list with a first axis for the images.
 
         Raises:
             ValueError: If an image cannot be read, the pooling is unknown, or the network has no such encoder.
-            FloatingPointError: If what it makes of an image is not finite; the image is named.
+            FloatingPointError: If the features of an image are not finite; the image is named.
         """
         if pooling not in POOLINGS:
             raise ValueError(f"pooling is one of {', '.join(POOLINGS)}, got {pooling!r}")
-        if not hasattr(self.task.encoder, "forward_features"):
-            raise ValueError(f"{self.path} is a run of {type(self.task).__name__}, whose network has no token features")
-        return self._run(images, batch_size, lambda image: pooled(self.task.encoder, image, pooling))
+        encoder = token_encoder(self)
+        return self._run(images, batch_size, lambda image: pooled(encoder, image, pooling))
 
     def logits(self, images: Union[ImageLike, Sequence[ImageLike]], batch_size: int = 64) -> np.ndarray:
-        """The scores of the classes, float32 (C,), or (B, C) for a list.
+        """Compute logits of the classes, float32 (C,), or (B, C) for a list.
 
         Raises:
             ValueError: If an image cannot be read, or the network does not classify.
-            FloatingPointError: If the scores of an image are not finite; the image is named.
+            FloatingPointError: If the logits of an image are not finite; the image is named.
         """
         try:
             found = self._run(images, batch_size, lambda image: self.task.predict({"image": image}))
         except NotImplementedError:
             found = None
-        if found is not None and hasattr(self.task.model, "head_names"):
+        if found is not None and self.task.head_names is not None:
             raise ValueError(
-                f"{self.path} holds {len(self.task.model.head_names)} classifiers and none of them is chosen; train "
+                f"{self.path} holds {len(self.task.head_names)} classifiers and none of them is chosen; train "
                 "the best alone, as a Classifier with a LinearHead"
             )
         if found is None or found.ndim - isinstance(images, (list, tuple)) != 1:
@@ -89,7 +89,7 @@ class Predictor:
         return found
 
     def predict(self, images: Union[ImageLike, Sequence[ImageLike]], topk: int = 5, batch_size: int = 64) -> List[Any]:
-        """The likeliest classes.
+        """Find the likeliest classes.
 
         Returns:
             `topk` guesses, the likeliest first; for a list of images a list of these.
@@ -109,7 +109,7 @@ class Predictor:
         return [Guess(self.name(int(index)), int(index), float(probabilities[index])) for index in order]
 
     def name(self, index: int) -> str:
-        """The name of a class; its number if that is not known."""
+        """The name of a class, or its number if the name is unknown."""
         return self.classes[index] if self.classes is not None and index < len(self.classes) else str(index)
 
     def _run(self, images: Any, batch_size: int, network: Any) -> np.ndarray:
@@ -141,14 +141,20 @@ def _parts(items: List[Any], size: int) -> Iterator[List[Any]]:
         yield items[start : start + size]
 
 
-def image_size(task: Any) -> Optional[Tuple[int, int]]:
-    """(height, width) of the images that a task's network takes; None if it does not say."""
-    found = (getattr(part, "image_size", None) for part in (task.encoder, task.model))
-    return next((tuple(size) for size in found if size is not None), None)
+def token_encoder(model: Predictor) -> Encoder:
+    """The encoder of a trained network.
+
+    Raises:
+        ValueError: If it gives no tokens.
+    """
+    encoder = model.task.encoder
+    if not isinstance(encoder, Encoder):
+        raise ValueError(f"{model.path} is a run of {type(model.task).__name__}, whose network has no token features")
+    return encoder
 
 
 def class_names(restored: Restored) -> Optional[List[str]]:
-    """Classes that a checkpoint was trained on; from the dataset, if it is here, for one that does not name them."""
+    """Names of the classes that a checkpoint was trained on, or those of its dataset; None if both are missing."""
     if restored.classes is not None:
         return restored.classes
     for split in ("Train", "Eval"):
@@ -156,7 +162,7 @@ def class_names(restored: Restored) -> Optional[List[str]]:
         if section is None:
             continue
         try:
-            names = getattr(registry.DATASETS.build(section["dataset"]), "classes", None)
+            names = registry.DATASETS.build(section["dataset"]).classes
         except (ValueError, OSError, ImportError):
             continue
         if names is not None:

@@ -1,4 +1,4 @@
-"""From any image to what a trained network takes, as its evaluation prepares images."""
+"""Preprocessing of images for a trained network, as in its evaluation."""
 
 from collections import Counter
 from pathlib import Path
@@ -9,6 +9,7 @@ import paddle
 from PIL import Image
 
 from plsc.config import registry
+from plsc.data.batch_transforms import preparing
 from plsc.data.folder import EXTENSIONS, endings_text, images_below
 from plsc.data.images import load_image, to_rgb
 from plsc.data.pipeline import SampleDataset
@@ -17,11 +18,11 @@ from plsc.engine.parts import build_list
 from plsc.text import printable
 
 Config = Mapping[str, Any]
-_PIXELS = ((2, ()), (3, (3,)), (3, (4,)))  # grey, RGB, RGB with transparency
+_PIXELS = ((2, ()), (3, (3,)), (3, (4,)))  # gray, RGB, RGB with transparency
 
 
 class Prepared(NamedTuple):
-    """What `Preprocessing.pixels` gave of an image, to be used in its place later; uint8 (3, H, W)."""
+    """Result of `Preprocessing.pixels`, which may be used instead of the image; uint8 (3, H, W)."""
 
     pixels: np.ndarray
 
@@ -30,14 +31,16 @@ ImageLike = Union[str, Path, Image.Image, np.ndarray, Prepared]
 
 
 class Preprocessing:
-    """The transforms of `DataLoader.Eval`; without one, a central square and the normalisation of `DataLoader.Train`.
+    """Transforms of `DataLoader.Eval`; without it, a central square and the batch transforms of `DataLoader.Train`.
+
+    Of the batch transforms, those that augment are left out.
 
     Args:
         config: Checked by plsc.config.schema.
-        image_size: (height, width) that the network takes; needed without an evaluation set.
+        image_size: Height and width that the network takes; required without an evaluation set.
 
     Raises:
-        ValueError: If it is needed and not given.
+        ValueError: If `image_size` is required, but None.
     """
 
     def __init__(self, config: Config, image_size: Optional[Tuple[int, int]]) -> None:
@@ -51,15 +54,14 @@ class Preprocessing:
         self.transform_nodes = nodes or [{"name": "CenterCrop", "size": list(image_size or ()), "crop_ratio": 1.0}]
         candidates = (own or loaders["Train"]).get("batch_transforms") or []
         built = build_list(registry.BATCH_TRANSFORMS, candidates)
-        kept = [(node, one) for node, one in zip(candidates, built) if getattr(one, "key", None) == "image"]
-        self.batch_nodes = [node for node, _ in kept]
-        self.batch_transforms = [one for _, one in kept]
+        self.batch_transforms = preparing(built)
+        self.batch_nodes = [node for node, one in zip(candidates, built) if one in self.batch_transforms]
 
     def pixels(self, image: ImageLike) -> np.ndarray:
-        """The part of an image that the network gets to see, uint8 (3, H, W).
+        """Apply the transforms to an image; uint8 (3, H, W).
 
         Raises:
-            ValueError: If it is no image.
+            ValueError: If it is not an image.
         """
         if isinstance(image, Prepared):
             return image.pixels
@@ -67,7 +69,7 @@ class Preprocessing:
         return sample["image"]
 
     def __call__(self, pixels: Sequence[np.ndarray]) -> paddle.Tensor:
-        """What `pixels` gave of several images, as the network takes them: float32 (B, 3, H, W)."""
+        """Input of the network, float32 (B, 3, H, W), from results of `pixels`."""
         batch: Dict[str, paddle.Tensor] = {"image": paddle.to_tensor(np.stack(pixels))}
         rng = np.random.default_rng(0)
         for transform in self.batch_transforms:
@@ -76,12 +78,14 @@ class Preprocessing:
 
 
 def open_image(image: ImageLike, bits: Optional[int] = None) -> Image.Image:
-    """A file, a PIL image of any mode, or uint8 pixels (H, W, 3) or (H, W), as an RGB image.
+    """Convert a file, a PIL image of any mode, or uint8 pixels (H, W, 3) or (H, W) to an RGB image.
 
-    `bits`: see `plsc.data.images.to_rgb`.
+    Args:
+        image: The image.
+        bits: See `plsc.data.images.to_rgb`.
 
     Raises:
-        ValueError: If it is none of these.
+        ValueError: If `image` is of another kind.
     """
     if isinstance(image, (str, Path)):
         return load_image(image, bits)
@@ -98,7 +102,7 @@ def _name(image: ImageLike) -> str:
 
 
 def reading_of(config: Config) -> Tuple[Sequence[str], Optional[int]]:
-    """Endings of image files, and bits of deep ones, as a run's own evaluation set (or training set) reads them."""
+    """Endings of image files, and bits of deep images, of the evaluation set (or training set) of a run."""
     loaders = config["DataLoader"]
     node = (loaders.get("Eval") or loaders["Train"])["dataset"]
     while isinstance(node.get("dataset"), Mapping):  # a part of another dataset
@@ -108,14 +112,14 @@ def reading_of(config: Config) -> Tuple[Sequence[str], Optional[int]]:
 
 
 def find_images(paths: Sequence[Union[str, Path]], extensions: Sequence[str] = EXTENSIONS) -> List[Path]:
-    """Image files: those named, and all in the folders named, found as `ImageFolder` finds them.
+    """Find image files: the given files, and those in the given folders, with the rules of `ImageFolder`.
 
     Args:
         paths: Files and folders.
         extensions: Endings of the images in folders, in lower case.
 
     Raises:
-        ValueError: If a path does not exist, or there is no image at all; it counts the files of other endings.
+        ValueError: If a path does not exist, or no image is found; the message counts files with other endings.
     """
     found: List[Path] = []
     left_out: "Counter[str]" = Counter()

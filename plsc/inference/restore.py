@@ -16,6 +16,7 @@ from plsc.engine.device import set_device
 from plsc.engine.parts import build_task
 from plsc.nn.utils import parameters_at_most, set_training
 from plsc.tasks.base import Batch, Task
+from plsc.tokenizers.base import Target
 
 Config = Mapping[str, Any]
 
@@ -100,10 +101,10 @@ def fresh_task(config: Config) -> Task:
     return task
 
 
-class _MissingTokenizer:
+class _MissingTokenizer(Target):
     """Stand-in for a tokenizer whose files are missing; only computing targets needs them."""
 
-    vocab_size = None
+    kind = "ids"
 
     def __init__(self, reason: str) -> None:
         self.reason = reason

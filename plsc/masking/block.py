@@ -6,6 +6,7 @@ from typing import Optional, Tuple, Union
 import numpy as np
 
 from plsc.config.registry import MASK_GENERATORS
+from plsc.masking.base import MaskGenerator
 from plsc.masking.grid import check_num_masked, to_grid
 
 _TRIES = 1000
@@ -13,7 +14,7 @@ _MOST_ASPECT = 1000
 
 
 @MASK_GENERATORS.register()
-class BlockMask:
+class BlockMask(MaskGenerator):
     """Rectangles of random size and aspect are hidden until exactly `num_masked` patches are.
 
     Official code: `masking_generator.MaskingGenerator`. The area of a rectangle is uniform between `min_block` and

@@ -5,11 +5,12 @@ from typing import Optional, Tuple, Union
 import numpy as np
 
 from plsc.config.registry import MASK_GENERATORS
+from plsc.masking.base import MaskGenerator
 from plsc.masking.grid import check_num_masked, to_grid
 
 
 @MASK_GENERATORS.register()
-class RandomMask:
+class RandomMask(MaskGenerator):
     """Hides patches at random, each set of them equally likely.
 
     Args:

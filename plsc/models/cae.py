@@ -6,6 +6,7 @@ import paddle
 from paddle import nn
 
 from plsc import checks
+from plsc.config import contract
 from plsc.config.registry import MODELS
 from plsc.models.vit import INIT_STD, ViT, sincos_table
 from plsc.nn.attention import CrossAttention
@@ -14,11 +15,12 @@ from plsc.nn.drop_path import DropPath, drop_path_ramp
 from plsc.nn.functional import LayerNorm, Linear, scale_channels
 from plsc.nn.init import rescale_by_depth_, truncated_normal_, truncated_normal_linear_, xavier_uniform_
 from plsc.nn.mlp import Mlp
+from plsc.nn.network import Network
 from plsc.nn.teacher import make_teacher, update_teacher
 
 
 class RegressorBlock(nn.Layer):
-    """Cross-attention whose normalised output replaces the residual stream, then a perceptron.
+    """Cross-attention whose normalized output replaces the residual stream, followed by an MLP.
 
     With queries x and keys/values kv: x = norm2(x + g1 attn(norm(x + pos), norm(kv + pos), norm(kv))), then
     x + g2 mlp(x). Positions reach queries and keys only and do not accumulate. Without layer scale the scales are
@@ -27,14 +29,14 @@ class RegressorBlock(nn.Layer):
     Args:
         dim: Width D.
         num_heads: Attention heads.
-        mlp_ratio: Hidden width of the perceptron, in multiples of D.
-        qkv_bias: Whether queries and values have a bias.
+        mlp_ratio: Hidden width of the MLP, in multiples of D.
+        qkv_bias: Add a bias to queries and values.
         qk_scale: Factor of the queries; by default (D / heads) ** -0.5.
         drop_rate: Dropout probability of both branches.
         attn_drop_rate: Dropout probability of the attention weights.
         drop_path_rate: Probability of leaving out a branch.
-        layer_scale: First value of the scales; None or <= 0: fixed to 1.
-        norm_eps: Added to the variance by the normalisations.
+        layer_scale: Initial value of the scales; None or <= 0: fixed to 1.
+        norm_eps: Added to the variance in normalizations.
     """
 
     def __init__(
@@ -86,7 +88,7 @@ class Regressor(nn.Layer):
         num_heads: Attention heads.
         depth: Number of blocks.
         drop_path_rate: Drop rate of the last block; it rises linearly from 0 in the first.
-        layer_scale: First value of the blocks' scales.
+        layer_scale: Initial value of the scales in the blocks.
         **options: Further arguments of `RegressorBlock`.
     """
 
@@ -118,9 +120,9 @@ class Decoder(nn.Layer):
     Args:
         dim: Width D.
         num_heads: Attention heads.
-        depth: Number of blocks; 0 leaves the normalisation.
+        depth: Number of blocks; 0: only the normalization.
         drop_path_rate: Drop rate of the last block; it rises linearly from 0 in the first.
-        layer_scale: First value of the blocks' scales.
+        layer_scale: Initial value of the scales in the blocks.
         **options: Further arguments of `Block`.
     """
 
@@ -144,23 +146,23 @@ class Decoder(nn.Layer):
 
 
 @MODELS.register()
-class CAE(nn.Layer):
+class CAE(Network):
     """Context autoencoder: predicts tokens and latents of masked patches from the visible ones.
 
     Chen et al., arXiv 2202.03026, section 3; `modeling_cae.VisionTransformerForMaskedImageModeling`. Regressor and
-    decoder inherit perceptron ratio, biases, dropout and epsilon from the encoder.
+    decoder inherit MLP ratio, biases, dropout and epsilon from the encoder.
 
     Args:
         encoder: Encodes the visible patches; the teacher is a copy of it.
         regressor_depth: Cross-attention blocks that predict latents.
         decoder_depth: Self-attention blocks that decode them.
-        decoder_embed_dim: Width of regressor and decoder; by default the encoder's.
-        decoder_num_heads: Their attention heads; by default the encoder's.
+        decoder_embed_dim: Width of regressor and decoder; by default that of the encoder.
+        decoder_num_heads: Attention heads of regressor and decoder; by default those of the encoder.
         vocab_size: Width of the prediction: number of tokens, or values of a patch for pixel targets.
-        decoder_layer_scale: First value of the scales in regressor and decoder; None or <= 0: none.
-        regressor_drop_path_rate: Of the regressor's last block.
-        decoder_drop_path_rate: Of the decoder's last block.
-        teacher_momentum: Share of itself that the teacher keeps in an update; 0 copies the encoder.
+        decoder_layer_scale: Initial value of the scales in regressor and decoder; None or <= 0: none.
+        regressor_drop_path_rate: Drop path rate of the last block of the regressor.
+        decoder_drop_path_rate: Drop path rate of the last block of the decoder.
+        teacher_momentum: Weight of the teacher itself in its update, in [0, 1]; 0 copies the encoder.
         init: `xavier`: every linear layer, as in the recipe of ViT-B; `fixed`: truncated normal, scaled down with
             depth, as in that of ViT-L. Both include the encoder, whose tokens and patch embedding are drawn again
             too, cut at one deviation as the authors have it, unless the encoder has `init: xavier`.
@@ -186,6 +188,7 @@ class CAE(nn.Layer):
         super().__init__()
         dim = encoder.embed_dim if decoder_embed_dim is None else decoder_embed_dim
         heads = encoder.num_heads if decoder_num_heads is None else decoder_num_heads
+        contract.derived(encoder, ViT)
         _check_encoder(encoder)
         checks.at_least(0, regressor_depth=regressor_depth, decoder_depth=decoder_depth)
         checks.at_least(1, vocab_size=vocab_size, decoder_embed_dim=dim, decoder_num_heads=heads)
@@ -198,6 +201,7 @@ class CAE(nn.Layer):
                 f"decoder_embed_dim must be a multiple of decoder_num_heads: {dim} does not divide into {heads} heads"
             )
         self.vocab_size = vocab_size
+        self.image_size = encoder.image_size
         self.teacher_momentum = teacher_momentum
         self.encoder = encoder
         options = {"layer_scale": decoder_layer_scale, **encoder.block_options}
@@ -216,16 +220,16 @@ class CAE(nn.Layer):
     def forward(
         self, image: paddle.Tensor, visible_index: paddle.Tensor, masked_index: paddle.Tensor
     ) -> Dict[str, paddle.Tensor]:
-        """Predicts what is behind the masked patches.
+        """Predict the masked patches.
 
         Args:
-            image: Float (B, C, H, W), normalised.
+            image: Float (B, C, H, W), normalized.
             visible_index: Row-major positions of the visible patches, int64 (B, V), ascending.
-            masked_index: Those of the masked patches, int64 (B, M), ascending.
+            masked_index: Positions of the masked patches, int64 (B, M), ascending.
 
         Returns:
-            `logits` (B, M, vocab_size), `latent` (B, M, D), the regressor's, and `latent_target` (B, M, D), the
-            teacher's, without gradient.
+            `logits` (B, M, vocab_size), `latent` (B, M, D) of the regressor, and `latent_target` (B, M, D) of the
+            teacher, without gradient.
 
         Raises:
             ValueError: If visible and masked patches together are not those of the encoder's grid.
@@ -241,14 +245,14 @@ class CAE(nn.Layer):
         return {"logits": logits, "latent": latent, "latent_target": target}
 
     def update_teacher(self) -> None:
-        """Moves the teacher towards the encoder; call it once per optimizer step, before the optimizer's update.
+        """Move the teacher towards the encoder; call it once per optimizer step, before the update of the optimizer.
 
         The reference moves it in the forward pass, so it stays one update behind the encoder even with momentum 0.
         """
         update_teacher(self.teacher, self.encoder, self.teacher_momentum)
 
     def reset_teacher(self) -> None:
-        """Makes the teacher a copy of the encoder, as it is at the start of training."""
+        """Make the teacher a copy of the encoder, as at the start of training."""
         update_teacher(self.teacher, self.encoder, 0.0)
 
     def _check_counts(self, visible: int, masked: int) -> None:

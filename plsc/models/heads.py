@@ -14,8 +14,28 @@ from plsc.nn.functional import LayerNorm, Linear, attend
 from plsc.nn.init import WIDE, truncated_normal_, zero_bias_
 
 
+class Head(nn.Layer):
+    """A classifier on features of an encoder.
+
+    Attributes:
+        in_features: Width D of the features.
+        num_classes: Number of classes C of the logits (B, C).
+        takes_tokens: True: it takes all tokens (B, prefix + N, D). False: it takes pooled features (B, D).
+    """
+
+    _required = ("in_features", "num_classes", "forward")
+
+    in_features: int
+    num_classes: int
+    takes_tokens: bool = False
+
+    def forward(self, features: paddle.Tensor) -> paddle.Tensor:
+        """Features (B, D), or tokens (B, prefix + N, D) -> logits (B, C)."""
+        raise NotImplementedError(f"{type(self).__name__} does not define forward(features)")
+
+
 @MODELS.register()
-class LinearHead(nn.Layer):
+class LinearHead(Head):
     """Linear classifier, with batch normalisation before it for linear probes.
 
     CAE, `run_class_finetuning` and `run_linear`; MAE, arXiv 2111.06377, appendix A.1.
@@ -23,16 +43,14 @@ class LinearHead(nn.Layer):
     Args:
         in_features: Width D of the features.
         num_classes: Number of classes C.
-        init_std: Deviation of the first weights.
-        init_scale: Factor of the first weights.
-        batch_norm: Whether to normalise the features, without learned scale and shift.
-        batch_norm_eps: Added to the variance by that normalisation.
+        init_std: Standard deviation of the initial weights.
+        init_scale: Factor of the initial weights.
+        batch_norm: Normalize the features over the batch, without learned scale and shift.
+        batch_norm_eps: Added to the variance in that normalization.
 
     Raises:
         ValueError: If a number is not positive.
     """
-
-    takes_tokens = False
 
     def __init__(
         self,
@@ -60,15 +78,15 @@ class LinearHead(nn.Layer):
 
 
 class AttentiveBlock(nn.Layer):
-    """Normalised cross-attention without residual connection or perceptron.
+    """Normalized cross-attention without residual connection or MLP.
 
     Args:
         dim: Width D.
         num_heads: Attention heads.
         qkv_bias: Whether queries and values have a bias.
         qk_scale: Factor of the queries; by default (D / heads) ** -0.5.
-        norm_eps: Added to the variance by the normalisations.
-        parameter_free: Attend without projections, and normalise without learned scale and shift.
+        norm_eps: Added to the variance in normalizations.
+        parameter_free: Attend without projections, and normalize without learned scale and shift.
     """
 
     def __init__(
@@ -98,7 +116,7 @@ class AttentiveBlock(nn.Layer):
 
 
 class ProjectionFreeAttention(nn.Layer):
-    """Multi-head cross-attention on queries, keys and values as they come; takes the arguments of `CrossAttention`."""
+    """Multi-head cross-attention without projections; takes the arguments of `CrossAttention`."""
 
     def __init__(self, dim: int, num_heads: int, qkv_bias: bool = True, qk_scale: Optional[float] = None) -> None:
         super().__init__()
@@ -112,7 +130,7 @@ class ProjectionFreeAttention(nn.Layer):
 
 
 @MODELS.register()
-class AttentiveHead(nn.Layer):
+class AttentiveHead(Head):
     """Classifier that attends to all tokens with a learned query, for attentive probes.
 
     CAE, section 4.2 and `modeling_finetune.VisionTransformer(linear_type="attentive")`. The reference evaluates with
@@ -126,12 +144,12 @@ class AttentiveHead(nn.Layer):
         depth: Blocks of cross-attention that the query passes through.
         qkv_bias: Whether queries and values have a bias.
         qk_scale: Factor of the queries; by default (D / heads) ** -0.5.
-        norm_eps: Added to the variance by the layer normalisations.
-        batch_norm_eps: Added to the variance by the batch normalisation; PLSC uses 1e-6.
-        parameter_free: Attend without projections and learned normalisation, so that the query is all that is
-            learned besides the linear layer (PLSC's `attentive_no_parameter`).
-        init_std: Deviation of the first weights.
-        init_scale: Factor of the first weights of the linear layer.
+        norm_eps: Added to the variance in layer normalizations.
+        batch_norm_eps: Added to the variance in batch normalization; PLSC uses 1e-6.
+        parameter_free: Attend without projections and learned normalization, so that only the query and the
+            linear layer are learned (PLSC's `attentive_no_parameter`).
+        init_std: Standard deviation of the initial weights.
+        init_scale: Factor of the initial weights of the linear layer.
 
     Raises:
         ValueError: If a number is not positive, or the heads do not divide D.
@@ -160,7 +178,7 @@ class AttentiveHead(nn.Layer):
         self.num_classes = num_classes
         zeros = nn.initializer.Constant(0.0)
         self.query_token = self.create_parameter([1, 1, in_features], default_initializer=zeros)
-        if parameter_free:  # nothing but the query tells where to look, and zeros would look everywhere alike
+        if parameter_free:  # a query of zeros would attend to all tokens equally
             truncated_normal_(self.query_token, init_std, limit=WIDE)
         self.blocks = nn.LayerList(
             [AttentiveBlock(in_features, num_heads, qkv_bias, qk_scale, norm_eps, parameter_free) for _ in range(depth)]
@@ -176,7 +194,7 @@ class AttentiveHead(nn.Layer):
         return self.linear(self.batch_norm(self.forward_features(tokens)))
 
     def forward_features(self, tokens: paddle.Tensor) -> paddle.Tensor:
-        """(B, N, D) -> what the query gathers, (B, D)."""
+        """(B, N, D) -> output of the query, (B, D)."""
         query = self.query_token.expand([tokens.shape[0], 1, self.in_features])
         for block in self.blocks:
             query = block(query, tokens)
@@ -184,22 +202,22 @@ class AttentiveHead(nn.Layer):
 
 
 @MODELS.register()
-class EfficientProbingHead(nn.Layer):
+class EfficientProbingHead(Head):
     """Classifier that attends to the patch tokens with several learned queries, for probes with few parameters.
 
-    Efficient probing, arXiv 2506.10178, section 3: the tokens themselves are the keys, nothing is projected but the
-    values, and each query gathers its own share of the values' channels. Followed by batch normalisation without
-    learned scale and shift, and a linear layer, as the authors have it.
+    Efficient probing, arXiv 2506.10178, section 3: the tokens themselves are the keys, only the values are projected,
+    and each query gathers a part of the channels of the values. Batch normalization without learned scale and shift
+    and a linear layer follow, as in the authors' code.
 
     Args:
         in_features: Width D of the tokens.
         num_classes: Number of classes C.
         num_queries: Queries Q; the values' width must be a multiple.
-        out_features: Width of the values and of the linear layer's input; by default D.
+        out_features: Width of the values and of the input of the linear layer; by default D.
         with_cls_token: Attend to the class token as well; the authors do for encoders whose pre-training has used it.
-        batch_norm_eps: Added to the variance by the batch normalisation.
-        init_std: Deviation of the first weights and queries.
-        init_scale: Factor of the first weights of the linear layer.
+        batch_norm_eps: Added to the variance in batch normalization.
+        init_std: Standard deviation of the initial weights and queries.
+        init_scale: Factor of the initial weights of the linear layer.
 
     Raises:
         ValueError: If a number is not positive, or the queries do not divide the values' width.
@@ -245,15 +263,15 @@ class EfficientProbingHead(nn.Layer):
         return self.linear(self.batch_norm(self.forward_features(tokens)))
 
     def forward_features(self, tokens: paddle.Tensor) -> paddle.Tensor:
-        """(B, 1 + N, D) -> what the queries gather, side by side, (B, out_features)."""
+        """(B, 1 + N, D) -> concatenated outputs of the queries, (B, out_features)."""
         tokens = tokens if self.with_cls_token else tokens[:, 1:].contiguous()
-        # Projecting what a query has gathered is the same as gathering what is projected, for a twentieth of the work.
+        # Gathering before projecting gives the same result with a twentieth of the operations.
         gathered = paddle.matmul(self.attention(tokens), tokens).transpose([1, 0, 2])  # (Q, B, D)
         weight = self.value.weight.reshape([self.in_features, self.num_queries, -1]).transpose([1, 0, 2])
         return paddle.matmul(gathered, weight).transpose([1, 0, 2]).flatten(1)
 
     def attention(self, tokens: paddle.Tensor) -> paddle.Tensor:
-        """Where each query looks: tokens (B, N, D) -> weights (B, Q, N), which add up to 1 over N."""
+        """Attention weights of the queries: tokens (B, N, D) -> (B, Q, N), with sum 1 over N."""
         scores = paddle.matmul(tokens, self.query_tokens) * self.in_features**-0.5  # (B, N, Q)
         return F.softmax(scores.transpose([0, 2, 1]), axis=-1)
 

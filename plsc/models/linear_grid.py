@@ -1,40 +1,42 @@
-"""Many linear classifiers on one frozen encoder, for choosing learning rate and features in a single training."""
+"""Many linear classifiers on one frozen encoder, to choose learning rate and features in one training."""
 
 from typing import List, Literal, Sequence, Tuple
 
 import paddle
 from paddle import nn
 
+from plsc.config import contract
 from plsc.config.registry import MODELS
+from plsc.models.encoder import Encoder
 from plsc.models.heads import LinearHead
-from plsc.models.vit import ViT
+from plsc.nn.network import Network
 from plsc.nn.utils import freeze, set_training
 
 
 @MODELS.register()
-class LinearGrid(nn.Layer):
+class LinearGrid(Network):
     """Linear classifiers on a frozen encoder: one for each number of blocks, kind of features and learning rate.
 
-    They share images and features, so that fifty cost little more than one. Oquab et al., DINOv2, arXiv 2304.07193,
-    appendix B.3, and its `eval/linear.py`. With the loss `SumOverHeads` each is trained as if it were alone, at the
-    schedule's learning rate times its own factor; the metric `BestHead` says which is the best.
+    They share images and features, so that fifty of them cost little more than one. Oquab et al., DINOv2, arXiv
+    2304.07193, appendix B.3, and its `eval/linear.py`. With the loss `SumOverHeads` each is trained independently, at
+    the learning rate of the schedule times its factor. The metric `BestHead` finds the best.
 
     Args:
         encoder: Stays in inference mode and gets no gradient.
         num_classes: Number of classes C.
-        blocks: How many of the last blocks' class tokens a head takes, side by side.
-        features: `cls`: these class tokens; `cls+mean`: with the mean of the last block's patch tokens beside them.
+        blocks: Numbers of last blocks whose class tokens a head takes, concatenated.
+        features: `cls`: these class tokens; `cls+mean`: and the mean of the patch tokens of the last block.
         rates: Factors of the learning rate.
-        init_std: Deviation of the first weights.
-        batch_norm: Whether each head normalises its features, without learned scale and shift, as MAE's probes do.
+        init_std: Standard deviation of the initial weights.
+        batch_norm: Normalize the features of each head over the batch, without learned scale and shift, as MAE does.
 
     Raises:
-        ValueError: If the encoder has fewer blocks, a list is empty, has something twice, or a rate is not positive.
+        ValueError: If the encoder has fewer blocks, a list is empty or repeats a value, or a rate is not positive.
     """
 
     def __init__(
         self,
-        encoder: ViT,
+        encoder: Encoder,
         num_classes: int,
         blocks: Sequence[int] = (1, 4),
         features: Sequence[Literal["cls", "cls+mean"]] = ("cls", "cls+mean"),
@@ -43,16 +45,18 @@ class LinearGrid(nn.Layer):
         batch_norm: bool = False,
     ) -> None:
         super().__init__()
+        contract.derived(encoder, Encoder)
         for name, values in (("blocks", blocks), ("features", features), ("rates", rates)):
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"LinearGrid: {name} needs at least one value and none twice, got {list(values)}")
-        if min(blocks) < 1 or max(blocks) > encoder.depth:
-            raise ValueError(f"LinearGrid: blocks are from 1 to the encoder's {encoder.depth}, got {list(blocks)}")
+        depth = len(encoder.blocks)
+        if min(blocks) < 1 or max(blocks) > depth:
+            raise ValueError(f"LinearGrid: blocks are from 1 to the encoder's {depth}, got {list(blocks)}")
         if min(rates) <= 0:
             raise ValueError(f"LinearGrid: rates must be above 0, got {list(rates)}")
         self.encoder = encoder
         freeze(encoder)
-        self.num_classes = num_classes
+        self.image_size, self.num_classes = encoder.image_size, num_classes
         self.blocks, self.features, self.rates = list(blocks), list(features), [float(rate) for rate in rates]
         self.heads = nn.LayerList(
             [
@@ -61,6 +65,7 @@ class LinearGrid(nn.Layer):
                 for _ in self.rates
             ]
         )
+        self.head_names = self._names()
 
     def _kinds(self) -> List[Tuple[int, str]]:
         return [(count, kind) for count in self.blocks for kind in self.features]
@@ -68,9 +73,8 @@ class LinearGrid(nn.Layer):
     def _width(self, count: int, kind: str) -> int:
         return self.encoder.embed_dim * (count + (kind == "cls+mean"))
 
-    @property
-    def head_names(self) -> List[str]:
-        """What each head is, in the order of the predictions."""
+    def _names(self) -> List[str]:
+        """Names of the heads in the order of the predictions."""
         kinds = [f"{kind} of {count} block{'s' * (count > 1)}" for count, kind in self._kinds()]
         return [f"{kind}, rate {rate:g}" for kind in kinds for rate in self.rates]
 
@@ -87,7 +91,8 @@ class LinearGrid(nn.Layer):
             inputs = [self._inputs(tokens, *kind) for kind in self._kinds() for _ in self.rates]
         return paddle.stack([head(x) for head, x in zip(self.heads, inputs)], axis=1)
 
-    @staticmethod
-    def _inputs(tokens: Sequence[paddle.Tensor], count: int, kind: str) -> paddle.Tensor:
+    def _inputs(self, tokens: Sequence[paddle.Tensor], count: int, kind: str) -> paddle.Tensor:
         parts = [x[:, 0] for x in tokens[-count:]]
-        return paddle.concat([*parts, tokens[-1][:, 1:].mean(axis=1)] if kind == "cls+mean" else parts, axis=-1)
+        if kind == "cls+mean":
+            parts.append(tokens[-1][:, self.encoder.num_prefix_tokens :].mean(axis=1))
+        return paddle.concat(parts, axis=-1)

@@ -1,25 +1,25 @@
-"""An encoder's tokens as features of the whole image."""
-
-from typing import Any
+"""Features of whole images from the tokens of an encoder."""
 
 import paddle
+
+from plsc.models.encoder import Encoder
 
 POOLINGS = ("mean", "cls", "tokens")
 
 
-def pooled(encoder: Any, image: paddle.Tensor, pooling: str) -> paddle.Tensor:
+def pooled(encoder: Encoder, image: paddle.Tensor, pooling: str) -> paddle.Tensor:
     """Features of images.
 
     Args:
-        encoder: Has `forward_features`, which gives tokens (B, 1 + N, D), the class token first, and `norm`.
-        image: What it takes.
-        pooling: `mean` of the patch tokens, normalised after the mean; `cls`: the class token, normalised; `tokens`:
-            all of them, normalised.
+        encoder: Gives tokens (B, prefix + N, D), the class token first.
+        image: Float (B, C, H, W), normalized.
+        pooling: `mean` of the patch tokens, normalized after the mean; `cls`: the class token, normalized; `tokens`:
+            all tokens, normalized.
 
     Returns:
-        (B, D), or (B, 1 + N, D) for `tokens`.
+        (B, D), or (B, prefix + N, D) for `tokens`.
     """
     tokens = encoder.forward_features(image)
     if pooling == "mean":
-        return encoder.norm(tokens[:, 1:].mean(axis=1))
+        return encoder.norm(tokens[:, encoder.num_prefix_tokens :].mean(axis=1))
     return encoder.norm(tokens[:, 0] if pooling == "cls" else tokens)

@@ -1,6 +1,6 @@
-"""Vision transformer: the encoder of every method here."""
+"""Vision transformer, the encoder of the built-in methods."""
 
-from typing import Any, Dict, List, Literal, Optional, Tuple, Union
+from typing import Any, Dict, Literal, Optional, Tuple, Union
 
 import paddle
 from paddle import nn
@@ -49,14 +49,14 @@ class ViT(Encoder):
         embed_dim: Width D.
         depth: Number of blocks.
         num_heads: Attention heads; D must be a multiple.
-        mlp_ratio: Hidden width of the perceptrons, in multiples of D.
+        mlp_ratio: Hidden width of the MLPs, in multiples of D.
         qkv_bias: Whether queries and values have a bias; keys never have one.
         qk_scale: Factor of the queries; by default (D / heads) ** -0.5.
         drop_rate: Dropout probability of tokens and residual branches.
         attn_drop_rate: Dropout probability of attention weights.
         drop_path_rate: Probability that the last block leaves out a branch; it rises linearly from 0 in the first.
-        layer_scale: First value of the learned scales of the residual branches; None or <= 0: no scales.
-        norm_eps: Added to the variance by the normalisations.
+        layer_scale: Initial value of the learned scales of the residual branches; None or <= 0: no scales.
+        norm_eps: Added to the variance in normalizations.
         pos_embed: `sincos`: fixed table; `sincos_official`: the same, numbered as in the authors' code, which
             differs on grids that are not square; `learned`; `none`.
         relative_position_bias: Of the attention logits: `per_block`, one `shared` by all blocks, `both` added up (the
@@ -64,12 +64,12 @@ class ViT(Encoder):
         init: `truncated_normal`: deviation 0.02, scaled down with depth, and PyTorch's default for the patch
             embedding, as the authors' classifier has it (`CAE` draws its encoder again, see there); or `xavier`, with
             the patch embedding, as in MAE. Narrow networks need `xavier`: the deviation of the other is fixed, so
-            that little of the image gets through to their tokens at first.
+            that their tokens depend only weakly on the image at first.
         last_norm: Normalise the tokens after the last block. The authors' probes leave it out unless they are called
             with `--use_cls`; to load a pre-trained encoder without it, set `Init.allow_unexpected: ["norm.*"]`.
 
     Raises:
-        ValueError: If image, patch, width and heads do not fit together, or a number is out of range.
+        ValueError: If image, patch, width and heads do not fit together, or a value is out of range.
     """
 
     def __init__(
@@ -102,6 +102,8 @@ class ViT(Encoder):
         image_size, patch_size = to_pair(image_size, "image_size"), to_pair(patch_size, "patch_size")
         self.embed_dim = embed_dim
         self.depth = depth
+        self.num_layers = depth + 2
+        self.num_prefix_tokens = 1
         self.num_heads = num_heads
         self.drop_rate = drop_rate
         self.position_kind = pos_embed
@@ -117,6 +119,8 @@ class ViT(Encoder):
             "norm_eps": norm_eps,
         }
         self.patch_embed = PatchEmbed(image_size, patch_size, in_channels, embed_dim)
+        self.image_size, self.patch_size = self.patch_embed.image_size, self.patch_embed.patch_size
+        self.grid_size = self.patch_embed.grid_size
         self.cls_token = self.create_parameter([1, 1, embed_dim])
         self._add_positions(pos_embed)
         grid, shared = self.grid_size, self.bias_kind in ("shared", "both")
@@ -137,28 +141,8 @@ class ViT(Encoder):
         self.norm = LayerNorm(embed_dim, epsilon=norm_eps) if last_norm else nn.Identity()
         self._initialize(init)
 
-    @property
-    def image_size(self) -> Tuple[int, int]:
-        """Height and width in pixels of the images that the model takes."""
-        return self.patch_embed.image_size
-
-    @property
-    def patch_size(self) -> Tuple[int, int]:
-        """Height and width of a patch in pixels."""
-        return self.patch_embed.patch_size
-
-    @property
-    def grid_size(self) -> Tuple[int, int]:
-        """Rows and columns of patches."""
-        return self.patch_embed.grid_size
-
-    @property
-    def num_layers(self) -> int:
-        """How many depths `layer_index` tells apart: the embeddings, each block, and the rest."""
-        return self.depth + 2
-
     def layer_index(self, name: str) -> int:
-        """The depth of a parameter, for layer-wise learning rates: 0 embeddings, i + 1 block i, depth + 1 the rest.
+        """Depth of a parameter, for layer-wise learning rates: 0 embeddings, i + 1 block i, depth + 1 the rest.
 
         CAE, `optim_factory.get_num_layer_for_vit`.
         """
@@ -169,23 +153,23 @@ class ViT(Encoder):
         return self.depth + 1
 
     def forward(self, image: paddle.Tensor, visible_index: Optional[paddle.Tensor] = None) -> paddle.Tensor:
-        """Encodes images, or only some of their patches.
+        """Encode images, or some of their patches.
 
         Args:
-            image: Float (B, C, H, W), normalised.
+            image: Float (B, C, H, W), normalized.
             visible_index: Row-major positions of the patches to encode, int64 (B, V); by default all N.
 
         Returns:
-            Tokens, normalised if the model has a last norm, the class token first: (B, 1 + N, D) or (B, 1 + V, D).
+            Tokens, normalized if `last_norm`, the class token first: (B, 1 + N, D) or (B, 1 + V, D).
 
         Raises:
-            ValueError: If the image has another size than the model, or part of it is to be encoded with relative
-                position bias.
+            ValueError: If the size of the image is not `image_size`, or `visible_index` is given to a model with
+                relative position bias.
         """
         return self.norm(self.forward_features(image, visible_index))
 
     def forward_features(self, image: paddle.Tensor, visible_index: Optional[paddle.Tensor] = None) -> paddle.Tensor:
-        """What `forward` returns, before the final normalisation."""
+        """Tokens as in `forward`, before the final normalization."""
         if visible_index is not None and self.bias_kind != "none":
             raise ValueError(
                 "a part of the patches cannot be encoded with relative position bias; "
@@ -203,27 +187,8 @@ class ViT(Encoder):
             x = block(x, bias)
         return x
 
-    def last_blocks(self, image: paddle.Tensor, count: int) -> List[paddle.Tensor]:
-        """Tokens after each of the last `count` blocks, all normalised as at the end, the last block last.
-
-        Args:
-            image: Float (B, C, H, W), normalised.
-            count: From 1 to `depth`.
-
-        Returns:
-            `count` times (B, 1 + N, D).
-        """
-        outputs: List[paddle.Tensor] = []
-        hooks = [block.register_forward_post_hook(lambda _, __, y: outputs.append(y)) for block in self.blocks[-count:]]
-        try:
-            self.forward_features(image)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return [self.norm(x) for x in outputs]
-
     def _positions(self, visible_index: Optional[paddle.Tensor]) -> paddle.Tensor:
-        """The rows of the position table that belong to the tokens, (1, 1 + N, D) or (B, 1 + V, D)."""
+        """Rows of the position table for the tokens, (1, 1 + N, D) or (B, 1 + V, D)."""
         if visible_index is None:
             return self.pos_embed
         rows = nn.functional.pad(visible_index + 1, [0, 0, 1, 0])  # row 0 is the class token's
@@ -239,9 +204,9 @@ class ViT(Encoder):
             self.register_buffer("pos_embed", table, persistable=False)
 
     def initialize_embeddings(self) -> None:
-        """Draws class token, patch embedding and learned positions as the authors' pre-training does.
+        """Draw class token, patch embedding and learned positions as the authors' pre-training does.
 
-        CAE, `modeling_cae_helper.VisionTransformerEncoder`: normal distributions that are cut at one deviation.
+        CAE, `modeling_cae_helper.VisionTransformerEncoder`: normal distributions truncated at one standard deviation.
         """
         for parameter in (self.cls_token, self.patch_embed.proj.weight):
             truncated_normal_(parameter, INIT_STD)

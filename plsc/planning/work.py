@@ -13,6 +13,7 @@ from plsc.costs.memory import ByLayer
 from plsc.costs.networks import network_activations, network_flops, target_cost
 from plsc.engine.plan import Plan
 from plsc.engine.recompute import apply_recompute
+from plsc.models.encoder import Encoder
 from plsc.planning.dry_run import lazy_task, masked_patches, plan_of
 from plsc.tasks.base import Task
 
@@ -133,7 +134,7 @@ def _tokenizer(config: Config, task: Task) -> Tuple[int, int, int]:
 
 def _inputs(task: Task, second: bool) -> int:
     """Numbers of an image, twice if a tokenizer has its own crop."""
-    pixels = 3 * int(np.prod(getattr(getattr(task.model, "encoder", task.model), "image_size", (0, 0))))
+    pixels = 3 * int(np.prod(task.encoder.image_size)) if isinstance(task.encoder, Encoder) else 0
     return pixels * (2 if second else 1)
 
 

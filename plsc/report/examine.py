@@ -1,7 +1,7 @@
-"""Shows images to a trained network and writes down what it makes of them, for the report."""
+"""Predictions and features of a trained network for labeled images, for the report."""
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional
 
 import numpy as np
 import paddle
@@ -14,6 +14,7 @@ from plsc.data.subset import EveryKth
 from plsc.engine.parts import Known, bad_image_policy, build_list, evaluation_set
 from plsc.evaluation.classification import calibration_bins, calibration_error, confusion_matrix
 from plsc.evaluation.embedding import embed
+from plsc.models.encoder import Encoder
 from plsc.nn.utils import inference
 from plsc.report.examination import Examination, Example
 from plsc.tasks.base import Batch, Task
@@ -25,7 +26,7 @@ _MOST_POINTS = 1500
 
 @dataclass
 class _Seen:
-    """What was collected of the images, one entry each."""
+    """Results for the images, one entry for each batch."""
 
     labels: List[np.ndarray] = field(default_factory=list)
     index: List[np.ndarray] = field(default_factory=list)
@@ -45,17 +46,17 @@ def examine(
     embedding: str = "tsne",
     known: Known = (None, "the checkpoint"),
 ) -> Examination:
-    """Confusions, confidence, examples and features of a task on labelled images.
+    """Compute confusions, confidence, examples and features of a task on labeled images.
 
     The images are those of `DataLoader.Eval`, or of `DataLoader.Train` if there is no evaluation set.
 
     Args:
         config: Checked by plsc.config.schema; the one the task was trained with.
-        task: With its weights. It comes back in the mode in which it came.
-        most_images: If the set has more, every k-th is shown.
+        task: With its weights. The mode of every layer is restored.
+        most_images: Maximum number of images; of a larger dataset every k-th image is taken.
         examples: Number of wrong and of right images to keep.
-        embedding: How features become points, see plsc.evaluation.embedding; `pca` where that is not installed.
-        known: Names of the model's classes, and who knows them.
+        embedding: Projection of features to points, see plsc.evaluation.embedding; `pca` if it is not installed.
+        known: Names of the classes of the model, and their source.
     """
     notes: List[str] = []
     split = "Eval" if config["DataLoader"].get("Eval") is not None else "Train"
@@ -63,7 +64,7 @@ def examine(
         dataset = EveryKth(evaluation_set(config, task, known, notes.append, split), most_images)
     except (ValueError, OSError, ImportError) as error:
         return Examination(notes=[f"The images of DataLoader.{split} cannot be shown: {error}"])
-    names = getattr(dataset.whole, "classes", None)
+    names = dataset.classes
     if names is None:
         return Examination(notes=[f"The images of DataLoader.{split} have no classes, so there is nothing to compare."])
     with inference(task):
@@ -97,7 +98,7 @@ def _loader(config: Config, split: str, dataset: Any) -> DataLoader:
 def _show(config: Config, split: str, task: Task, dataset: Any) -> _Seen:
     seen = _Seen()
     nodes = config["DataLoader"][split].get("batch_transforms")
-    transforms = _without_mixing(build_list(registry.BATCH_TRANSFORMS, nodes))
+    transforms = [one for one in build_list(registry.BATCH_TRANSFORMS, nodes) if not one.augments]
     classify = config.get("Metric") is not None and split == "Eval"
     rng = np.random.default_rng(0)
     with paddle.no_grad():
@@ -118,17 +119,12 @@ def _show(config: Config, split: str, task: Task, dataset: Any) -> _Seen:
     return seen
 
 
-def _without_mixing(transforms: Sequence[Any]) -> List[Any]:
-    """What prepares images, without what mixes several of them."""
-    return [transform for transform in transforms if hasattr(transform, "key")]
-
-
 def _features(task: Task, batch: Batch) -> Optional[np.ndarray]:
     """Mean of the encoder's patch tokens, float32 (B, D); None if it gives no tokens."""
     encoder = task.encoder
-    if not hasattr(encoder, "blocks"):
+    if not isinstance(encoder, Encoder):
         return None
-    return encoder(batch["image"])[:, 1:].mean(axis=1).astype("float32").numpy()
+    return encoder(batch["image"])[:, encoder.num_prefix_tokens :].mean(axis=1).astype("float32").numpy()
 
 
 def _judge(

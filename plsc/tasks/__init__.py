@@ -1,4 +1,4 @@
-"""Training tasks: what a method is to the engine. Importing this package registers the built-in ones."""
+"""Training tasks, one for each method. Importing this package registers the built-in ones."""
 
 from plsc.tasks import classification, masked_image_modeling, tokenizer
 from plsc.tasks.base import Batch, Task

@@ -1,11 +1,12 @@
 """Supervised training: fine-tuning, probing a frozen encoder, training from scratch."""
 
-from typing import Any, Dict, Optional
+from typing import Any, Dict
 
 import paddle
 from paddle import nn
 
 from plsc.config.registry import TASKS
+from plsc.nn.network import Network
 from plsc.tasks.base import Batch, Task
 
 
@@ -23,12 +24,8 @@ class Classification(Task):
     def __init__(self, model: nn.Layer, loss: Any) -> None:
         super().__init__(model)
         self.loss = loss
-
-    @property
-    def num_classes(self) -> Optional[int]:
-        """Number of classes of the model; None if neither the model nor its head gives it."""
-        head = getattr(self.model, "head", None)
-        return getattr(self.model, "num_classes", getattr(head, "num_classes", None))
+        if isinstance(model, Network):
+            self.num_classes, self.head_names = model.num_classes, model.head_names
 
     def forward(self, batch: Batch) -> Dict[str, paddle.Tensor]:
         return {"loss": self.loss(self.model(batch["image"]), batch["label"])}

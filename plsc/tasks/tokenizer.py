@@ -3,7 +3,6 @@
 import math
 from typing import Dict
 
-import numpy as np
 import paddle
 from paddle import nn
 from paddle.nn import functional as F
@@ -12,20 +11,21 @@ from plsc import checks
 from plsc.config.registry import TASKS
 from plsc.nn.measures import perplexity
 from plsc.tasks.base import Batch, Task
+from plsc.tokenizers.dvae import DiscreteVAE
 
 
 @TASKS.register()
 class TokenizerTraining(Task):
-    """Trains a discrete VAE: reconstruction, and a weak pull of the tokens' distribution towards uniform.
+    """Trains a discrete VAE by reconstruction, with a weak divergence of the tokens from a uniform distribution.
 
     DALL-E, arXiv 2102.12092, section 2.1. The Gumbel-softmax temperature falls geometrically over the run, so that
     soft tokens become hard ones.
 
     Args:
-        model: DiscreteVAE.
+        model: The discrete VAE.
         kl_weight: Factor of the divergence from uniform tokens, in nats per token.
-        start_temperature: Of the Gumbel-softmax at the first step.
-        end_temperature: At the last.
+        start_temperature: Temperature of the Gumbel-softmax at the first step.
+        end_temperature: Temperature at the last step.
     """
 
     def __init__(
@@ -36,8 +36,8 @@ class TokenizerTraining(Task):
         end_temperature: float = 0.1,
     ) -> None:
         super().__init__(model)
-        if not hasattr(model, "token_logits"):
-            raise ValueError(f"needs a model that makes tokens, such as DiscreteVAE, got a {type(model).__name__}")
+        if not isinstance(model, DiscreteVAE):
+            raise ValueError(f"needs a model of the class DiscreteVAE, got a {type(model).__name__}")
         checks.at_least(0, kl_weight=kl_weight)
         if not 0 < end_temperature <= start_temperature:
             raise ValueError(
@@ -75,11 +75,10 @@ class TokenizerTraining(Task):
             )
         return batch
 
-    def pictures(self, batch: Batch) -> Dict[str, np.ndarray]:
-        """The images and what their tokens decode to."""
+    def pictures(self, batch: Batch) -> Dict[str, paddle.Tensor]:
+        """The images and their reconstructions from tokens."""
         tokens = self.model.token_logits(batch["image"]).argmax(axis=-1)
-        pair = {"original": batch["image"], "reconstructed": self.model.decode(tokens)}
-        return {name: (x.clip(0, 1).transpose([0, 2, 3, 1]).numpy() * 255).astype("uint8") for name, x in pair.items()}
+        return {"original": batch["image"], "reconstructed": self.model.decode(tokens)}
 
     def _set_temperature(self, progress: float) -> None:
         ratio = self.end_temperature / self.start_temperature

@@ -12,10 +12,11 @@ from paddle.nn import functional as F
 from plsc.config.registry import TOKENIZERS
 from plsc.nn.utils import set_training
 from plsc.safe_pickle import read_state_file
-from plsc.tokenizers.base import Batch, tokenizer_image
+from plsc.tokenizers.base import Batch, Target, tokenizer_image
 
 EPSILON = 0.1  # of the logit-Laplace distribution, section A.3
 GROUPS, BLOCKS = 4, 2
+_STRIDE = 8  # pixels of a token
 HIDDEN, VOCAB = 256, 8192  # of the published network
 
 
@@ -68,7 +69,7 @@ def _group(inputs: int, outputs: int, count: int, kernels: Tuple[int, ...], last
 
 
 class DalleEncoder(nn.Layer):
-    """Pixels to token logits.
+    """Encodes pixels as token logits.
 
     Args:
         hidden: Width of the first group; doubles in each of the four.
@@ -93,7 +94,7 @@ class DalleEncoder(nn.Layer):
 
 
 class DalleDecoder(nn.Layer):
-    """Tokens to the statistics of pixels.
+    """Decodes tokens to the statistics of pixels.
 
     Args:
         first: Width after the first convolution.
@@ -121,16 +122,18 @@ class DalleDecoder(nn.Layer):
 
 
 @TOKENIZERS.register()
-class DalleTokenizer:
+class DalleTokenizer(Target):
     """DALL-E's published encoder: the index of the likeliest of 8192 tokens for every 8 x 8 pixels.
 
     Args:
-        weights: Folder with `encoder_weight.pd` and, for pictures, `decoder_weight.pd`; or OpenAI's `encoder.pkl` and
+        weights: Folder with `encoder_weight.pd` and, for figures, `decoder_weight.pd`; or OpenAI's `encoder.pkl` and
             `decoder.pkl`.
 
     Raises:
-        ValueError: If the folder or the encoder's file is not there, or does not fit.
+        ValueError: If the folder or the file of the encoder is missing or does not fit.
     """
+
+    kind = "ids"
 
     def __init__(self, weights: str) -> None:
         self.folder = Path(weights)
@@ -139,40 +142,39 @@ class DalleTokenizer:
         self.vocab_size = state["blocks.output.conv.w"].shape[0]
         self.encoder = DalleEncoder(first.shape[0], _blocks_per_group(state), self.vocab_size)
         _load(self.encoder, state, path)
-        self._grid: Optional[Tuple[int, int]] = None  # of the images that were tokenized last
         self._decoder: Dict[str, DalleDecoder] = {}
 
     @paddle.no_grad()
     def __call__(self, batch: Batch) -> paddle.Tensor:
-        """The second crops (B, 3, h, w) in [0, 1] -> token ids int64 (B, h / 8 * w / 8)."""
+        """Second crops (B, 3, h, w) in [0, 1] -> token ids int64 (B, h / 8 * w / 8)."""
         logits = self.encoder(map_pixels(tokenizer_image(batch).astype("float32")))
-        self._grid = (logits.shape[2], logits.shape[3])
         return logits.argmax(axis=1).flatten(1)
 
     @paddle.no_grad()
-    def decode(self, tokens: paddle.Tensor, grid: Optional[Tuple[int, int]] = None) -> paddle.Tensor:
-        """Images of tokens; needs the decoder's weights.
+    def decode(self, targets: paddle.Tensor, batch: Optional[Batch] = None) -> paddle.Tensor:
+        """Images of tokens; needs the weights of the decoder.
 
         Args:
-            tokens: Ids, int64 (B, N), row-major.
-            grid: Rows and columns; by default those of the images that were tokenized last, or else a square.
+            targets: Ids, int64 (B, N), row-major.
+            batch: The second crops that have this grid of tokens; by default the grid is a square.
 
         Returns:
-            (B, 3, 8 rows, 8 columns) in [0, 1].
+            Images (B, 3, 8 rows, 8 columns) in [0, 1].
 
         Raises:
             ValueError: If the grid does not have N positions.
         """
-        count = tokens.shape[1]
+        count = targets.shape[1]
         side = math.isqrt(count)
-        rows, columns = grid or self._grid or (side, side)
+        size = (side * _STRIDE, side * _STRIDE) if batch is None else tokenizer_image(batch).shape[2:]
+        rows, columns = size[0] // _STRIDE, size[1] // _STRIDE
         if rows * columns != count:
-            raise ValueError(f"{count} tokens are not of a grid of {rows} x {columns}; give decode their grid")
-        one_hot = F.one_hot(tokens, self.vocab_size).transpose([0, 2, 1]).reshape([tokens.shape[0], -1, rows, columns])
+            raise ValueError(f"{count} tokens do not fill a grid of {rows} x {columns}; give decode their batch")
+        one_hot = F.one_hot(targets, self.vocab_size).transpose([0, 2, 1]).reshape([len(targets), -1, rows, columns])
         return unmap_pixels(F.sigmoid(self.decoder()(one_hot)[:, :3]))
 
     def decoder(self) -> DalleDecoder:
-        """The decoder, read when it is first needed."""
+        """The decoder, which is read when it is first needed."""
         if "decoder" not in self._decoder:
             path, state = _read(self.folder, "decoder")
             first, last = state["blocks.input.w"], state["blocks.output.conv.w"]
@@ -182,7 +184,7 @@ class DalleTokenizer:
 
 
 def _read(folder: Path, part: str) -> Tuple[Path, Dict[str, np.ndarray]]:
-    """The file of `encoder` or `decoder` in a folder, PLSC's or OpenAI's, and its weights."""
+    """File of `encoder` or `decoder` in a folder, in the format of PLSC or OpenAI, and its weights."""
     names = (f"{part}_weight.pd", f"{part}.pkl")
     path = next((folder / name for name in names if (folder / name).is_file()), None)
     if path is None:

@@ -1,10 +1,10 @@
-"""A small discrete variational autoencoder to train on one's own images, and the tokenizer it becomes.
+"""A small discrete variational autoencoder, and the tokenizer of a trained one.
 
-After DALL-E's (Ramesh et al., arXiv 2102.12092, section 2.1), made for a laptop: everything happens on the grid of
-tokens, so a step costs little more than a few 3x3 convolutions there.
+After DALL-E (Ramesh et al., arXiv 2102.12092, section 2.1), but small enough for a laptop: all convolutions except the
+first and the last work on the grid of tokens.
 """
 
-from typing import Dict, Tuple, Union
+from typing import Dict, Optional, Tuple, Union
 
 import paddle
 from paddle import nn
@@ -14,8 +14,9 @@ from plsc import checks
 from plsc.checkpoint.reader import Checkpoint
 from plsc.config import files as config_files
 from plsc.config.registry import MODELS, TOKENIZERS
+from plsc.nn.network import Network
 from plsc.nn.utils import parameters_at_most, set_training, to_pair
-from plsc.tokenizers.base import Batch, tokenizer_image
+from plsc.tokenizers.base import Batch, Target, tokenizer_image
 
 
 class _Residual(nn.Layer):
@@ -29,8 +30,8 @@ class _Residual(nn.Layer):
 
 
 @MODELS.register()
-class DiscreteVAE(nn.Layer):
-    """Images to tokens of a grid and back.
+class DiscreteVAE(Network):
+    """Encodes images as a grid of tokens and decodes them.
 
     Args:
         image_size: Pixels, one side or (H, W).
@@ -80,10 +81,10 @@ class DiscreteVAE(nn.Layer):
         )
 
     def forward(self, image: paddle.Tensor) -> Dict[str, paddle.Tensor]:
-        """Encodes and decodes with soft tokens while training, with the likeliest ones otherwise.
+        """Encode and decode: with soft tokens in training mode, with the likeliest tokens otherwise.
 
         Args:
-            image: float (B, 3, H, W) in [0, 1].
+            image: Float (B, 3, H, W) in [0, 1].
 
         Returns:
             `logits` (B, N, vocab_size) and `reconstruction` (B, 3, H, W).
@@ -127,16 +128,18 @@ class DiscreteVAE(nn.Layer):
 
 
 @TOKENIZERS.register()
-class DVAETokenizer:
-    """The tokenizer that a run of the task TokenizerTraining has left.
+class DVAETokenizer(Target):
+    """Tokenizer from a run of the task TokenizerTraining.
 
     Args:
-        checkpoint: That run's directory, or one of its checkpoints.
+        checkpoint: Directory of the run, or of one of its checkpoints.
 
     Raises:
-        CheckpointError: If there is none.
+        CheckpointError: If the checkpoint is missing.
         ValueError: If the run trained something else.
     """
+
+    kind = "ids"
 
     def __init__(self, checkpoint: str) -> None:
         self.model = _read_model(Checkpoint.open(checkpoint))
@@ -145,20 +148,20 @@ class DVAETokenizer:
 
     @paddle.no_grad()
     def __call__(self, batch: Batch) -> paddle.Tensor:
-        """The second crops (B, 3, h, w) in [0, 1] -> token ids int64 (B, N)."""
+        """Second crops (B, 3, h, w) in [0, 1] -> token ids int64 (B, N)."""
         return self.model.token_logits(tokenizer_image(batch)).argmax(axis=-1)
 
     @paddle.no_grad()
-    def decode(self, tokens: paddle.Tensor) -> paddle.Tensor:
+    def decode(self, targets: paddle.Tensor, batch: Optional[Batch] = None) -> paddle.Tensor:
         """Token ids int64 (B, N) -> images (B, 3, h, w) in [0, 1]."""
-        return self.model.decode(tokens)
+        return self.model.decode(targets)
 
 
 def _read_model(checkpoint: Checkpoint) -> DiscreteVAE:
     path = checkpoint.path
     node = config_files.load(path / "config.yaml").get("Model")
     if not isinstance(node, dict) or node.get("name") != DiscreteVAE.__name__:
-        raise ValueError(f"{path} holds no {DiscreteVAE.__name__}; train one with the task TokenizerTraining")
+        raise ValueError(f"{path} does not hold a {DiscreteVAE.__name__}; train one with the task TokenizerTraining")
     arrays = checkpoint.model()
     with parameters_at_most(sum(array.size for array in arrays.values()), str(path)):
         model = MODELS.build(node)

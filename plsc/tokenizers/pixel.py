@@ -7,27 +7,28 @@ import paddle
 
 from plsc import checks
 from plsc.config.registry import TOKENIZERS
-from plsc.tokenizers.base import Batch, patchify, unpatchify
+from plsc.tokenizers.base import Batch, Target, patchify, unpatchify
 
 
 @TOKENIZERS.register()
-class PixelTarget:
-    """The pixels of each patch, normalised in one of four ways (PLSC, `target_mode rgb`).
+class PixelTarget(Target):
+    """Pixels of each patch, with one of four normalizations (PLSC, `target_mode rgb`).
 
     Args:
         patch_size: Side of a patch in pixels.
         normalize: `layernorm`: each patch to mean 0 and variance 1 (eps inside the root, biased variance); `patch`:
-            the same with the unbiased variance; `channel`: each colour of each patch, unbiased, eps outside the root;
+            the same with the unbiased variance; `channel`: each color of each patch, unbiased, eps outside the root;
             `none`.
-        denorm: Undo the normalisation of the image first, so that pixels are in [0, 1].
-        mean: Of that normalisation.
-        std: Of that normalisation.
+        denorm: Undo the normalization of the image first, so that pixels are in [0, 1].
+        mean: Mean of that normalization.
+        std: Standard deviation of that normalization.
 
     Raises:
         ValueError: If a number is out of range.
     """
 
-    vocab_size = None
+    kind = "values"
+    image_key = "image"
 
     def __init__(
         self,
@@ -43,13 +44,14 @@ class PixelTarget:
         if patch_size == 1 and normalize == "channel":
             raise ValueError("normalize: channel needs more than the one pixel of patch_size 1")
         self.patch_size = patch_size
+        self.width = patch_size * patch_size * 3
         self.normalize = normalize
         self.denorm = denorm
         self.mean, self.std = list(mean), list(std)
 
     @paddle.no_grad()
     def __call__(self, batch: Batch) -> paddle.Tensor:
-        """The encoder's images (B, 3, H, W), normalised -> (B, N, P * P * 3), channels last within a patch.
+        """Images of the encoder (B, 3, H, W), normalized -> (B, N, P * P * 3), channels last within a patch.
 
         Raises:
             ValueError: If the patches do not fill the image.
@@ -69,22 +71,22 @@ class PixelTarget:
         return ((pixels - mean) / scale).flatten(2)
 
     @paddle.no_grad()
-    def decode_like(self, targets: paddle.Tensor, batch: Batch) -> paddle.Tensor:
-        """Targets (B, N, P * P * 3) as images of the kind of `batch["image"]`, (B, 3, H, W).
+    def decode(self, targets: paddle.Tensor, batch: Batch) -> paddle.Tensor:
+        """Images (B, 3, H, W) in the range of `batch["image"]` from targets (B, N, P * P * 3).
 
-        What the normalisation took away, mean and deviation of each patch, is put back from that image.
+        Mean and deviation of each patch, which the normalization removes, are taken from that image.
         """
         image = batch["image"]
-        normalised = patchify(image, self.patch_size, self.patch_size)
+        normalized = patchify(image, self.patch_size, self.patch_size)
         stretch, shift = 1.0, 0.0
         if self.denorm:
             stretch, shift = (paddle.to_tensor(values, dtype=image.dtype) for values in (self.std, self.mean))
-        mean, scale = self._moments(normalised * stretch + shift)
-        pixels = (targets.reshape(normalised.shape) * scale + mean - shift) / stretch
+        mean, scale = self._moments(normalized * stretch + shift)
+        pixels = (targets.reshape(normalized.shape) * scale + mean - shift) / stretch
         return unpatchify(pixels, self.patch_size, tuple(image.shape[2:]))
 
     def _moments(self, pixels: paddle.Tensor) -> Tuple[Any, Any]:
-        """What is subtracted from pixels (B, N, P * P, 3), and what they are divided by then."""
+        """Mean and scale of the normalization of pixels (B, N, P * P, 3)."""
         if self.normalize == "none":
             return 0.0, 1.0
         axes = [2] if self.normalize == "channel" else [2, 3]

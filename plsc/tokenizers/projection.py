@@ -1,26 +1,28 @@
-"""Tokens that nobody trained: the nearest of random codes to a random projection (BEST-RQ, arXiv 2202.01855)."""
+"""Tokens without training: the nearest random code of a random projection (BEST-RQ, arXiv 2202.01855)."""
 
 import numpy as np
 import paddle
 
 from plsc import checks
 from plsc.config.registry import TOKENIZERS
-from plsc.tokenizers.base import Batch, patchify, tokenizer_image
+from plsc.tokenizers.base import Batch, Target, patchify, tokenizer_image
 
 
 @TOKENIZERS.register()
-class RandomTokenizer:
-    """A fixed function of each patch's pixels, drawn once from `seed`: what a tokenizer is worth can be measured by it.
+class RandomTokenizer(Target):
+    """Assigns each patch the nearest of random codes, a baseline for trained tokenizers.
 
     Args:
         vocab_size: Number of codes.
         patch_size: Side of a patch of the second crop in pixels.
         code_dim: Width of projection and codes.
-        seed: Of both.
+        seed: Seed of projection and codes.
 
     Raises:
         ValueError: If a number is out of range, or when called, if the patches do not fill the image.
     """
+
+    kind = "ids"
 
     def __init__(self, vocab_size: int = 8192, patch_size: int = 8, code_dim: int = 16, seed: int = 0) -> None:
         checks.at_least(1, vocab_size=vocab_size, patch_size=patch_size, code_dim=code_dim)
@@ -35,7 +37,7 @@ class RandomTokenizer:
 
     @paddle.no_grad()
     def __call__(self, batch: Batch) -> paddle.Tensor:
-        """The second crops (B, 3, h, w) in [0, 1] -> token ids int64 (B, N)."""
+        """Second crops (B, 3, h, w) in [0, 1] -> token ids int64 (B, N)."""
         image = tokenizer_image(batch).astype("float32")
         if image.shape[2] % self.patch_size or image.shape[3] % self.patch_size:
             height, width = image.shape[2:]

@@ -12,12 +12,15 @@ from plsc.config import registry
 from plsc.config.schema import read_settings
 from plsc.config.tree import ConfigError
 from plsc.data.bad_images import UNREADABLE, BadImages
+from plsc.data.base import Dataset
 from plsc.data.loader import DataLoader
 from plsc.data.pipeline import SampleDataset, transform_rng
 from plsc.data.subset import EveryKth
 from plsc.data.transforms import resize
+from plsc.engine.callbacks.pictures import as_images
 from plsc.engine.parts import bad_image_policy, build_list
 from plsc.inference.preprocess import Preprocessing, find_images, open_image, reading_of
+from plsc.models.encoder import Encoder
 from plsc.nn.attention import attention_maps
 from plsc.runs.directory import replacing
 from plsc.tasks.base import Task
@@ -63,7 +66,7 @@ class Pictures:
             found["masks"] = self.masks
         if self.task is not None:
             found["reconstruction"] = self.reconstruction
-        if self.task is not None and hasattr(self.task.encoder, "blocks"):
+        if self.task is not None and isinstance(self.task.encoder, Encoder):
             found["attention"] = self.attention
         return found
 
@@ -125,7 +128,7 @@ class Pictures:
         with paddle.no_grad():
             for transform in build_list(registry.BATCH_TRANSFORMS, section.get("batch_transforms")):
                 batch = transform(batch, rng)
-            drawn = self.task.pictures(self.task.prepare(batch))
+            drawn = as_images(self.task.pictures(self.task.prepare(batch)))
         if not drawn:
             return {}
         rows = [(caption, list(pictures)) for caption, pictures in drawn.items()]
@@ -140,7 +143,7 @@ class Pictures:
         grid, prepare = tuple(encoder.grid_size), Preprocessing(self.config, encoder.image_size)
         patch = self.patch or (grid[0] // 2, grid[1] // 2)
         _check(patch, grid, self.block, len(encoder.blocks))
-        number = self.block % len(encoder.blocks)
+        number, first = self.block % len(encoder.blocks), encoder.num_prefix_tokens
         shown = [prepare.pixels(sample["image"]) for sample in self.samples]
         maps = attention_maps(encoder.blocks, lambda: encoder(prepare(shown)))[number].numpy()
         pictures = {}
@@ -148,8 +151,8 @@ class Pictures:
             image = np.ascontiguousarray(pixels.transpose(1, 2, 0))
             bases = {"class token": image, f"patch {patch[0]}, {patch[1]}": _marked(image, patch, grid)}
             rows = []
-            for (caption, base), token in zip(bases.items(), (0, 1 + patch[0] * grid[1] + patch[1])):
-                weights = maps[index, :, token, 1:].reshape(-1, *grid)  # (heads, rows, columns)
+            for (caption, base), token in zip(bases.items(), (0, first + patch[0] * grid[1] + patch[1])):
+                weights = maps[index, :, token, first:].reshape(-1, *grid)  # (heads, rows, columns)
                 rows.append((caption, [base, *(overlay(image, w) for w in (weights.mean(axis=0), *weights))]))
             columns = ["image", "mean", *(f"head {head + 1}" for head in range(maps.shape[1]))]
             title = f"Attention of block {number + 1} of {len(encoder.blocks)}, {printable(Path(sample['path']).name)}"
@@ -159,7 +162,7 @@ class Pictures:
         return pictures
 
 
-class _Given:
+class _Given(Dataset):
     """Named files as a dataset; with a label, as some tasks want one: nothing that is drawn depends on it."""
 
     def __init__(self, paths: Sequence[Path], bits: Optional[int]) -> None:

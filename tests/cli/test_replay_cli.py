@@ -12,9 +12,12 @@ from tests.integration.runs import data, environment, make_digits, metrics, trai
 PRETRAIN = "configs/quickstart/pretrain.yaml"
 POISON = """
 from plsc.config.registry import BATCH_TRANSFORMS
+from plsc.data.batch_transforms import BatchTransform
 
 @BATCH_TRANSFORMS.register()
-class Poison:
+class Poison(BatchTransform):
+    augments = True
+
     def __call__(self, batch, rng):
         if 3 in batch["index"].numpy():
             batch = {**batch, "image": batch["image"] * float("inf")}

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from plsc.data.folder import EXTENSIONS, ImageFolder
+from plsc.engine.callbacks.pictures import as_images
 from plsc.inference.preprocess import Preprocessing, find_images, open_image, reading_of
 from plsc.inference.restore import restore
 from plsc.visualize.pictures import Pictures
@@ -50,6 +51,7 @@ def test_pixel_targets_are_drawn_as_pixels(toy_runs):
     original = saved.task.pictures
     saved.task.pictures = lambda batch: drawn.update(original(batch)) or drawn
     pictures.reconstruction()
+    drawn = as_images(drawn)
     assert list(drawn) == ["original", "masked", "targets", "predicted"]
     assert np.abs(drawn["targets"].astype(int) - drawn["original"]).max() <= 1
     visible = (drawn["masked"] == drawn["original"]).all(axis=-1, keepdims=True)

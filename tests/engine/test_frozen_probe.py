@@ -62,7 +62,7 @@ def test_a_monitor_that_is_not_measured_is_an_error_before_the_first_step(toy_ru
 class Brightness(Encoder):
     """Pixels as tokens; records its mode in every call."""
 
-    image_size = (8, 8)
+    image_size, num_prefix_tokens = (8, 8), 1
 
     def __init__(self):
         super().__init__()
@@ -94,7 +94,7 @@ class Images:
 
 def toy(tmp_path, dataset, encoder=None):
     trainer = toy_trainer(tmp_path, steps=1)
-    trainer.task.model.encoder = encoder or Brightness()
+    trainer.task.model = encoder or Brightness()
     trainer.task.train()
     trainer.loader.dataset = dataset
     trainer.train_step.batch_transforms = [

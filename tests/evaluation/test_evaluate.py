@@ -4,6 +4,8 @@ import pytest
 from paddle import nn
 
 from plsc.config.settings import AMP
+from plsc.data.bad_images import BadImages
+from plsc.data.loader import DataLoader
 from plsc.evaluation.evaluate import evaluate
 from plsc.evaluation.metrics import Accuracy, CrossEntropyMetric
 from plsc.nn.precision import Precision
@@ -24,16 +26,21 @@ class Fixed(Task):
         return {"loss": batch["image"].mean(), "other": batch["image"].max()}
 
 
-class Batches(list):
-    """A loader of one process."""
+class Batches(DataLoader):
+    """A loader over given batches, of which every process has the first `shared`."""
 
-    @property
-    def batches_of_all(self):
-        return len(self)
+    def __init__(self, batches, shared):
+        self.batches, self.shared = batches, shared
+        self.dataset, self.bad_images = [], BadImages()
+
+    batches_of_all = property(lambda self: self.shared)
+
+    def __iter__(self):
+        return iter(self.batches)
 
 
 def batches(images, labels, sizes):
-    found, start = Batches(), 0
+    found, start = [], 0
     for size in sizes:
         part = slice(start, start + size)
         found.append({"image": paddle.to_tensor(images[part]), "label": paddle.to_tensor(labels[part])})
@@ -66,24 +73,24 @@ def test_without_metrics_the_scalars_of_the_task_are_averaged_over_images(data):
     assert results["loss"] == pytest.approx(images.mean(), abs=1e-5)
 
 
-def test_the_task_trains_on_afterwards_and_an_interruption_leaves_it_so(data):
-    task = Fixed()
-
+def test_every_layer_keeps_its_mode_even_after_an_interruption(data):
     def stop():
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        evaluate(task, batches(*data, [50, 53]), [], [Accuracy()], Precision(AMP()), stop)
-    assert task.training and task.model[1].training
+    for modes in ((True, True), (True, False), (False, False)):
+        task = Fixed()
+        task.training, task.model[1].training = modes
+        evaluate(task, batches(*data, [50, 53]), [], [Accuracy()], Precision(AMP()))
+        assert (task.training, task.model[1].training) == modes
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(task, batches(*data, [50, 53]), [], [Accuracy()], Precision(AMP()), stop)
+        assert (task.training, task.model[1].training) == modes
 
 
 def test_processes_meet_only_after_batches_that_all_have(data):
     calls = []
 
-    class Uneven(Batches):
-        batches_of_all = 2  # another process has no third batch, and would not answer
-
-    loader = Uneven(batches(*data, [50, 50, 3]))
+    loader = Batches(batches(*data, [50, 50, 3]), shared=2)  # another process has no third batch
     evaluate(Fixed(), loader, [], [Accuracy()], Precision(AMP()), lambda: calls.append(1))
     assert len(calls) == 2
 

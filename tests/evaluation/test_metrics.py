@@ -130,12 +130,12 @@ def test_mistakes_of_detailed_metrics():
         Calibration(bins=0)
     with pytest.raises(ValueError, match="num_classes must be at least 1, got 0"):
         ClassAccuracy(num_classes=0)
-    with pytest.raises(ValueError, match="ClassAccuracy.num_classes is 3, but the network tells 2 classes apart"):
+    with pytest.raises(ValueError, match="ClassAccuracy.num_classes is 3, but the network has 2 outputs; set it to 2"):
         ClassAccuracy(num_classes=3).update(paddle.zeros([1, 2]), {"label": paddle.to_tensor([0])})
 
 
 def heads_of(*names):
-    return SimpleNamespace(model=SimpleNamespace(head_names=list(names)))
+    return SimpleNamespace(head_names=list(names))
 
 
 def test_the_best_of_several_heads_comes_first():
@@ -151,6 +151,6 @@ def test_the_best_of_several_heads_comes_first():
 
 
 def test_a_network_with_one_head_has_no_best():
-    task = SimpleNamespace(model=paddle.nn.Linear(2, 2))
+    task = SimpleNamespace(head_names=None, model=paddle.nn.Linear(2, 2))
     with pytest.raises(ValueError, match="BestHead measures models with several heads, such as LinearGrid; Linear has"):
         BestHead().bind(task)

@@ -4,6 +4,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
+import plsc.nn.network
 from plsc.tasks.base import Task
 
 
@@ -28,7 +29,7 @@ class Encoder(nn.Layer):
         return self.norm(self.block(paddle.tanh(self.embed(image)) + self.cls_token[0] + self.table[0]))
 
 
-class Network(nn.Layer):
+class Network(plsc.nn.network.Network):
     """An encoder, a head, and a branch that only some steps use."""
 
     num_layers = 3

@@ -2,6 +2,7 @@ import numpy as np
 import paddle
 import pytest
 
+from plsc.engine.callbacks.pictures import as_images
 from plsc.losses import CAELoss
 from plsc.models import CAE, ViT
 from plsc.tasks.masked_image_modeling import MaskedImageModeling
@@ -84,7 +85,7 @@ def test_a_tokenizer_of_another_grid_is_an_error():
 
 def test_pictures_show_original_and_masked_images():
     task, batch = make_task(), make_batch()
-    pictures = task.pictures(batch)
+    pictures = as_images(task.pictures(batch))
     assert pictures["original"].shape == pictures["masked"].shape == (3, 16, 16, 3)
     hidden = (pictures["masked"] == 127).all(axis=-1).mean(axis=(1, 2))
     assert (hidden >= 6 / 16).all()

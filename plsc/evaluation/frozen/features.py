@@ -1,26 +1,28 @@
 """Features of a frozen encoder, computed once for a whole dataset and kept in memory."""
 
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Union
 
 import numpy as np
 import paddle
 
+from plsc.data.loader import DataLoader
+from plsc.models.encoder import Encoder
 from plsc.nn.utils import inference
 from plsc.tasks.base import Batch
 
 
 @dataclass
 class Features:
-    """What an encoder makes of a dataset of N images with L blocks, T patches and width D.
+    """Features of a dataset of N images from an encoder with L blocks, T patches and width D.
 
     Attributes:
         labels: int64 (N,).
-        cls: Class token after each block, normalised as at the end of the encoder, float32 (N, L, D).
-        mean: Mean of the patch tokens after each block, normalised after the mean, float32 (N, L, D).
-        tokens: All tokens at the end, normalised, float32 (N, 1 + T, D); empty (N, 0, D) if not asked for.
-        mean_after: Mean of the patch tokens at the end, each normalised before the mean, float32 (N, D); None: leave
-            it out of what a probe may read.
+        cls: Class token after each block, normalized as at the end of the encoder, float32 (N, L, D).
+        mean: Mean of the patch tokens after each block, normalized after the mean, float32 (N, L, D).
+        tokens: All tokens at the end, normalized, float32 (N, 1 + T, D); empty (N, 0, D) if they are not requested.
+        mean_after: Mean of the patch tokens at the end, each normalized before the mean, float32 (N, D); None: probes
+            do not use it.
     """
 
     labels: np.ndarray
@@ -38,9 +40,9 @@ class Features:
         return Features(self.labels[indices], self.cls[indices], self.mean[indices], self.tokens[indices], after)
 
     def sets(self, last: int = 4) -> Dict[str, np.ndarray]:
-        """What a linear probe may read, by name, each float32 (N, width).
+        """Inputs of linear probes by name, each float32 (N, width).
 
-        Class token, mean, and both side by side; of the last block, and of the last `last` blocks side by side.
+        Class token, mean, and both concatenated; of the last block, and of the last `last` blocks concatenated.
         """
         last = min(last, self.cls.shape[1])
         found = self.of_last_block()
@@ -51,7 +53,7 @@ class Features:
         return found
 
     def of_last_block(self) -> Dict[str, np.ndarray]:
-        """Those of `sets` that are of the last block."""
+        """The inputs in `sets` from the last block."""
         cls, mean = self.cls[:, -1], self.mean[:, -1]
         after = {} if self.mean_after is None else {"mean after norm": self.mean_after}
         return {"cls": cls, "mean": mean, "cls+mean": np.concatenate([cls, mean], axis=1), **after}
@@ -66,22 +68,24 @@ class Features:
 
 
 def extract(
-    encoder: Any,
-    loader: Any,
+    encoder: Encoder,
+    loader: Union[DataLoader, Iterable[Batch]],
     batch_transforms: Sequence[Callable[[Batch, np.random.Generator], Batch]] = (),
     with_tokens: bool = False,
 ) -> Features:
-    """Runs an encoder over a dataset in inference mode.
+    """Run an encoder over a dataset in inference mode.
 
     Args:
-        encoder: Has `blocks`, each of which gives tokens (B, 1 + T, D), the class token first, and `norm`.
+        encoder: Its blocks give tokens (B, prefix + T, D), the class token first.
         loader: Yields batches with `image` and `label`, in the order of the dataset.
-        batch_transforms: As in an evaluation.
-        with_tokens: Whether to keep all tokens.
+        batch_transforms: Transforms of an evaluation.
+        with_tokens: Keep all tokens.
 
     Raises:
-        ValueError: If the dataset has no labels, or no image can be read.
+        ValueError: If the encoder gives no tokens, the dataset has no labels, or no image can be read.
     """
+    if not isinstance(encoder, Encoder):
+        raise ValueError(f"{type(encoder).__name__} has no token features; derive it from plsc.models.encoder.Encoder")
     outputs: List[paddle.Tensor] = []
     hooks = [block.register_forward_post_hook(lambda _, __, y: outputs.append(y)) for block in encoder.blocks]
     rng = np.random.default_rng(0)
@@ -94,7 +98,7 @@ def extract(
                 for transform in batch_transforms:
                     batch = transform(batch, rng)
                 if "label" not in batch:
-                    raise ValueError("the dataset has no labels: sort its images into one folder a class")
+                    raise ValueError("the dataset has no labels: sort its images into one folder per class")
                 outputs.clear()
                 tokens = encoder(batch["image"])
                 for key, value in _of_batch(encoder, outputs, tokens, with_tokens).items():
@@ -108,24 +112,24 @@ def extract(
 
 
 def tell_bad_images(loader: Any) -> None:
-    """Tells which images a loader has left out after a whole pass.
+    """Report which images a loader has left out after a whole pass.
 
     Raises:
-        ImageError: If it has left out all.
+        ImageError: If it has left out all images.
     """
-    bad = getattr(loader, "bad_images", None)
-    if bad is not None and bad.count() == len(loader.dataset):
-        raise bad.none_left(bad.found)
+    if isinstance(loader, DataLoader) and loader.bad_images.count() == len(loader.dataset):
+        raise loader.bad_images.none_left(loader.bad_images.found)
 
 
 def _of_batch(
-    encoder: Any, outputs: Sequence[paddle.Tensor], tokens: paddle.Tensor, with_tokens: bool
+    encoder: Encoder, outputs: Sequence[paddle.Tensor], tokens: paddle.Tensor, with_tokens: bool
 ) -> Dict[str, paddle.Tensor]:
+    first = encoder.num_prefix_tokens
     return {
         "cls": paddle.stack([encoder.norm(y[:, 0]) for y in outputs], axis=1).astype("float32"),
-        "mean": paddle.stack([encoder.norm(y[:, 1:].mean(axis=1)) for y in outputs], axis=1).astype("float32"),
+        "mean": paddle.stack([encoder.norm(y[:, first:].mean(axis=1)) for y in outputs], axis=1).astype("float32"),
         "tokens": (tokens if with_tokens else tokens[:, :0]).astype("float32"),
-        "mean_after": tokens[:, 1:].mean(axis=1).astype("float32"),
+        "mean_after": tokens[:, first:].mean(axis=1).astype("float32"),
     }
 
 
@@ -136,7 +140,7 @@ def standardised(train: np.ndarray, *others: np.ndarray) -> List[np.ndarray]:
 
 
 def stratified_split(labels: np.ndarray, share: float, seed: int = 0) -> Sequence[np.ndarray]:
-    """Indices of a larger and a smaller part with the same share of each class; every class is in the larger."""
+    """Indices of a larger and a smaller part with the same fraction of each class; the larger has every class."""
     rng = np.random.default_rng(seed)
     by_class = [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
     chosen = np.sort(np.concatenate([own[: int(share * len(own))] for own in by_class]))

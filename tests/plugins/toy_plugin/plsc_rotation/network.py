@@ -1,9 +1,10 @@
-"""A small convolutional network; plsc has none, so it comes with the method."""
+"""A small convolutional network, which plsc does not have."""
 
 import paddle
 from paddle import nn
 
 from plsc.config.registry import MODELS
+from plsc.nn.network import Network
 
 
 @MODELS.register()
@@ -30,8 +31,8 @@ class ConvEncoder(nn.Layer):
 
 
 @MODELS.register()
-class RotationNet(nn.Layer):
-    """An encoder and a linear layer that tells four rotations apart.
+class RotationNet(Network):
+    """An encoder and a linear layer with one output for each of four rotations.
 
     Args:
         encoder: Takes images (B, 3, H, W), returns features (B, `embed_dim`).
