@@ -55,11 +55,6 @@ class Task(nn.Layer):
         sizes = [part.image_size for part in (self.encoder, self.model) if isinstance(part, Network)]
         return next((size for size in sizes if size is not None), None)
 
-    @property
-    def num_classes(self) -> Optional[int]:
-        """Number of classes of `predict`; None: no classes."""
-        return None
-
     def prepare(self, batch: Batch) -> Batch:
         """Add to a batch everything that needs no gradient, such as targets; called under no_grad, without autocast."""
         return batch
