@@ -154,7 +154,7 @@ UNLIKE = [
     (["Global.resume=classifier", "Model.encoder.depth=3"], "blocks.2.norm1.weight is missing in the checkpoint"),
     (["Global.resume=classifier", "Model.encoder.embed_dim=32", "Model.head.in_features=32"],
      "model.encoder.cls_token is [1, 1, 16] in the checkpoint and [1, 1, 32] in this model"),
-    (["Global.resume=classifier", "Optimizer={_delete_: true, name: SGD}"], "the optimizer state is not that of this"),
+    (["Global.resume=classifier", "Optimizer={_delete_: true, name: SGD}"], "the optimizer state does not fit this"),
     (["Global.output_dir=classifier", "Model.encoder.depth=1"], "use the config it was saved with, or another"),
     (["Init.checkpoint=classifier", "Model.encoder.embed_dim=32", "Model.head.in_features=32"],
      "model.encoder.cls_token is [1, 1, 16] in the checkpoint and [1, 1, 32] in the model"),
@@ -181,8 +181,8 @@ def test_a_good_checkpoint_does_for_all(cli, runs):
 @pytest.mark.parametrize(
     ("size", "message"),
     [
-        ("depth: 200000", "many more; the config and the weights are not of the same model"),
-        ("embed_dim: 1600000", "many more; the config and the weights are not of the same model"),
+        ("depth: 200000", "many more; use the config and the weights of the same model"),
+        ("embed_dim: 1600000", "many more; use the config and the weights of the same model"),
         ("image_size: 4000000", "patches, too many"),
     ],
 )

@@ -91,7 +91,7 @@ VERBS = [
     ("plan -c classify.yaml --measured list.json", "--measured list.json: has no results.scaling.cost_model"),
     ("plan -c classify.yaml --measured odd.json", "--measured odd.json: has no results.scaling.cost_model"),
     ("plan -c classify.yaml -o DistributedStrategy.sharding_degree=3", "sharding_degree: 3 does not divide the 1"),
-    ("plan -c classify.yaml -o Model.encoder.patch_size=5", "image_size (16, 16) is no multiple of patch_size (5, 5)"),
+    ("plan -c classify.yaml -o Model.encoder.patch_size=5", "image_size (16, 16) is not a multiple of patch_size (5"),
     ("visualize", "plsc visualize: error: -c FILE or --checkpoint PATH is needed"),
     ("visualize -c classify.yaml --out out --count 0", "--count must be at least 1, got 0"),
     ("visualize -c classify.yaml --out out --patch 1", "--patch takes a row and a column, such as 3,4, got '1'"),
@@ -100,7 +100,7 @@ VERBS = [
     ("visualize -c classify.yaml --out out --parts all", "argument --parts: invalid choice: 'all'"),
     ("visualize -c classify.yaml --out out --parts attention", "--parts: attention cannot be drawn here; what can is"),
     ("visualize -c classify.yaml --out out --images nowhere", "nowhere: there is no such file or folder"),
-    ("visualize -c classify.yaml --out out --images bad.png", "bad.png: is no image of a known format, or damaged"),
+    ("visualize -c classify.yaml --out out --images bad.png", "bad.png: is not an image of a known format"),
     ("visualize -c classify.yaml --out file.txt", "error: file.txt: File exists"),
     ("visualize -c pretrain.yaml --checkpoint classifier --out out", "is missing in the checkpoint"),
     ("extract-features --checkpoint classifier", "error: the following arguments are required: --out"),
@@ -110,7 +110,7 @@ VERBS = [
     ("extract-features --checkpoint classifier --out out.npz --num-workers -1", "--num-workers must be at least 0,"),
     ("extract-features --checkpoint classifier --out out.npz --num-workers 100000", "--num-workers must be at mos"),
     ("extract-features --checkpoint classifier --out out.npz empty", "empty: there are no images; looked for"),
-    ("extract-features --checkpoint classifier --out out.npz bad.png", "bad.png: is no image of a known format"),
+    ("extract-features --checkpoint classifier --out out.npz bad.png", "bad.png: is not an image of a known format"),
     ("extract-features --checkpoint pretrained --out out.npz", "DataLoader.Eval: the run has none; name images, or"),
     ("evaluate-frozen", "plsc evaluate-frozen: error: give either --checkpoint PATH or -c CONFIG"),
     ("evaluate-frozen -c classify.yaml --ema", "plsc evaluate-frozen: error: --ema needs --checkpoint"),
@@ -175,7 +175,7 @@ def test_one_file_that_is_no_image_does_not_stop_the_prediction_of_others(cli, m
 
 PROCESSES = [
     (["-o", "Model.encoder.num_heads=3"], "16 does not divide into 3 heads"),
-    (["-o", "DataLoader.Train.batch_transforms=[]"], "images are paddle.uint8, not floats"),
+    (["-o", "DataLoader.Train.batch_transforms=[]"], "images are paddle.uint8, not float"),
 ]
 
 

@@ -37,7 +37,7 @@ def skipping(dataset, limit=100, leave_out=False, say=print, **options):
 def test_stop_names_the_file_and_the_key(folder, workers):
     reading = DataLoader(folder, [RandomResizedCrop(8)], batch_size=24, bad_images=BadImages(SECTION, "stop"),
                          shuffle=False, num_workers=workers)  # fmt: skip
-    with pytest.raises(ValueError, match=rf"a/05.png: is no image .* go on without it: {SECTION}.on_bad_image: skip"):
+    with pytest.raises(ValueError, match=rf"a/05.png: is not an image .*skip it: set {SECTION}.on_bad_image: skip"):
         read(reading)
 
 
@@ -72,7 +72,7 @@ def test_each_is_told_once_and_survives_a_resume(folder, workers):
     for epoch in range(2):
         read(reading, epoch)
         assert reading.bad_images.share() == 2
-    assert [line.split("a/")[1][:20] for line in lines] == ["05.png: is no image ", "17.png: there is no "]
+    assert [line.split("a/")[1][:24] for line in lines] == ["05.png: is not an image ", "17.png: there is no such"]
     assert all(line.startswith("bad image, skipped: ") for line in lines)
     resumed = skipping(folder, say=lines.append)
     resumed.bad_images.set_state_dict(json.loads(json.dumps(reading.bad_images.state_dict())))
@@ -85,7 +85,7 @@ def test_too_many_are_an_error_that_lists_them(folder, workers):
     with pytest.raises(ImageError) as caught:
         read(skipping(folder, limit=1, num_workers=workers))
     lines = str(caught.value).splitlines()
-    assert lines[0] == f"2 images cannot be read, more than {SECTION}.max_bad_images: 1:"
+    assert lines[0] == f"2 images cannot be read; {SECTION}.max_bad_images allows 1:"
     assert sorted(line.split("a/")[-1][:7] for line in lines[1:3]) == ["05.png:", "17.png:"]
     assert lines[3] == "repair or remove them, or raise the limit"
 
@@ -95,7 +95,7 @@ def test_nothing_but_bad_images(tmp_path, workers):
     dataset = ImageFolder(write_images(tmp_path, ["a/0.png", "a/1.png"]))
     for path in (tmp_path / "a").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(ValueError, match="none of these images, tried in a row, can be read:\n .*png: "):
+    with pytest.raises(ValueError, match="an image and all its substitutes cannot be read; .*:\n .*png: "):
         read(skipping(dataset, batch_size=2, num_workers=workers))
 
 

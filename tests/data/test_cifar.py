@@ -74,5 +74,5 @@ def test_missing_file_is_named_and_nothing_downloaded(tmp_path, dataset):
 
 def test_another_file_is_not_opened(tmp_path):
     write_archive(tmp_path, CIFAR10.archive, {"c/data_batch_1": content(b"labels", 1, 0)})
-    with pytest.raises(ValueError, match="is not the published cifar-10-python.tar.gz .MD5 c58f30"):
+    with pytest.raises(ValueError, match="differs from the published cifar-10-python.tar.gz .MD5 c58f30"):
         CIFAR10(str(tmp_path))

@@ -55,7 +55,9 @@ def test_missing_classes_are_said():
 
 
 def test_unknown_classes_are_refused_and_listed():
-    with pytest.raises(ValueError, match="1 of its 2 classes is unknown to the run: 'date'; known are 'apple', "):
+    with pytest.raises(
+        ValueError, match="1 of its 2 classes is unknown to the run: 'date'; the known classes are 'apple', "
+    ):
         matched(Named(["berry", "date"], [0, 1]))
 
 
@@ -87,7 +89,7 @@ def test_a_list_file_numbers_its_classes_and_names_none(tmp_path):
 
 @pytest.mark.parametrize("labels", [[-100], [0, -1], [3], [0, 7], np.int64(-5)])
 def test_labels_out_of_range_are_refused(labels):
-    with pytest.raises(ValueError, match="out of range: labels count from 0 to 2; correct the labels that X gives"):
+    with pytest.raises(ValueError, match="out of range: labels must be from 0 to 2; correct the labels of X"):
         check_labels(labels, 3, "X")
 
 

@@ -144,7 +144,7 @@ def test_leaving_an_epoch_early_leaves_nothing_behind(taken):
 def test_a_damaged_file_is_named(tmp_path, workers):
     root = write_images(tmp_path, [f"a/{number}.png" for number in range(8)])
     (tmp_path / "a" / "5.png").write_bytes(b"broken")
-    with pytest.raises(ValueError, match=r"a/5.png: is no image of a known format, or damaged"):
+    with pytest.raises(ValueError, match=r"a/5.png: is not an image of a known format, or is damaged"):
         read(loader(ImageFolder(root), num_workers=workers))
     assert children() == []
 

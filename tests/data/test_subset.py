@@ -72,7 +72,7 @@ def test_a_dataset_that_lists_no_labels_is_asked(monkeypatch):
         ({"validation_share": 1.0}, r"validation_share must be in \(0, 1\), got 1.0"),
         ({"per_class": 0}, "per_class must be at least 1, got 0"),
         ({"fraction": 0.0}, r"fraction must be in \(0, 1\], got 0.0"),
-        ({"fraction": 0.5, "per_class": 1}, "two ways to say the same"),
+        ({"fraction": 0.5, "per_class": 1}, "cannot be combined"),
         ({"per_class": 6}, "per_class is 6, but class c has 5 samples"),
     ],
 )
@@ -82,7 +82,7 @@ def test_mistakes_are_named(options, message):
 
 
 def test_nothing_left():
-    with pytest.raises(ValueError, match="nothing is left of 2 samples"):
+    with pytest.raises(ValueError, match="the subset of 2 samples is empty"):
         Subset(Labelled(1, 1), part="validation")
 
 
@@ -92,5 +92,5 @@ def test_images_without_labels_are_one_class(tmp_path):
     assert (len(train), len(validation)) == (7, 3) and train.labels is train.classes is None
     assert not {train[i]["path"] for i in range(7)} & {validation[i]["path"] for i in range(3)}
     assert len(Subset(folder, fraction=0.2)) == 2
-    with pytest.raises(ValueError, match="the dataset has no classes to choose from; .* or give a fraction of all"):
+    with pytest.raises(ValueError, match="per_class needs a dataset with classes; .* or set fraction instead"):
         Subset(folder, per_class=1)

@@ -105,7 +105,7 @@ def test_a_result_beyond_the_limit_names_the_file(tmp_path, read, name):
     path = tmp_path / name
     Image.new("L", (60_000, 1), 99).save(path)
     dataset = SampleDataset([{"image": read(str(path)), "path": str(path)}], [Resize(256), CenterCrop(224, None)])
-    message = f"{name}: Resize failed: 60,000 x 1 pixels would become 15,360,000 x 256, and the limit is 89,478,485"
+    message = f"{name}: Resize failed: 60,000 x 1 pixels would become 15,360,000 x 256, but the limit is 89,478,485"
     with pytest.raises(ImageError, match=message):
         dataset[0, 0]
 
@@ -159,5 +159,5 @@ class _Hungry:
 
 def test_memory_errors_name_the_image():
     samples = SampleDataset([{"image": noise(20, 16), "path": "large\n.png"}], [_Hungry()])
-    with pytest.raises(ImageError, match=r"large\\n.png: needs more memory than there is"):
+    with pytest.raises(ImageError, match=r"large\\n.png: needs more memory than is available"):
         samples[0, 0]

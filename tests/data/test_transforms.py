@@ -60,7 +60,7 @@ def test_regions_that_never_fit_become_the_largest_central_one():
 
 @pytest.mark.parametrize("scale", [(0, 1), (0.5, 0.2), (0.5, 1.5)])
 def test_bad_scale(scale):
-    with pytest.raises(ValueError, match="scale must be two shares of the area"):
+    with pytest.raises(ValueError, match="scale must be two fractions of the area"):
         RandomResizedCrop(8, scale=scale)
 
 
@@ -146,7 +146,7 @@ def test_center_crop_without_resizing():
     found = CenterCrop((4, 6), crop_ratio=None)({"image": gradient(20, 16)}, rng())["image"]
     assert found.size == (6, 4)
     assert found.getpixel((0, 0)) == (7, 6, 0)
-    with pytest.raises(ValueError, match="20 x 16 pixels, less than the crop of 18 x 18; set crop_ratio"):
+    with pytest.raises(ValueError, match="20 x 16 pixels, smaller than the crop of 18 x 18; set crop_ratio"):
         CenterCrop(18, crop_ratio=None)({"image": noise()}, rng())
     with pytest.raises(ValueError, match="CenterCrop: crop_ratio must be in"):
         CenterCrop(8, crop_ratio=1.5)

@@ -70,8 +70,8 @@ def test_a_killed_worker(tally, shared):
     dataset = Trap(64, kill_self)
     text = failure(loader(dataset, shuffle=False, num_workers=2, use_shared_memory=shared))
     assert text == (
-        "loader worker 2 of 2 was ended by SIGKILL while reading folder/63.png; often by the system, when memory is "
-        "short: fewer num_workers or a smaller prefetch need less"
+        "loader worker 2 of 2 was ended by SIGKILL while reading folder/63.png; often by the system when memory is "
+        "low: use fewer num_workers or a smaller prefetch"
     )
     tally.add("faults survived", 1)
 
@@ -100,7 +100,7 @@ def test_workers_leave_signals_that_ask_to_stop_to_the_training_process():
 
 @pytest.mark.parametrize(
     "number, advice",
-    [(signal.SIGSEGV, "the decoder crashed: look at the file"), (signal.SIGBUS, "usually because /dev/shm is full")],
+    [(signal.SIGSEGV, "the decoder crashed: check the file"), (signal.SIGBUS, "usually because /dev/shm is full")],
 )
 def test_a_worker_that_crashes(number, advice):
     def crash():
@@ -122,7 +122,7 @@ def test_a_worker_that_hangs(tally):
     dataset = Subset(Trap(64, lambda: time.sleep(600)))
     text = failure(loader(dataset, shuffle=False, num_workers=2, timeout=1))
     assert text == (
-        "loader worker 2 of 2 has been reading folder/63.png for more than 1 seconds; if its disk or network is that "
+        "loader worker 2 of 2 has been reading folder/63.png for more than 1 seconds; if the disk or network is "
         "slow, raise the loader's timeout"
     )
     tally.add("faults survived", 1)
@@ -131,7 +131,7 @@ def test_a_worker_that_hangs(tally):
 def test_a_worker_that_hangs_between_samples(tally, monkeypatch):
     monkeypatch.setattr(Whereabouts, "enter", lambda self, index: time.sleep(600))
     text = failure(loader(Images(64), num_workers=1, timeout=1))
-    assert text.startswith("no batch has come for 1 seconds, although no loader worker is reading a file; the same")
+    assert text.startswith("no batch arrived for 1 seconds, although no loader worker is reading a file; repeat")
     tally.add("faults survived", 1)
 
 

@@ -77,11 +77,11 @@ def test_a_damaged_file_is_named(tmp_path, images, workers, name):
     shown = r"caf\xe9" if name == LATIN else SHOWN
     common = [f"DataLoader.Train.loader.num_workers={workers}", "Global.epochs=1"]
     code, _, err = run(*arguments(images, tmp_path / "stop", *common))
-    assert code == 2 and f"{shown}/{shown}.png: is no image" in clean(err)
+    assert code == 2 and f"{shown}/{shown}.png: is not an image" in clean(err)
     code, _, err = run(*arguments(images, tmp_path / "run", *common, "DataLoader.Train.loader.on_bad_image=skip"))
     assert code == 0, err
     log = clean((tmp_path / "run" / "train.log").read_text(encoding="utf-8"))
-    assert f"bad image, skipped: {images}/train/{shown}/{shown}.png: is no image" in log
+    assert f"bad image, skipped: {images}/train/{shown}/{shown}.png: is not an image" in log
     assert metrics(tmp_path / "run")[-1]["bad_images"] == 1
 
 

@@ -35,7 +35,7 @@ def test_gather_tokens_passes_gradients_back():
 
 
 def test_refuses_an_image_that_is_no_multiple_of_the_patch():
-    with pytest.raises(ValueError, match=r"image_size \(10, 8\) is no multiple of patch_size \(4, 4\)"):
+    with pytest.raises(ValueError, match=r"image_size \(10, 8\) is not a multiple of patch_size \(4, 4\)"):
         PatchEmbed((10, 8), (4, 4), 3, 5)
 
 

@@ -8,7 +8,7 @@ from tests.engine.toys import toy_trainer
 def test_a_device_without_mixed_precision_is_told_once_and_computes_in_float32():
     said = []
     precision = Precision(AMP(level="O1"), said.append)
-    assert said == ["AMP level O1 needs a GPU; this run computes in float32"]
+    assert said == ["AMP level O1 needs a GPU; this run uses float32"]
     assert not precision.enabled and precision.loss_scale is None and precision.state_dict() == {}
 
 

@@ -203,7 +203,7 @@ def test_names_of_a_state():
 
 def test_a_state_of_something_else_is_refused():
     state = arrays(AdamW(toy_task()))
-    with pytest.raises(ValueError, match="not that of this run's LARS"):
+    with pytest.raises(ValueError, match="does not fit this run's LARS"):
         LARS(toy_task()).set_state_dict(state)
     renamed = {name.replace("head", "tail"): value for name, value in state.items()}
     with pytest.raises(ValueError, match="(?s)not in this run: model.tail.*missing in the state: model.head.*resume"):
@@ -284,7 +284,7 @@ def test_nothing_to_train():
     task = toy_task()
     for parameter in task.parameters():
         parameter.stop_gradient = True
-    with pytest.raises(ValueError, match="no trainable parameter; is everything frozen"):
+    with pytest.raises(ValueError, match="no trainable parameter; check the section Freeze"):
         SGD(task)
 
 

@@ -89,7 +89,7 @@ def test_warmup_may_be_the_whole_run():
         (lambda: WarmupCosine(1.0, min_lr=math.inf), "min_lr must be finite, got inf"),
         (lambda: WarmupStep(1.0, [1], gamma=10.0), r"gamma must be in \[0, 1\], got 10.0"),
         (lambda: WarmupCosine(1.0, min_lr=-1e-6), "min_lr must be at least 0, got -1e-06"),
-        (lambda: WarmupStep(1.0, [3, 2]), r"milestones must be above 0 and ascend, got \[3, 2\]"),
+        (lambda: WarmupStep(1.0, [3, 2]), r"milestones must be above 0 and ascending, got \[3, 2\]"),
     ],
 )
 def test_errors(build, message):

@@ -38,7 +38,7 @@ def test_neighbours_do_not_depend_on_the_length_of_features():
 
 @pytest.mark.parametrize("k", [0, 121])
 def test_impossible_neighbours(k):
-    with pytest.raises(ValueError, match=f"k must be from 1 to the 120 training images, got {k}"):
+    with pytest.raises(ValueError, match=f"k must be between 1 and the 120 training images, got {k}"):
         knn_predict(*blobs(), blobs()[0], k)
 
 

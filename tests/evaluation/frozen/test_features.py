@@ -62,7 +62,7 @@ def test_hooks_are_gone_afterwards():
 
 
 def test_images_without_labels_are_refused():
-    with pytest.raises(ValueError, match="the dataset has no labels: sort its images into one folder a class"):
+    with pytest.raises(ValueError, match="the dataset has no labels; sort the images into one folder per class"):
         extract(vit(), batches(labels=False)[1])
 
 
