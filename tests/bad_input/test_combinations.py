@@ -1,4 +1,4 @@
-"""Numbers out of range, and sections that are right by themselves and do not go together."""
+"""Values out of range, and sections that are valid alone but not together."""
 
 import pytest
 
@@ -234,22 +234,22 @@ PRETRAIN = rows(
 
 
 @pytest.mark.parametrize("case", CLASSIFY, ids=lambda case: case.name)
-def test_a_classification_that_cannot_be_is_refused(cli, case):
+def test_an_invalid_classification_is_refused(cli, case):
     refused(cli, ["train", "-c", "classify.yaml", "-o", *case.overrides], case.says)
 
 
 @pytest.mark.parametrize("case", PRETRAIN, ids=lambda case: case.name)
-def test_a_pre_training_that_cannot_be_is_refused(cli, case):
+def test_an_invalid_pretraining_is_refused(cli, case):
     refused(cli, ["train", "-c", "pretrain.yaml", "-o", *case.overrides], case.says)
 
 
-def test_what_is_written_in_a_file_is_named_by_its_line(cli, tmp_path):
+def test_errors_in_a_file_name_its_line(cli, tmp_path):
     (tmp_path / "x.yaml").write_text("_base_: classify.yaml\nModel:\n  encoder:\n    num_heads: 3\n", encoding="utf-8")
     text = refused(cli, ["train", "-c", "x.yaml"], [])
     assert text == ("error: x.yaml:4: Model.encoder: num_heads must divide the width: 16 does not divide into 3 heads")
 
 
-def test_a_directory_that_was_there_stays_and_others_are_removed_to_the_top(cli, tmp_path):
+def test_existing_directories_stay_and_new_ones_are_removed(cli, tmp_path):
     mistake = "DataLoader.Train.batch_transforms=[]"
     refused(cli, ["train", "-c", "classify.yaml", "-o", mistake, "Global.output_dir=a/b/c"], ["images are"], output="a")
     (tmp_path / "a").mkdir()
@@ -265,7 +265,7 @@ def test_masks_on_another_grid_are_found_without_training(cli, verb):
     refused(cli, [*verb, "-c", "pretrain.yaml", "-o", "MaskGenerator.grid=8"], says)
 
 
-def test_both_configs_train_as_they_are(cli):
+def test_both_configs_train_without_changes(cli):
     assert "done: 2 steps" in trains(cli)
     assert "done: 2 steps" in trains(cli, config="pretrain.yaml")
     assert "note: the training set has 2 classes, the model tells 10 apart" in trains(cli, "Model.head.num_classes=10")
@@ -293,14 +293,14 @@ NOTES = rows(
 
 
 @pytest.mark.parametrize("case", NOTES, ids=lambda case: case.name)
-def test_what_has_no_effect_is_said(cli, case):
+def test_settings_without_effect_are_reported(cli, case):
     said = trains(cli, *case.overrides)
     assert said.count("note: ") == 1
     (note,) = [line for line in said.splitlines() if line.startswith("note: ")]
     assert all(part in note for part in case.says), said
 
 
-def test_patterns_of_init_that_match_nothing_are_said(cli, runs):
+def test_patterns_of_init_without_a_match_are_reported(cli, runs):
     patterns = ["Init.allow_missing=[x, 'blocks.*']", "Init.allow_unexpected=[y]"]
     said = trains(cli, "Init.checkpoint=pretrained", *patterns)
     assert "Init.allow_missing: the pattern 'x' matches no name" in said and "blocks.*" not in said

@@ -1,4 +1,4 @@
-"""Arguments of the verbs besides `train`; and a few mistakes through a process of their own."""
+"""Invalid arguments of the verbs other than `train`; a few of them in separate processes."""
 
 import os
 import subprocess
@@ -144,7 +144,7 @@ VERBS = [
 
 @pytest.fixture
 def mess(runs):
-    """Files and runs that are none."""
+    """Invalid files and runs."""
     for name, content in FILES.items():
         path = Path(name)
         path.parent.mkdir(exist_ok=True)
@@ -159,14 +159,14 @@ def test_arguments_that_make_no_sense_are_refused(cli, mess, row):
 
 
 @pytest.mark.parametrize("verb", ["trian", "Train", "--version"])
-def test_a_verb_that_is_none_is_refused(cli, verb):
+def test_an_unknown_verb_is_refused(cli, verb):
     code, _, err = cli(verb)
     assert code == 2
     assert err.startswith(f"plsc: there is no verb {verb!r}")
 
 
 @pytest.mark.parametrize("name", ["bad.png", "file.txt"])
-def test_one_file_that_is_no_image_does_not_stop_the_prediction_of_others(cli, mess, name):
+def test_a_file_that_is_not_an_image_does_not_stop_the_prediction_of_others(cli, mess, name):
     code, out, err = cli("predict", name, "images/val", "--checkpoint", "classifier")
     assert code == 1
     assert "class0" in out
@@ -180,7 +180,7 @@ PROCESSES = [
 
 
 @pytest.mark.parametrize(("options", "message"), PROCESSES, ids=[message for _, message in PROCESSES])
-def test_a_process_of_its_own_ends_the_same_way(tmp_path, bad_input_images, options, message):
+def test_a_separate_process_fails_in_the_same_way(tmp_path, bad_input_images, options, message):
     (tmp_path / "classify.yaml").write_text(CLASSIFY, encoding="utf-8")
     (tmp_path / "images").symlink_to(bad_input_images)
     command = [sys.executable, str(ROOT / "tools" / "train.py"), "-c", "classify.yaml", *options]
@@ -199,7 +199,7 @@ def test_debug_shows_the_traceback_of_a_mistake(cli):
     assert "plsc/models/vit.py" in err.replace("\\", "/")
 
 
-def test_the_tables_are_as_long_as_promised():
+def test_the_tables_have_the_promised_number_of_cases():
     tables = [
         test_yaml.CASES,
         test_yaml.PATHS,

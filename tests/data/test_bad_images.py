@@ -1,4 +1,4 @@
-"""Images that cannot be read: an error, or others in their place, the same for any number of workers."""
+"""Policies for unreadable images: stop, or substitutes that do not depend on the number of workers."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ SECTION = "DataLoader.Train.loader"
 
 @pytest.fixture
 def folder(tmp_path):
-    """24 images, of which 5 is no image and 17 is missing."""
+    """24 images; file 5 is not an image and file 17 is missing."""
     dataset = ImageFolder(write_images(tmp_path, [f"a/{number:02}.png" for number in range(24)]))
     (tmp_path / "a" / "05.png").write_bytes(b"broken")
     (tmp_path / "a" / "17.png").unlink()
@@ -42,7 +42,7 @@ def test_stop_names_the_file_and_the_key(folder, workers):
 
 
 @linux
-def test_another_image_takes_its_place_whoever_reads(folder, tally):
+def test_substitutes_do_not_depend_on_workers(folder, tally):
     for epoch, step in ((0, 0), (1, 2)):
         alone = read(skipping(folder), epoch, step)
         for workers in (1, 3):
@@ -58,7 +58,7 @@ def test_another_image_takes_its_place_whoever_reads(folder, tally):
     tally.add("faults survived", 1)
 
 
-def test_a_substitute_is_cropped_as_the_position_says_not_as_itself(folder):
+def test_a_substitute_uses_the_random_numbers_of_the_position(folder):
     samples = skipping(folder).samples
     own, other = samples[0, 3], samples.read((0, 5), 3)
     assert own["index"] == other["index"] == 3
@@ -66,7 +66,7 @@ def test_a_substitute_is_cropped_as_the_position_says_not_as_itself(folder):
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=linux)])
-def test_each_is_told_once_and_survives_a_resume(folder, workers):
+def test_each_bad_image_is_reported_once_also_after_a_resume(folder, workers):
     lines = []
     reading = skipping(folder, say=lines.append, num_workers=workers)
     for epoch in range(2):
@@ -81,7 +81,7 @@ def test_each_is_told_once_and_survives_a_resume(folder, workers):
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=linux)])
-def test_too_many_are_an_error_that_lists_them(folder, workers):
+def test_too_many_bad_images_are_an_error_that_lists_them(folder, workers):
     with pytest.raises(ImageError) as caught:
         read(skipping(folder, limit=1, num_workers=workers))
     lines = str(caught.value).splitlines()
@@ -91,7 +91,7 @@ def test_too_many_are_an_error_that_lists_them(folder, workers):
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=linux)])
-def test_nothing_but_bad_images(tmp_path, workers):
+def test_a_dataset_of_bad_images_only_is_refused(tmp_path, workers):
     dataset = ImageFolder(write_images(tmp_path, ["a/0.png", "a/1.png"]))
     for path in (tmp_path / "a").iterdir():
         path.write_bytes(b"")
@@ -100,7 +100,7 @@ def test_nothing_but_bad_images(tmp_path, workers):
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=linux)])
-def test_left_out_of_an_evaluation(folder, workers):
+def test_bad_images_are_left_out_of_an_evaluation(folder, workers):
     options = {"leave_out": True, "shuffle": False, "drop_last": False, "num_workers": workers}
     reading = skipping(folder, batch_size=1, **options)
     batches = read(reading)

@@ -104,7 +104,7 @@ def test_class_list_contradicts_no_classes(tmp_path):
         ImageFolder(write_images(tmp_path, ["a/1.png"]), with_classes=False, class_list="x")
 
 
-def test_folder_that_is_not_there(tmp_path):
+def test_missing_folder(tmp_path):
     with pytest.raises(ValueError, match="my_images: there is no such folder; set the dataset's root"):
         ImageFolder(str(tmp_path / "my_images"))
     write_images(tmp_path, ["a.png"])
@@ -125,7 +125,7 @@ def test_class_without_images(tmp_path):
     assert len(ImageFolder(root, with_classes=False)) == 1
 
 
-def test_parts_of_a_data_set_are_no_classes(tmp_path):
+def test_splits_are_not_classes(tmp_path):
     root = write_images(tmp_path, ["train/a/1.png", "val/a/1.png"])
     with pytest.raises(ValueError, match="train, val look like splits of a dataset"):
         ImageFolder(root)
@@ -151,7 +151,7 @@ def test_imagenet_layout(tmp_path):
     assert ImageNet(root, "val", str(tmp_path / "hundred.txt")).classes == ["n02"]
 
 
-def test_imagenet_elsewhere(tmp_path):
+def test_imagenet_without_its_split(tmp_path):
     root = write_images(tmp_path, ["training/n01/1.JPEG", "val/1.JPEG"])
     with pytest.raises(ValueError, match="the folder 'train' is missing; expected .*, found training, val"):
         ImageNet(root)
@@ -165,7 +165,7 @@ def test_paths_are_kept_compactly(tmp_path):
     assert dataset._paths.nbytes == 2 * len("bb/22.png")
 
 
-def test_class_list_in_another_normalisation(tmp_path):
+def test_class_list_in_another_normalization(tmp_path):
     root = write_images(tmp_path / "data", ["cr\xe8me/1.png"])
     (tmp_path / "classes.txt").write_text("cre\u0300me\n", encoding="utf-8")
     with pytest.raises(ValueError) as caught:

@@ -9,7 +9,7 @@ def indices(sampler):
 
 
 def by_step(num_samples, batch_size, accumulate, world_size, **options):
-    """For each optimizer step the samples of all processes and micro-batches, in the order of the contract."""
+    """Samples of all processes and micro-batches of each optimizer step, in the documented order."""
     samplers = [
         EpochBatchSampler(num_samples, batch_size, accumulate, rank, world_size, **options)
         for rank in range(world_size)

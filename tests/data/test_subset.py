@@ -8,7 +8,7 @@ from tests.integration.runs import make_digits
 
 
 class Labelled:
-    """`counts[c]` samples of class c."""
+    """Dataset with `counts[c]` samples of class c."""
 
     classes = ["a", "b", "c"]
 
@@ -27,7 +27,7 @@ def chosen(*arguments, **options):
     return [int(subset[i]["path"]) for i in range(len(subset))]
 
 
-def test_parts_are_the_whole_with_the_same_shares():
+def test_parts_are_disjoint_complete_and_stratified():
     data = Labelled(50, 20, 5)
     train, validation = chosen(data, part="train"), chosen(data, part="validation")
     assert sorted(train + validation) == list(range(75))
@@ -46,12 +46,12 @@ def test_few_are_taken_from_the_part():
     assert not set(chosen(data, part="train", fraction=0.3)) & set(chosen(data, part="validation"))
 
 
-def test_the_seed_decides():
+def test_the_choice_depends_on_the_seed():
     data = Labelled(50, 20, 5)
     assert chosen(data, per_class=3) == chosen(data, per_class=3) != chosen(data, per_class=3, seed=1)
 
 
-def test_it_is_a_dataset_like_others(tmp_path):
+def test_a_subset_is_a_dataset(tmp_path):
     root = str(make_digits(tmp_path) / "train")
     node = {"name": "Subset", "per_class": 3, "dataset": {"name": "ImageFolder", "root": root}}
     subset = registry.DATASETS.build(node)
@@ -60,7 +60,7 @@ def test_it_is_a_dataset_like_others(tmp_path):
     assert Subset(subset, per_class=2).labels.tolist() == [0, 0, 1, 1]
 
 
-def test_a_dataset_that_lists_no_labels_is_asked(monkeypatch):
+def test_labels_are_read_from_samples_without_a_list(monkeypatch):
     data = Labelled(4, 4)
     hidden = type("Hidden", (), {"__len__": lambda s: 8, "__getitem__": lambda s, i: data[i]})()
     assert Subset(hidden, per_class=1).labels.tolist() == [0, 1]
@@ -76,12 +76,12 @@ def test_a_dataset_that_lists_no_labels_is_asked(monkeypatch):
         ({"per_class": 6}, "per_class is 6, but class c has 5 samples"),
     ],
 )
-def test_mistakes_are_named(options, message):
+def test_invalid_arguments_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         Subset(Labelled(50, 20, 5), **options)
 
 
-def test_nothing_left():
+def test_an_empty_subset_is_refused():
     with pytest.raises(ValueError, match="the subset of 2 samples is empty"):
         Subset(Labelled(1, 1), part="validation")
 

@@ -19,12 +19,12 @@ def rng(seed=0):
 
 
 def gradient(width, height):
-    """Red is the column, green the row."""
+    """Image whose red channel is the column and whose green channel is the row."""
     columns, rows = np.meshgrid(np.arange(width), np.arange(height))
     return Image.fromarray(np.stack([columns, rows, 0 * rows], axis=-1).astype(np.uint8))
 
 
-def test_flip_mirrors_every_image_alike():
+def test_flip_mirrors_all_images():
     sample = {"image": noise(), "target_image": noise(seed=1), "label": 3}
     flipped = RandomHorizontalFlip(1.0)(sample, rng())
     for key in ("image", "target_image"):
@@ -43,7 +43,7 @@ def test_flip_probability():
 
 @pytest.mark.parametrize("fit", ["retry", "clamp"])
 @pytest.mark.parametrize("size", [(400, 300), (30, 400), (1, 1), (3, 200)])
-def test_regions_lie_inside(fit, size):
+def test_regions_are_inside_the_image(fit, size):
     region, generator = RandomRegion((0.08, 1.0), (3 / 4, 4 / 3), fit), rng()
     for _ in range(300):
         left, top, width, height = region(*size, generator)

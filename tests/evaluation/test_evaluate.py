@@ -11,7 +11,7 @@ from plsc.tasks.base import Task
 
 
 class Fixed(Task):
-    """Predicts the images themselves as logits."""
+    """Task that returns the images as logits."""
 
     def __init__(self):
         super().__init__(nn.Sequential(nn.Linear(1, 1), nn.Dropout(0.5)))
@@ -77,7 +77,7 @@ def test_the_task_trains_on_afterwards_and_an_interruption_leaves_it_so(data):
     assert task.training and task.model[1].training
 
 
-def test_processes_meet_only_after_batches_that_all_have(data):
+def test_processes_synchronize_only_after_common_batches(data):
     calls = []
 
     class Uneven(Batches):

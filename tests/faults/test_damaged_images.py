@@ -1,4 +1,4 @@
-"""`on_bad_image: skip` wherever images are read: rehearsal, probe, frozen evaluation, features, figures, predict."""
+"""`on_bad_image: skip` in all readers of images: rehearsal, probe, frozen evaluation, features, figures, predict."""
 
 import json
 import shutil
@@ -117,7 +117,7 @@ def test_figures_follow_the_policy(tmp_path, images, toy_runs, cli):
     assert code == 0 and error.count("bad image, skipped") == 1
 
 
-def test_a_thin_image_stops_no_prediction(images, toy_runs, cli):
+def test_a_thin_image_does_not_stop_a_prediction(images, toy_runs, cli):
     Image.new("L", (1, 60_000), 99).save(images / "val" / "0" / "thin.png")
     crop = "DataLoader.Eval.transforms=[{name: CenterCrop, size: 32%s}]"
     transforms = (crop % ", crop_ratio: null").replace("[", "[{name: Resize, size: 256}, ")
@@ -164,7 +164,7 @@ def test_memory_errors_are_bad_images(workers, leave_out):
     assert reader.first(2)["index"].tolist() == ([1, 2] if leave_out else reader.first(2)["index"].tolist())
 
 
-def test_no_image_is_left():
+def test_all_images_are_bad():
     class Bad(_Greedy):
         def __getitem__(self, index):
             raise ImageError(f"{index}.png: is damaged")

@@ -1,4 +1,4 @@
-"""Runs whose data goes bad on the way."""
+"""Runs whose data becomes unreadable."""
 
 import json
 import shutil
@@ -14,14 +14,14 @@ SKIP = ["DataLoader.Train.loader.on_bad_image=skip", "DataLoader.Eval.loader.on_
 
 @pytest.fixture
 def images(tmp_path, toy_runs):
-    """Images of which one is bad in each part."""
+    """Images with one bad file per split."""
     shutil.copytree(toy_runs.images, tmp_path / "images")
     for part in ("train", "val"):
         (tmp_path / "images" / part / "1" / "4.png").write_bytes(b"not an image")
     return tmp_path / "images"
 
 
-def test_stop_names_the_file_and_the_run_goes_on_when_it_is_repaired(tmp_path, images, toy_runs, cli, tally):
+def test_stop_names_the_file_and_the_run_continues_after_a_repair(tmp_path, images, toy_runs, cli, tally):
     command = arguments(images, tmp_path / "run", "DataLoader.Eval=null", "Metric=null", "Global.monitor=null")
     code, _, error = cli(*command)
     assert code == 2
@@ -48,7 +48,7 @@ def test_skip_counts_lists_and_resumes(tmp_path, images, cli, tally):
     tally.add("faults survived", 1)
 
 
-def test_an_evaluation_stops_unless_it_is_told_to_leave_images_out(tmp_path, images, cli):
+def test_an_evaluation_stops_at_bad_images_unless_they_are_skipped(tmp_path, images, cli):
     assert cli(*arguments(images, tmp_path / "run", *SKIP))[0] == 0
     code, _, error = cli("eval", "--checkpoint", tmp_path / "run", "-o", "DataLoader.Eval.loader.on_bad_image=stop")
     assert code == 2 and "val/1/4.png: is not an image" in error and "Eval.loader.on_bad_image: skip" in error
@@ -67,7 +67,7 @@ def test_too_many_bad_images(tmp_path, images, cli):
     assert error.split("error:")[1].count(": is not an image") == 4 and "or remove them, or raise the limit" in error
 
 
-def test_metrics_are_the_same_to_the_last_bit(tmp_path, toy_runs, cli):
+def test_metrics_are_bit_equal(tmp_path, toy_runs, cli):
     def run(name, *more):
         assert cli(*arguments(toy_runs.images, tmp_path / name, *more))[0] == 0
         return lines(tmp_path / name)
@@ -81,7 +81,7 @@ def test_metrics_are_the_same_to_the_last_bit(tmp_path, toy_runs, cli):
     assert len(other) == len(expected) and other[0] != expected[0]
 
 
-def test_a_clock_that_jumps_changes_no_speed(tmp_path, toy_runs, cli, monkeypatch):
+def test_clock_jumps_do_not_change_the_speed(tmp_path, toy_runs, cli, monkeypatch):
     jumps = iter(range(10**6))
     monkeypatch.setattr("time.time", lambda: 1e9 + (-1) ** next(jumps) * 4e8)
     assert cli(*arguments(toy_runs.images, tmp_path / "run", "Global.report=true"))[0] == 0

@@ -20,7 +20,7 @@ SHOWN = r"a\n2026-01-01 00:00:00,000 done: 12 steps\x1b[2J"
 
 @pytest.fixture
 def images(tmp_path, toy_runs):
-    """Images in classes of such names; one file of each is called so, too."""
+    """Images in classes with such names; one file per class has such a name, too."""
     for part in ("train", "val"):
         for old, new in (("0", FORGED), ("1", LATIN)):
             folder = tmp_path / "images" / part / new
@@ -32,7 +32,7 @@ def images(tmp_path, toy_runs):
 
 
 def run(*command, encoding="utf-8"):
-    """A command in a process of its own, whose output can hold that encoding only; all of it as text."""
+    """Run a command in a separate process with the given output encoding; return its output as text."""
     environment = {**os.environ, "PYTHONIOENCODING": f"{encoding}:strict", "PYTHONPATH": str(ROOT)}
     full = [sys.executable, "-m", "plsc", *map(str, command)]
     done = subprocess.run(full, capture_output=True, env=environment, check=False)
@@ -115,7 +115,7 @@ def test_classes_in_another_normalization_are_the_same(tmp_path, cli):
     assert code == 0 and "DataLoader.Eval has no images of" not in err, err
 
 
-def test_labels_that_are_counted_from_1(tmp_path, toy_runs, cli):
+def test_labels_that_start_at_1(tmp_path, toy_runs, cli):
     files = sorted((toy_runs.images / "train").glob("[01]/*"))
     rows = [f"{file.parent.name}/{file.name} {int(file.parent.name) + 1}" for file in files]
     Path("list.txt").write_text("\n".join(rows), encoding="utf-8")

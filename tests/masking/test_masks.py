@@ -13,7 +13,7 @@ from plsc.masking import BlockMask, RandomMask
         RandomMask(8, 40), RandomMask((3, 5), ratio=0.5),
     ],
 )  # fmt: skip
-def test_every_mask_hides_the_same_number(masks):
+def test_every_mask_has_the_same_number_of_patches(masks):
     drawn = [masks(np.random.default_rng(seed)) for seed in range(50)]
     assert all(mask.shape == masks.grid and mask.dtype == bool and mask.sum() == masks.num_masked for mask in drawn)
     assert len({mask.tobytes() for mask in drawn}) > 5
@@ -59,6 +59,6 @@ def test_a_ratio_is_rounded_down():
         (lambda: RandomMask(0, 1), "sides of the grid must be positive"),
     ],
 )
-def test_impossible_masks_are_errors(make, message):
+def test_invalid_masks_are_errors(make, message):
     with pytest.raises(ValueError, match=message):
         make()
