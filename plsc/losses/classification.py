@@ -28,7 +28,7 @@ class CrossEntropy(nn.Layer):
         self.label_smoothing = label_smoothing
 
     def forward(self, logits: paddle.Tensor, label: paddle.Tensor) -> paddle.Tensor:
-        """Computes the loss.
+        """Compute the loss.
 
         Args:
             logits: (B, C).
@@ -68,7 +68,7 @@ class SumOverHeads(nn.Layer):
         self.loss = CrossEntropy() if loss is None else loss
 
     def forward(self, logits: paddle.Tensor, label: paddle.Tensor) -> paddle.Tensor:
-        """Computes the loss.
+        """Compute the loss.
 
         Args:
             logits: (B, heads, C).

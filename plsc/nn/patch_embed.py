@@ -52,7 +52,7 @@ class PatchEmbed(nn.Layer):
         return self.grid_size[0] * self.grid_size[1]
 
     def forward(self, image: paddle.Tensor, index: Optional[paddle.Tensor] = None) -> paddle.Tensor:
-        """Embeds patches.
+        """Embed patches.
 
         Args:
             image: Float (B, C, H, W).

@@ -53,7 +53,7 @@ def test_classes_without_a_readable_image_are_named(tmp_path, images, cli):
     log = (tmp_path / "run" / "train.log").read_text(encoding="utf-8")
     count = len(of_class(images, "train/1"))
     assert f"no image of class 1 can be read ({count} of {count} are bad): the class is not trained" in log
-    assert "no image of class 1 can be read (6 of 6 are bad): it is not evaluated" in log
+    assert "no image of class 1 can be read (6 of 6 are bad): the class is not evaluated" in log
 
 
 def test_the_beginning_of_a_run_counts_images_classes_and_other_files(tmp_path, images, cli):
