@@ -1,8 +1,7 @@
-"""Numbers that a forward pass keeps for the backward pass, from sizes.
+"""Activation memory of a forward pass: elements saved for the backward pass, per image.
 
-Counted from what the operators of `plsc.nn` keep; `tests/planning/test_planning.py` compares it with the memory that is
-measured. Everything is for one image whose branches are all kept: an upper bound on a CPU, where `DropPath` computes no
-others.
+Computed from the tensors that the operators of `plsc.nn` save; `tests/planning/test_planning.py` compares the results
+with measured memory. All residual branches are counted, which is an upper bound on a CPU, where `DropPath` skips some.
 """
 
 from dataclasses import dataclass
@@ -11,13 +10,13 @@ from typing import Dict
 
 @dataclass(frozen=True)
 class Saved:
-    """Kept numbers, by what decides about their width.
+    """Number of saved elements, by the rule for their precision.
 
     Attributes:
-        products: Inputs of products and of GELU: 16 bits with mixed precision.
-        scales: Inputs of channel scales and dropped paths: 16 bits if the parameters are.
-        norms: Inputs and statistics of normalisations, and what losses keep: always 32 bits.
-        weights: Attention weights: not kept at all where one kernel computes attention.
+        products: Inputs of matmuls and of GELU; 16 bits under mixed precision.
+        scales: Inputs of channel scales and drop path; 16 bits if the parameters have 16 bits.
+        norms: Inputs and statistics of normalizations, and tensors saved by losses; always 32 bits.
+        weights: Attention weights; not saved if attention is one fused kernel.
     """
 
     products: int = 0
@@ -30,18 +29,18 @@ class Saved:
 
     @property
     def count(self) -> int:
-        """All of them."""
+        """Total number of elements."""
         return self.products + self.scales + self.norms + self.weights
 
 
 @dataclass(frozen=True)
 class Activations:
-    """What a layer keeps, or what it keeps instead if it is computed again in the backward pass.
+    """Activation memory of a layer, with and without recomputation.
 
     Attributes:
-        saved: Kept by the forward pass.
-        inputs: Kept if the layer is recomputed; nothing if it cannot be.
-        passing: Held while it is computed, if that is without gradient.
+        saved: Elements saved by the forward pass.
+        inputs: Elements saved if the layer is recomputed in the backward pass; zero if it cannot be.
+        passing: Elements held during a forward pass without gradient.
     """
 
     saved: Saved
@@ -49,31 +48,33 @@ class Activations:
     passing: Saved = Saved()
 
 
-ByLayer = Dict[str, Activations]  # name of a layer in the model -> what it keeps, in the order of the forward pass
+ByLayer = Dict[
+    str, Activations
+]  # name of a layer in the model -> its activation memory, in the order of the forward pass
 
 
 def norm_saved(tokens: int, dim: int) -> Saved:
-    """A layer normalisation: its input, mean and variance."""
+    """Elements saved by a layer normalization: input, mean and variance."""
     return Saved(norms=tokens * (dim + 2))
 
 
 def branch_saved(tokens: int, dim: int, scaled: bool, drop_path: bool, dropout: bool) -> Saved:
-    """The end of a residual branch: inputs of scale and dropped path, the mask of a dropout (a byte a number)."""
+    """Elements saved at the end of a residual branch: inputs of scale and drop path, dropout mask (1 byte each)."""
     return Saved(scales=tokens * dim * (int(scaled) + int(drop_path)), norms=tokens * dim // 4 * int(dropout))
 
 
 def attention_saved(queries: int, keys: int, dim: int, num_heads: int, cross: bool, dropout: bool) -> Saved:
-    """Attention with its projections, from their inputs to that of the output's.
+    """Elements saved by attention, from the inputs of the projections to the input of the output projection.
 
-    Self-attention projects one input, cross-attention has one for each of queries, keys and values.
+    Self-attention has one input, cross-attention one for each of queries, keys and values.
     """
     inputs = queries + 2 * keys if cross else queries
     heads = queries + 2 * keys
     weights = num_heads * queries * keys
-    dropped = weights + weights // 4 if dropout else 0  # the weights after dropout, and its mask
+    dropped = weights + weights // 4 if dropout else 0  # the weights after dropout, and the dropout mask
     return Saved(products=(inputs + heads + queries) * dim, weights=weights + dropped)
 
 
 def mlp_saved(tokens: int, dim: int, hidden: int) -> Saved:
-    """A perceptron: its input, and its hidden layer before and after GELU."""
+    """Elements saved by an MLP: its input, and the hidden layer before and after GELU."""
     return Saved(products=tokens * (dim + 2 * hidden))

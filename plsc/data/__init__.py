@@ -1,4 +1,4 @@
-"""Files to batches: datasets, transforms of samples and of batches, order and loading."""
+"""Data pipeline: datasets, sample and batch transforms, samplers and loaders."""
 
 from plsc.data import (  # noqa: F401 - importing them registers their components
     batch_transforms,

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 from the archives that the authors publish."""
+"""CIFAR-10 and CIFAR-100, read from the archives that the authors publish."""
 
 import hashlib
 import tarfile
@@ -16,12 +16,12 @@ _CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "fro
 
 
 class Cifar(Dataset):
-    """What the two have in common; see the subclasses."""
+    """Base class of CIFAR10 and CIFAR100."""
 
     archive: str  # name of the published file
     md5: str
-    members: Dict[str, str]  # for each split, how the names of its files in the archive begin
-    label_key: str  # the name of the labels in the files
+    members: Dict[str, str]  # split -> prefix of the names of its files in the archive
+    label_key: str  # key of the labels in the files
     classes: List[str]
 
     def __init__(self, root: str, split: Literal["train", "test"] = "train") -> None:
@@ -44,7 +44,7 @@ class Cifar(Dataset):
         return len(self.labels)
 
     def sample_names(self) -> np.ndarray:
-        """The split and number of every image, bytes (N,); the archive itself has been compared with its checksum."""
+        """Split and index of every image, bytes (N,); the archive's checksum was verified before."""
         return np.array([f"{self.split}[{index}]".encode() for index in range(len(self))])
 
     def __getitem__(self, index: int) -> Dict[str, Any]:
@@ -54,9 +54,9 @@ class Cifar(Dataset):
 
 
 def _parts(path: Path, member: str, labels: str) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
-    """Pixels, uint8 (N, 3072), and classes, int64 (N,), of each file of a split, in the archive's order.
+    """Yield pixels, uint8 (N, 3072), and classes, int64 (N,), of each file of a split, in the archive's order.
 
-    The files are pickles, which are read without running them.
+    The files are pickles; they are read without executing them.
     """
     with tarfile.open(path) as archive:
         for item in archive:
@@ -75,14 +75,14 @@ def _parts(path: Path, member: str, labels: str) -> Iterator[Tuple[np.ndarray, n
 
 @DATASETS.register()
 class CIFAR10(Cifar):
-    """CIFAR-10: 50,000 images for training and 10,000 for testing, 32 px, ten classes; nothing is downloaded.
+    """CIFAR-10: 50,000 training and 10,000 test images of 32 x 32 pixels in 10 classes. Does not download.
 
     Args:
-        root: Folder that holds cifar-10-python.tar.gz, or the file.
-        split: Which part.
+        root: Path of cifar-10-python.tar.gz, or of the folder that holds it.
+        split: `train` or `test`.
 
     Raises:
-        ValueError: If the file is missing or another one.
+        ValueError: If the file is missing, or its MD5 checksum differs from the published one.
     """
 
     archive = "cifar-10-python.tar.gz"
@@ -94,14 +94,16 @@ class CIFAR10(Cifar):
 
 @DATASETS.register()
 class CIFAR100(Cifar):
-    """CIFAR-100: as CIFAR-10, with a hundred classes, numbered in alphabetical order of their names.
+    """CIFAR-100: 50,000 training and 10,000 test images of 32 x 32 pixels in 100 classes. Does not download.
+
+    Labels are the fine labels, numbered in the alphabetical order of their names.
 
     Args:
-        root: Folder that holds cifar-100-python.tar.gz, or the file.
-        split: Which part.
+        root: Path of cifar-100-python.tar.gz, or of the folder that holds it.
+        split: `train` or `test`.
 
     Raises:
-        ValueError: If the file is missing or another one.
+        ValueError: If the file is missing, or its MD5 checksum differs from the published one.
     """
 
     archive = "cifar-100-python.tar.gz"

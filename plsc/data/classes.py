@@ -1,4 +1,4 @@
-"""Classes of one data set in terms of those of another: matched by their names, never by their order alone."""
+"""Mapping of a dataset's classes to those of a model, by class name."""
 
 import unicodedata
 from typing import Any, Callable, Dict, List, Optional, Sequence
@@ -11,12 +11,12 @@ _SHOWN = 8
 
 
 class Relabelled(Dataset):
-    """Another dataset whose labels count the classes of a model.
+    """Dataset with its labels mapped to the classes of a model.
 
     Args:
-        dataset: The other dataset; its samples may have a `label`.
-        numbers: For each of its labels the new one.
-        classes: Names of the classes in the order of the new labels.
+        dataset: The wrapped dataset; its samples may have a `label`.
+        numbers: New label for each old label.
+        classes: Class names in the order of the new labels.
     """
 
     def __init__(self, dataset: Any, numbers: Sequence[int], classes: Sequence[str]) -> None:
@@ -30,12 +30,12 @@ class Relabelled(Dataset):
         return len(self.dataset)
 
     def path(self, index: int) -> Optional[str]:
-        """File of the image at `index`; None if the other dataset does not name it."""
+        """Path of the image at `index`; None if the wrapped dataset has no paths."""
         path = getattr(self.dataset, "path", None)
         return path(index) if callable(path) else None
 
     def __getitem__(self, index: int) -> Dict[str, Any]:
-        """The sample of the other dataset, with its new label."""
+        """Sample of the wrapped dataset with its new label."""
         sample = self.dataset[index]
         if "label" not in sample:
             return sample
@@ -47,44 +47,47 @@ class Relabelled(Dataset):
 
 
 def class_names(dataset: Any) -> Optional[List[str]]:
-    """Names of a dataset's classes in the order of its labels; None if it does not name them, only numbers them."""
+    """Class names of a dataset in the order of its labels; None if its classes have numbers only."""
     names = getattr(dataset, "classes", None) if getattr(dataset, "names_classes", True) else None
     return None if names is None else [str(name) for name in names]
 
 
 def check_labels(labels: Any, count: Optional[int], source: str = "the dataset") -> None:
-    """Raises ValueError for a class number below 0, which a loss may ignore in silence, or not below `count`.
+    """Check that class labels are in range; a loss may silently ignore negative ones.
 
     Args:
-        labels: One class number or many, integers; anything else, such as soft labels, is left to the loss.
+        labels: One or more integers; other kinds, such as soft labels, are not checked.
         count: Number of classes; None: unknown.
-        source: Where the labels are from, for the message.
+        source: Origin of the labels, used in the message.
+
+    Raises:
+        ValueError: If a label is negative or not below `count`.
     """
     numbers = np.asarray(labels)
     if not numbers.size or not np.issubdtype(numbers.dtype, np.integer):
         return
     for number in (int(numbers.min()), int(numbers.max())):
         if number < 0 or (count is not None and number >= count):
-            most = "" if count is None else f" to {count - 1}"
+            allowed = "0 or more" if count is None else f"from 0 to {count - 1}"
             raise ValueError(
-                f"the label {number} is out of range: labels count from 0{most}; correct the labels that {source} gives"
+                f"the label {number} is out of range: labels must be {allowed}; correct the labels of {source}"
             )
 
 
 def match_classes(dataset: Any, known: Optional[Sequence[str]], of: str, say: Callable[[str], None]) -> Any:
-    """A dataset whose labels count the classes `known`, matched by name.
+    """Map a dataset's labels to the classes `known`, by class name.
 
     Args:
-        dataset: What is evaluated.
-        known: Names of the classes in the order of the model's outputs; None if they are unknown.
-        of: Who knows them, for messages: `the checkpoint`, `DataLoader.Train`.
-        say: Takes a note, such as which of the known classes have no images.
+        dataset: Dataset to evaluate.
+        known: Class names in the order of the model's outputs; None if they are unknown.
+        of: Source of the names, used in messages: `the checkpoint`, `DataLoader.Train`.
+        say: Called with notes, for example about known classes without images.
 
     Returns:
-        The dataset itself, if its labels count the same classes already or names are missing.
+        A dataset with the new labels; the dataset itself if its labels are the same already, or if names are missing.
 
     Raises:
-        ValueError: If it has classes that are not among the known ones; they are listed.
+        ValueError: If the dataset has classes that are not in `known`; the message lists them.
     """
     names = class_names(dataset)
     if names is None or known is None or _repeats(names) or _repeats(known):
@@ -98,8 +101,8 @@ def match_classes(dataset: Any, known: Optional[Sequence[str]], of: str, say: Ca
     if unknown:
         raise ValueError(
             f"{len(unknown)} of its {len(names)} classes {'is' if len(unknown) == 1 else 'are'} unknown to {of}: "
-            f"{listed(unknown)}; known are {listed(known)}. Remove or rename the folders, or name those to "
-            "evaluate in the dataset's class_list"
+            f"{listed(unknown)}; the known classes are {listed(known)}. Remove or rename the folders, or list the "
+            "classes to evaluate in the dataset's class_list"
         )
     missing = [name for number, name in enumerate(known) if number not in found]
     if missing:
@@ -120,6 +123,6 @@ def _reason(names: Optional[Sequence[str]], known: Optional[Sequence[str]], of: 
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first names, and how many there are besides."""
+    """Format the first names and the number of the others."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(map(repr, names[:_SHOWN])) + more

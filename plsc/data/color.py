@@ -1,4 +1,4 @@
-"""Random changes of colour."""
+"""Random color changes."""
 
 from typing import Any, Callable, Dict, List, Optional
 
@@ -18,15 +18,16 @@ _SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], dtype=np.float32) / 13  # 
 
 @TRANSFORMS.register()
 class ColorJitter:
-    """Changes brightness, contrast, saturation and hue, in random order.
+    """Randomly changes brightness, contrast, saturation and hue, in random order.
 
-    As torchvision does it. Each of the first three is multiplied by a factor from [max(0, 1 - x), 1 + x].
+    The same as torchvision's ColorJitter. Brightness, contrast and saturation are each multiplied by a factor drawn
+    uniformly from [max(0, 1 - x), 1 + x], where x is the strength.
 
     Args:
-        brightness: Strength x, at least 0; 0: none.
-        contrast: Likewise.
-        saturation: Likewise.
-        hue: Greatest rotation of the hue, as a share of the circle, in [0, 0.5].
+        brightness: Strength, at least 0; 0: no change.
+        contrast: Strength, at least 0; 0: no change.
+        saturation: Strength, at least 0; 0: no change.
+        hue: Largest rotation of the hue, as a fraction of the color circle, in [0, 0.5].
 
     Raises:
         ValueError: If a strength is out of range.
@@ -62,16 +63,16 @@ class ColorJitter:
 
 
 def enhanced(kind: Any, factor: float) -> Change:
-    """One of PIL's enhancements, such as ImageEnhance.Color, of any image."""
+    """Return a PIL enhancement, such as ImageEnhance.Color, that accepts any image."""
     return by_pillow(lambda image: kind(image).enhance(factor), lambda image: _blend(image, kind, factor))
 
 
 def by_pillow(change: Callable[[Image.Image], Image.Image], fast: Optional[Fast] = None) -> Change:
-    """A change of PIL images as one of any image.
+    """Make a function of PIL images accept any image.
 
     Args:
-        change: What PIL does.
-        fast: The same for a `FastImage`; without it, PIL does it there as well.
+        change: The function of PIL images.
+        fast: The same function for `FastImage`; by default `change` is used through PIL.
     """
 
     def apply(image: AnyImage) -> AnyImage:
@@ -83,7 +84,7 @@ def by_pillow(change: Callable[[Image.Image], Image.Image], fast: Optional[Fast]
 
 
 def _blend(image: FastImage, kind: Any, factor: float) -> FastImage:
-    """An enhancement by OpenCV: the image against what it would be at factor 0."""
+    """Apply an enhancement by OpenCV: blend the image with its version at factor 0."""
     import cv2
 
     pixels = np.asarray(image)
@@ -95,7 +96,7 @@ def _blend(image: FastImage, kind: Any, factor: float) -> FastImage:
         return image.table((mean + factor * (np.arange(256) - mean)).clip(0, 255).astype(np.uint8))
     if kind is ImageEnhance.Color:
         return image.blend(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), factor)
-    smooth = pixels.copy()  # Sharpness: PIL leaves the border as it is
+    smooth = pixels.copy()  # Sharpness: PIL does not change the border
     smooth[1:-1, 1:-1] = cv2.filter2D(pixels, -1, _SMOOTH)[1:-1, 1:-1]
     return image.blend(smooth, factor)
 

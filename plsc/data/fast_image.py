@@ -1,7 +1,7 @@
-"""Images for the decoder `fast`: decoded late, by libjpeg-turbo, no larger than needed, and resized by OpenCV.
+"""Images of `decoder: fast`: decoded late by libjpeg-turbo, at a reduced size if possible, and resized by OpenCV.
 
-They have as much of PIL's interface as the transforms of plsc use, so that a transform draws and does the same with
-either. What differs is in the pixels, see docs/data.md.
+`FastImage` has the part of PIL's interface that the transforms of plsc use. A transform draws the same random numbers
+for both kinds of images; only the pixels differ slightly, see docs/data.md.
 """
 
 from typing import Any, Callable, Optional, Tuple, Union
@@ -17,10 +17,10 @@ Box = Tuple[int, int, int, int]  # left, top, right, bottom
 _START, _END = b"\xff\xd8\xff", b"\xff\xd9"
 _SEQUENTIAL = (0xC0, 0xC1)  # frames whose rows are stored from top to bottom
 _OTHER_FRAMES = (0xC2, 0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0))
-_REST = "extraneous bytes before marker"  # what is left of a file that was made to say that it has fewer rows
-_BLOCK = 16  # rows that are decoded together, at most
-_MOST_WARPED = 32766  # pixels of a side; some versions of OpenCV map no more
-_MUCH = 2.5  # times smaller: bilinear interpolation would leave pixels out
+_REST = "extraneous bytes before marker"  # libjpeg's warning for a file whose header was changed to fewer rows
+_BLOCK = 16  # largest number of rows that are decoded together
+_MOST_WARPED = 32766  # largest side in pixels that all versions of OpenCV can warp
+_MUCH = 2.5  # reduction factor from which bilinear interpolation would skip pixels
 _FILTERS = {
     Image.Resampling.NEAREST: "INTER_NEAREST",
     Image.Resampling.BILINEAR: "INTER_LINEAR",
@@ -33,9 +33,9 @@ class FastImage:
     """An RGB image whose pixels may still be encoded.
 
     Args:
-        source: Where the pixels come from.
-        box: The part of it that this image is.
-        mirrored: Whether left and right are exchanged, after taking the part.
+        source: Source of the pixels.
+        box: Part of the source that this image shows; None: all of it.
+        mirrored: Exchange left and right, after taking the part.
     """
 
     def __init__(self, source: "_Source", box: Optional[Box] = None, mirrored: bool = False) -> None:
@@ -45,21 +45,21 @@ class FastImage:
 
     @property
     def width(self) -> int:
-        """Pixels."""
+        """Width in pixels."""
         return self.box[2] - self.box[0]
 
     @property
     def height(self) -> int:
-        """Pixels."""
+        """Height in pixels."""
         return self.box[3] - self.box[1]
 
     @property
     def size(self) -> Tuple[int, int]:
-        """(width, height), known before anything is decoded."""
+        """(width, height) in pixels; does not decode the image."""
         return self.width, self.height
 
     def crop(self, box: Box) -> "FastImage":
-        """A part of the image; must lie inside."""
+        """Return a part of the image; `box` must be inside the image."""
         left, top, right, bottom = box
         if self.mirrored:
             left, right = self.width - right, self.width - left
@@ -67,13 +67,17 @@ class FastImage:
         return FastImage(self.source, (x + left, y + top, x + right, y + bottom), self.mirrored)
 
     def transpose(self, method: Image.Transpose) -> "FastImage":
-        """Mirrors left and right; PIL's other ways are not needed by any transform."""
+        """Mirror left and right; the only method that transforms need.
+
+        Raises:
+            ValueError: For any other method.
+        """
         if method != Image.Transpose.FLIP_LEFT_RIGHT:
-            raise ValueError(f"decoder: fast knows no {method}; set decoder: pillow")
+            raise ValueError(f"decoder: fast does not support {method}; set decoder: pillow")
         return FastImage(self.source, self.box, not self.mirrored)
 
     def resize(self, size: Tuple[int, int], resample: Image.Resampling) -> "FastImage":
-        """At another (width, height): larger by the filter; smaller bilinearly, and much smaller by means."""
+        """Resize to (width, height): by the filter if larger, bilinearly if smaller, by area means if much smaller."""
         import cv2
 
         pixels = self.source.region(self.box, size)
@@ -85,14 +89,14 @@ class FastImage:
         return of_array(cv2.flip(pixels, 1) if self.mirrored else pixels)
 
     def warp(self, matrix: Tuple[float, ...], fill: Tuple[int, ...]) -> "FastImage":
-        """Output (x, y) comes from input (a x + b y + c, d x + e y + f), as in PIL's affine transform; bilinear."""
+        """Warp bilinearly: output (x, y) is input (a x + b y + c, d x + e y + f), as in PIL's affine transform."""
         import cv2
 
         if max(self.size) > _MOST_WARPED:
             options = {"resample": Image.Resampling.BILINEAR, "fillcolor": tuple(fill)}
             return self.by_pillow(lambda image: image.transform(image.size, Image.Transform.AFFINE, matrix, **options))
         a, b, c, d, e, f = matrix
-        # PIL maps the centres of pixels, which are at (x + 0.5, y + 0.5)
+        # PIL maps the centers of pixels, which are at (x + 0.5, y + 0.5)
         inverse = np.array([[a, b, c + (a + b - 1) / 2], [d, e, f + (d + e - 1) / 2]])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         warped = cv2.warpAffine(
@@ -101,23 +105,23 @@ class FastImage:
         return of_array(warped)
 
     def table(self, values: np.ndarray) -> "FastImage":
-        """Replaces each value by that of a table, uint8 (256,) or (256, 3)."""
+        """Map each value by a lookup table, uint8 (256,) or (256, 3)."""
         import cv2
 
         return of_array(cv2.LUT(np.asarray(self), values.reshape(1, 256, -1)))
 
     def blend(self, other: np.ndarray, factor: float) -> "FastImage":
-        """other + factor (image - other), as PIL's enhancements do."""
+        """Blend with `other`: other + factor * (image - other), as in PIL's enhancements."""
         import cv2
 
         return of_array(cv2.addWeighted(np.asarray(self), factor, other, 1.0 - factor, 0.0))
 
     def by_pillow(self, change: Callable[[Image.Image], Image.Image]) -> "FastImage":
-        """What `change` makes of it as a PIL image."""
+        """Apply a function of PIL images."""
         return of_array(np.asarray(change(Image.fromarray(np.asarray(self)))))
 
     def planes(self) -> np.ndarray:
-        """uint8 (3, H, W)."""
+        """Pixels, uint8 (3, H, W)."""
         import cv2
 
         planes = np.empty((3, self.height, self.width), dtype=np.uint8)
@@ -125,7 +129,7 @@ class FastImage:
         return planes
 
     def __array__(self, dtype: Any = None, copy: Optional[bool] = None) -> np.ndarray:
-        """uint8 (H, W, 3)."""
+        """Pixels, uint8 (H, W, 3)."""
         import cv2
 
         pixels = self.source.region(self.box, self.size)
@@ -133,13 +137,13 @@ class FastImage:
 
 
 class _Source:
-    """The pixels behind images: encoded, decoded at some size, or both.
+    """Pixels that images share: encoded, decoded at some size, or both.
 
     Args:
         pixels: uint8 (H, W, 3), or None.
-        data: A JPEG file's content.
-        size: (width, height) of what is encoded.
-        path: For messages.
+        data: Content of a JPEG file.
+        size: (width, height) of the encoded image.
+        path: Path of the file, used in messages.
     """
 
     def __init__(self, pixels: Optional[np.ndarray], data: bytes = b"", size: Tuple[int, int] = (0, 0), path: str = ""):
@@ -147,13 +151,13 @@ class _Source:
         self.data = data
         self.size = size if pixels is None else (pixels.shape[1], pixels.shape[0])
         self.path = path
-        self.shrink = 1  # the decoded pixels are so many times smaller than `size`
-        self.rows = self.size[1]  # how many of the image's rows they hold
+        self.shrink = 1  # reduction factor of the decoded pixels with respect to `size`
+        self.rows = self.size[1]  # number of the image's rows that are decoded
 
     def region(self, box: Box, size: Tuple[int, int]) -> np.ndarray:
-        """The part in `box`, at least as large as `size` if that is not larger than the part."""
+        """Return the pixels in `box`, at least as large as the smaller of `size` and the box."""
         shrink = 1
-        for factor in (2, 4, 8):  # what the decoder does fast
+        for factor in (2, 4, 8):  # reductions that the decoder computes fast
             if (box[2] - box[0]) >= factor * size[0] and (box[3] - box[1]) >= factor * size[1]:
                 shrink = factor
         left, top, right, bottom = box
@@ -163,7 +167,7 @@ class _Source:
         return self.pixels[round(top * y) : round(bottom * y), round(left * x) : round(right * x)]
 
     def _decode(self, shrink: int, rows: int) -> Tuple[np.ndarray, int, int]:
-        """Pixels, by how much they are smaller, and how many rows of the image they hold.
+        """Return pixels, their reduction factor, and the number of the image's rows that they hold.
 
         Raises:
             ImageError: If the file is damaged.
@@ -179,10 +183,9 @@ class _Source:
 
 
 def _decoded(data: bytes, width: int, height: int, cut: bool) -> Optional[np.ndarray]:
-    """A JPEG's pixels, uint8 (height, width, 3); None if there is anything wrong with it, of which Pillow is the judge.
+    """Decode a JPEG to uint8 (height, width, 3); None if simplejpeg reports any problem, so that Pillow decides.
 
-    Asked to overlook damage, simplejpeg would also overlook that it has stopped halfway, and return what happened to be
-    in memory.
+    simplejpeg is not asked to ignore damage: it would then return uninitialized memory for a truncated file.
     """
     import simplejpeg
 
@@ -196,12 +199,12 @@ def _decoded(data: bytes, width: int, height: int, cut: bool) -> Optional[np.nda
 
 
 def shortened(data: bytes, rows: int) -> Optional[bytes]:
-    """A JPEG file that says it has only its first `rows` rows, so that a decoder stops there.
+    """Change the height in a JPEG file's header to `rows`, so that a decoder stops there.
 
-    The height is a field of the frame's header (ITU-T T.81, B.2.2).
+    The height is a field of the frame header (ITU-T T.81, B.2.2).
 
     Returns:
-        None if its rows are not stored in order.
+        The changed file; None if its rows are not stored in order.
     """
     at = 2
     while at + 9 < len(data) and data[at] == 0xFF:
@@ -214,20 +217,20 @@ def shortened(data: bytes, rows: int) -> Optional[bytes]:
 
 
 def of_array(pixels: np.ndarray) -> FastImage:
-    """uint8 (H, W, 3) as an image."""
+    """Make an image of pixels, uint8 (H, W, 3)."""
     return FastImage(_Source(pixels))
 
 
 def load_fast(path: str, bits: Optional[int] = None) -> FastImage:
-    """Reads a file; JPEG is decoded when its pixels are asked for, everything else at once by Pillow.
+    """Read an image file; JPEG is decoded on first access to pixels, other formats at once by Pillow.
 
     Args:
-        path: The file.
+        path: Path of the file.
         bits: See `plsc.data.images.to_rgb`.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ImageError: If it is no image or damaged.
+        FileNotFoundError: If the file does not exist.
+        ImageError: If it is not an image, or damaged.
     """
     import simplejpeg
 
@@ -238,10 +241,10 @@ def load_fast(path: str, bits: Optional[int] = None) -> FastImage:
         raise FileNotFoundError(f"{printable(path)}: there is no such file") from None
     except OSError as error:
         raise ImageError(f"{printable(path)}: cannot be read: {error.strerror}") from error
-    if data.startswith(_START) and data.endswith(_END):  # Pillow knows what to make of a file that has no end
+    if data.startswith(_START) and data.endswith(_END):  # Pillow handles files without an end marker
         try:
             height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
-        except (ValueError, KeyError):  # KeyError: colours sampled in a way that simplejpeg has no name for
+        except (ValueError, KeyError):  # KeyError: a chroma subsampling that simplejpeg does not know
             colours = ""
         if colours in ("YCbCr", "RGB", "Gray"):
             check_size(path, width, height, pixel_limit())
@@ -250,7 +253,7 @@ def load_fast(path: str, bits: Optional[int] = None) -> FastImage:
 
 
 def check_installed() -> None:
-    """Raises ImportError if what `decoder: fast` needs is missing."""
+    """Raise ImportError if a package that `decoder: fast` needs is missing."""
     try:
         import cv2
         import simplejpeg  # noqa: F401
@@ -258,7 +261,7 @@ def check_installed() -> None:
         raise ImportError(
             f'decoder: fast needs simplejpeg and OpenCV ({error}); pip install "plsc[fast]", or set decoder: pillow'
         ) from error
-    cv2.setNumThreads(0)  # workers are processes of one thread each
+    cv2.setNumThreads(0)  # each worker is a process with one thread
 
 
 AnyImage = Union[Image.Image, FastImage]

@@ -1,4 +1,4 @@
-"""Names of the kinds of files that are called images but cannot be read as one, for messages."""
+"""Names of file kinds that Pillow cannot read as images, for messages."""
 
 from pathlib import Path
 from typing import Optional, Union
@@ -9,7 +9,7 @@ _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BIG = b"+"  # BigTIFF: a header of 16 bytes
 _WIDTH, _BITS, _BANDS, _NUMBERS = 256, 258, 277, 339  # tags of TIFF
 _NUMBER_KINDS = {1: "whole numbers", 2: "signed numbers", 3: "floating-point numbers"}
-# Beginning of the content, place where it begins, name and advice.
+# Signature, offset of the signature in the file, name of the kind and advice.
 _KINDS = (
     (b"version https://git-lfs", 0, "a pointer of Git LFS, whose content was not fetched; run `git lfs pull`"),
     (b"ftyphei", 4, "a HEIC image, which Pillow does not decode; convert it to JPEG or PNG"),
@@ -26,7 +26,7 @@ _KINDS = (
 
 
 def kind_of(path: Union[str, Path]) -> Optional[str]:
-    """The kind of a file that Pillow does not recognise, with advice; None if it is unknown or cannot be read."""
+    """Kind of a file that Pillow does not recognize, with advice; None if it is unknown or cannot be read."""
     try:
         with open(path, "rb") as file:
             head = file.read(256)
@@ -52,4 +52,4 @@ def _tiff(path: Union[str, Path]) -> str:
         return "a TIFF whose header cannot be read; replace or remove it"
     numbers = _NUMBER_KINDS.get(number, "numbers of another kind")
     layout = f"{bands} band{'s' * (bands > 1)} of {'/'.join(map(str, sorted(set(bits))))} bits ({numbers})"
-    return f"a TIFF of {layout}, which Pillow does not decode; save three bands of it as RGB, or one as grey, in 8 bits"
+    return f"a TIFF of {layout}, which Pillow does not decode; save three bands as RGB, or one as gray, in 8 bits"

@@ -1,4 +1,4 @@
-"""Datasets that are folders of images."""
+"""Datasets of images in folders."""
 
 import functools
 import os
@@ -25,19 +25,19 @@ _SPLITS = {"train", "training", "val", "valid", "validation", "test"}
 
 
 class ImageFiles(Dataset):
-    """Images in files, by position.
+    """Image files by index; base class of the datasets of files.
 
     Args:
         root: Folder that the paths are relative to.
         paths: Relative paths.
-        labels: Class of each image; none without classes.
-        classes: Names of the classes.
-        decoder: `pillow`: pixels as the reference has them; `fast`: simplejpeg and OpenCV, docs/data.md.
-        bits: Bits that the values of grey images of more than 8 bits use; see `plsc.data.images.to_rgb`.
-        left_out: Files that were found but have another ending, by ending.
+        labels: Class index of each image; None: no labels.
+        classes: Class names.
+        decoder: `pillow`: the same pixels as the reference; `fast`: simplejpeg and OpenCV, docs/data.md.
+        bits: Number of bits used by gray images of more than 8 bits; see `plsc.data.images.to_rgb`.
+        left_out: Number of files with other endings, by ending.
 
     Raises:
-        ImportError: If what `decoder: fast` needs is not installed.
+        ImportError: If a package that `decoder: fast` needs is not installed.
         ValueError: If `bits` is out of range.
     """
 
@@ -59,7 +59,8 @@ class ImageFiles(Dataset):
         self.bits = bits
         self.left_out = dict(left_out or {})
         self.root = root
-        # Arrays, not lists: reading a million Python objects would copy their memory into every worker.
+        # Arrays, not lists: reading Python objects changes their reference counts, which copies their memory pages
+        # into every worker.
         self._paths = np.array([os.fsencode(path) for path in paths])
         self.labels = None if labels is None else np.asarray(labels, dtype=np.int64)
         self.classes = None if classes is None else list(classes)
@@ -68,11 +69,11 @@ class ImageFiles(Dataset):
         return len(self._paths)
 
     def path(self, index: int) -> str:
-        """Where the image at `index` is."""
+        """Path of the image at `index`."""
         return os.path.join(str(self.root), os.fsdecode(self._paths[index].item()))
 
     def sample_names(self) -> np.ndarray:
-        """The relative path of every image, bytes (N,)."""
+        """Relative path of every image, bytes (N,)."""
         return self._paths
 
     def __getitem__(self, index: int) -> Dict[str, Any]:
@@ -90,20 +91,20 @@ class ImageFiles(Dataset):
 
 @DATASETS.register()
 class ImageFolder(ImageFiles):
-    """A folder of images; its sub-folders, if that is what holds them, are the classes.
+    """Folder of images with one sub-folder per class, or without classes.
 
-    Sub-folders are searched to any depth, hidden files and folders are skipped, the order is alphabetical.
+    Sub-folders are searched to any depth. Hidden files and folders are skipped. The order is alphabetical.
 
     Args:
-        root: The folder.
-        with_classes: `auto`: labels if every image lies in a sub-folder; true: an error if one does not; false: never.
-        class_list: A file with one sub-folder a line: only these are used, and their order gives the labels.
-        extensions: Endings of image files, in lower case. Other files are left out and counted when a run begins.
-        decoder: `pillow`: pixels as the reference has them; `fast`: several times faster, slightly other pixels.
-        bits: Bits that the values of grey images of more than 8 bits use, such as 12; by default 16.
+        root: Path of the folder.
+        with_classes: `auto`: use labels if every image is in a sub-folder; true: require that; false: no labels.
+        class_list: Text file with one sub-folder per line; only these are used, and their order gives the labels.
+        extensions: Endings of image files, in lower case. Other files are ignored, and counted in the log.
+        decoder: `pillow`: the same pixels as the reference; `fast`: several times faster, slightly different pixels.
+        bits: Number of bits used by gray images of more than 8 bits, such as 12; by default 16.
 
     Raises:
-        ValueError: If there is no image, a class without images, or an image without a class.
+        ValueError: If there are no images, a class has no images, or an image has no class.
     """
 
     def __init__(
@@ -118,13 +119,13 @@ class ImageFolder(ImageFiles):
         folder = existing_folder(root)
         endings = tuple(ending.lower() for ending in extensions)
         if class_list is not None and with_classes is False:
-            raise ValueError(f"{root}: class_list chooses classes, but with_classes is false; give one of the two")
+            raise ValueError(f"{root}: class_list is set, but with_classes is false; remove one of the two settings")
         names = _sub_folders(folder) if class_list is None else _listed_folders(folder, class_list)
         left_out: "Counter[str]" = Counter()
         loose = next(images_below(folder, endings, 0, left_out), None) if class_list is None else None
         if with_classes is True and loose is not None:
             raise ValueError(
-                f"{printable(root)}: {printable(loose)} lies in no class folder; move it, or set with_classes: false"
+                f"{printable(root)}: {printable(loose)} is not in a class folder; move it, or set with_classes: false"
             )
         if with_classes is False or loose is not None or not names:
             left_out.clear()
@@ -144,13 +145,16 @@ class ImageFolder(ImageFiles):
 
 @DATASETS.register()
 class ImageNet(ImageFolder):
-    """ImageNet as it is usually unpacked: `root/train/<class>/*.JPEG` and `root/val/<class>/*.JPEG`.
+    """ImageNet in its usual layout: `root/train/<class>/*.JPEG` and `root/val/<class>/*.JPEG`.
 
     Args:
-        root: The folder that holds `train` and `val`.
-        split: Which of the two.
-        class_list: A file with one class folder a line, such as the hundred of ImageNet-100; all if not given.
-        decoder: `pillow`: pixels as the reference has them; `fast`: several times faster, slightly other pixels.
+        root: Path of the folder that holds `train` and `val`.
+        split: `train` or `val`.
+        class_list: Text file with one class folder per line, for example those of ImageNet-100; by default all.
+        decoder: `pillow`: the same pixels as the reference; `fast`: several times faster, slightly different pixels.
+
+    Raises:
+        ValueError: If the folder of the split is missing, or has no class folders.
     """
 
     def __init__(
@@ -163,21 +167,21 @@ class ImageNet(ImageFolder):
         folder = existing_folder(root)
         if not (folder / split).is_dir():
             raise ValueError(
-                f"{root}: there is no folder {split!r} in it; expected {root}/{split}/<class>/<image>, "
+                f"{root}: the folder {split!r} is missing; expected {root}/{split}/<class>/<image>, "
                 f"found {_listing(folder)}"
             )
         if not _sub_folders(folder / split):
             raise ValueError(
-                f"{folder / split}: there are no class folders in it; sort the images into one folder a class"
+                f"{folder / split}: the folder has no class folders; sort the images into one folder per class"
             )
         super().__init__(str(folder / split), True, class_list, decoder=decoder)
 
 
 def existing_folder(root: str) -> Path:
-    """The folder that `root` names.
+    """Return the folder `root` as a path.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If it does not exist or is not a folder.
     """
     if not root:
         raise ValueError("root is empty; set the dataset's root to a folder of images")
@@ -185,7 +189,8 @@ def existing_folder(root: str) -> Path:
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "there is no such folder"
         raise ValueError(
-            f"{printable(root)}: {what}; set the dataset's root to a folder of images (now in {printable(Path.cwd())})"
+            f"{printable(root)}: {what}; set the dataset's root to a folder of images (the working directory is "
+            f"{printable(Path.cwd())})"
         )
     return folder
 
@@ -202,20 +207,21 @@ def images_below(
     missing: bool = False,
     links: Tuple[str, ...] = (),
 ) -> Iterator[str]:
-    """Paths of images below `folder`, relative to it, in alphabetical order; the one search of all commands.
+    """Paths of images in a folder and its sub-folders, relative to it, in alphabetical order.
 
-    Hidden files and folders (`.ipynb_checkpoints`, `._x.png`) are skipped, links to folders are followed.
+    Hidden files and folders (`.ipynb_checkpoints`, `._x.png`) are skipped, links to folders are followed. All commands
+    use this search.
 
     Args:
-        folder: Where to look.
-        endings: Of images, in lower case.
-        depth: 0: in no sub-folder.
-        left_out: Counts files with other endings, by ending.
-        missing: Give links to nothing, too, so that reading them fails, instead of raising.
-        links: The folders that links on the way here lead to.
+        folder: Folder to search.
+        endings: Endings of image files, in lower case.
+        depth: Depth of sub-folders to search; 0: none.
+        left_out: Incremented for files with other endings, by ending.
+        missing: Include broken links, so that reading them fails later, instead of raising.
+        links: Targets of the links that were followed to reach `folder`.
 
     Raises:
-        ValueError: If a link leads back to where it is, or something called like an image is no file.
+        ValueError: If a link points to a folder that contains it, or a path with an image's ending is not a file.
     """
     entries = sorted((e for e in os.scandir(folder) if not e.name.startswith(".")), key=lambda entry: entry.name)
     for entry in entries:
@@ -228,7 +234,7 @@ def images_below(
             if not os.path.isfile(entry.path) if entry.is_symlink() else not entry.is_file():
                 to_nothing = entry.is_symlink() and not os.path.exists(entry.path)
                 if not (missing and to_nothing):
-                    what = "is a link to nothing" if to_nothing else "is no regular file"
+                    what = "is a broken link" if to_nothing else "is not a regular file"
                     raise ValueError(f"{printable(entry.path)}: {what}; remove it or replace it by an image")
             yield entry.name
         elif left_out is not None:
@@ -236,12 +242,12 @@ def images_below(
 
 
 def _no_loop(entry: "os.DirEntry[str]", folder: Path, links: Tuple[str, ...]) -> str:
-    """Where a link to a folder leads."""
+    """Return the target of a link to a folder; raise ValueError if it contains the link."""
     target, here = os.path.realpath(entry.path), os.path.realpath(folder)
     if target in links or f"{here}{os.sep}".startswith(f"{target}{os.sep}"):
         raise ValueError(
-            f"{printable(entry.path)}: is a link to {printable(target)}, which holds it, so there is no end; remove "
-            "the link"
+            f"{printable(entry.path)}: is a link to {printable(target)}, which contains the link, so the search would "
+            "not end; remove the link"
         )
     return target
 
@@ -253,13 +259,15 @@ def _listed_folders(folder: Path, class_list: str) -> List[str]:
         raise ValueError(f"class_list: {class_list} cannot be read as text: {error}") from error
     names = [line.strip() for line in lines if line.strip()]
     if not names:
-        raise ValueError(f"class_list: {class_list} is empty; it needs one class folder a line")
+        raise ValueError(f"class_list: {class_list} is empty; it needs one class folder per line")
     outside = [name for name in names if not is_inside(name, folder)]
     if outside:
-        raise ValueError(f"class_list: {class_list} names {_some(outside)}, which leads out of {folder}")
+        raise ValueError(
+            f"class_list: {class_list} names {_some(outside)}, outside the root {folder}; use folders below the root"
+        )
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise ValueError(f"class_list: {class_list} names {_some(repeated)} more than once")
+        raise ValueError(f"class_list: {class_list} names {_some(repeated)} more than once; remove the repeats")
     missing = [name for name in names if not (folder / name).is_dir()]
     if missing:
         raise ValueError(
@@ -270,20 +278,20 @@ def _listed_folders(folder: Path, class_list: str) -> List[str]:
 
 
 def _look_alike(missing: Sequence[str], present: Sequence[str]) -> str:
-    """A note about a missing name that is there in another Unicode normalisation; empty if there is none."""
+    """Note about a missing name that exists in another Unicode normalization; empty without one."""
     for name in missing:
         for other in present:
             if look_the_same(name, other):
                 wanted, found = distinguishable([name, other])
                 return (
-                    f"; the list's '{wanted}' and the folder '{found}' look the same, but their letters are stored "
-                    "differently (Unicode NFC and NFD): write both in the same way"
+                    f"; '{wanted}' in the list and the folder '{found}' look the same, but have different Unicode "
+                    "normalizations (NFC and NFD): use the same for both"
                 )
     return ""
 
 
 def is_inside(path: str, root: Path) -> bool:
-    """Whether a path, relative to `root` or absolute, stays in it; links are not followed, they are the root's own."""
+    """Return True if a path, absolute or relative to `root`, is below it; symbolic links are not resolved."""
     if not os.path.isabs(path) and ".." not in path:
         return True
     top = os.path.abspath(root)
@@ -299,7 +307,7 @@ def _flatten(by_class: Dict[str, List[str]]) -> Tuple[List[str], List[int]]:
 def _check_found(folder: Path, paths: List[str], endings: Tuple[str, ...]) -> None:
     if not paths:
         raise ValueError(
-            f"{printable(folder)}: there are no images in it or below; looked for files ending in "
+            f"{printable(folder)}: there are no images in it or its sub-folders; looked for files ending in "
             f"{', '.join(endings)}, found {_listing(folder)}; check the dataset's root or its extensions"
         )
 
@@ -307,7 +315,7 @@ def _check_found(folder: Path, paths: List[str], endings: Tuple[str, ...]) -> No
 def _check_no_splits(folder: Path, names: List[str]) -> None:
     if {name.lower() for name in names} <= _SPLITS:
         raise ValueError(
-            f"{printable(folder)}: its sub-folders {_some(names)} look like parts of a data set, not classes; set root "
+            f"{printable(folder)}: the sub-folders {_some(names)} look like splits of a dataset, not classes; set root "
             "to one of them, or with_classes: false to use all images without labels, or true if they are classes"
         )
 
@@ -315,15 +323,17 @@ def _check_no_splits(folder: Path, names: List[str]) -> None:
 def _check_no_empty_class(folder: Path, by_class: Dict[str, List[str]], left_out: Dict[str, int]) -> None:
     empty = [name for name, paths in by_class.items() if not paths]
     if empty:
-        others = f"; files left out for their endings: {endings_text(left_out)} (see extensions)" if left_out else ""
+        others = (
+            f"; files ignored because of their endings: {endings_text(left_out)} (see extensions)" if left_out else ""
+        )
         raise ValueError(
-            f"{printable(folder)}: there are no images in {_some(empty)}; remove these folders, name the classes in a "
+            f"{printable(folder)}: there are no images in {_some(empty)}; remove these folders, list the classes in a "
             f"class_list, or set with_classes: false to use the images without labels{others}"
         )
 
 
 def endings_text(left_out: Dict[str, int]) -> str:
-    """Counts of files by their endings in words, the most frequent first."""
+    """Format counts of files by ending, the most frequent first."""
     rows = sorted(left_out.items(), key=lambda row: (-row[1], row[0]))
     return _some([f"{count:,} {ending}" for ending, count in rows])
 

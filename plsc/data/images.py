@@ -1,4 +1,4 @@
-"""Image files as RGB pixels, as the reference decodes them; `fast_image` is the other way."""
+"""Decoding of image files to RGB by Pillow, as in the reference; `fast_image` is the alternative."""
 
 import functools
 import os
@@ -11,40 +11,40 @@ from PIL import Image, UnidentifiedImageError
 from plsc.data.file_kinds import kind_of
 from plsc.text import lines, printable
 
-LIMIT = "PLSC_MAX_IMAGE_PIXELS"  # in the environment, so that it holds in every process and for every command
+LIMIT = "PLSC_MAX_IMAGE_PIXELS"  # an environment variable, so that it applies to every process and command
 
 _DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # modes of more than 8 bits
-# Of the formats that Pillow knows, those that it decodes itself: for EPS it starts another program.
+# Formats that Pillow decodes itself; for others, such as EPS, it would start another program.
 _FORMATS: Tuple[str, ...] = (
     "JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF", "MPO", "DIB", "JPEG2000", "AVIF", "ICO", "PCX", "SGI", "QOI",
     "TGA",
 )  # fmt: skip
 _ALPHA = ("RGBA", "RGBa", "LA", "La", "PA")
-_EXTRA_SAMPLES = 338  # tag of TIFF that says what further bands are, such as transparency
+_EXTRA_SAMPLES = 338  # TIFF tag for the meaning of further bands, such as transparency
 _CV2_NO_MEMORY = -4
 
 
 class ImageError(ValueError):
-    """A file that is damaged, no image, or of a kind that has no RGB meaning."""
+    """Error for a file that is damaged, not an image, or of a kind without an RGB interpretation."""
 
 
 class ImageSizeError(ImageError):
-    """An image that a transform would make too large; without the name of its file, which the transform cannot know."""
+    """Error for an image that a transform would make too large; the caller adds the file's name."""
 
 
 def load_image(path: Union[str, Path], bits: Optional[int] = None) -> Image.Image:
-    """Decodes a file into an RGB image; the first frame if there are several.
+    """Decode a file to an RGB image; of several frames, the first.
 
-    Transparency is composed over white, 16 bits are scaled to 8, and EXIF orientation is left alone, as in the
+    Transparent pixels are composed over white and 16 bits are scaled to 8. EXIF orientation is ignored, as in the
     reference (torchvision's default loader).
 
     Args:
-        path: The file.
+        path: Path of the file.
         bits: See `to_rgb`.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ImageError: If it cannot be decoded, naming the file and the reason.
+        FileNotFoundError: If the file does not exist.
+        ImageError: If the file cannot be decoded; the message names the file and the reason.
     """
     limit = pixel_limit()
     try:
@@ -54,11 +54,12 @@ def load_image(path: Union[str, Path], bits: Optional[int] = None) -> Image.Imag
             return to_rgb(image, bits)
     except FileNotFoundError:
         raise FileNotFoundError(f"{printable(path)}: there is no such file") from None
-    except Image.DecompressionBombError:  # Pillow does not say how large
+    except Image.DecompressionBombError:  # Pillow does not report the size
         raise _too_large(path, f"more than {2 * (limit or 0):,}", limit or 0) from None
     except UnidentifiedImageError:
         kind = kind_of(path)
-        what = "is no image of a known format, or damaged; replace or remove it" if kind is None else f"is {kind}"
+        unknown = "is not an image of a known format, or is damaged; replace or remove it"
+        what = unknown if kind is None else f"is {kind}"
         raise ImageError(f"{printable(path)}: {what}") from None
     except ImageError:
         raise
@@ -71,21 +72,21 @@ def load_image(path: Union[str, Path], bits: Optional[int] = None) -> Image.Imag
 
 
 def to_rgb(image: Image.Image, bits: Optional[int] = None) -> Image.Image:
-    """A decoded image of any mode as RGB.
+    """Convert a decoded image of any mode to RGB.
 
     Args:
-        image: Palette, grey, 1-bit, 16-bit, CMYK or colour, with or without transparency. A fourth band of a TIFF that
-            does not say that it is transparency, such as near-infrared, is left out.
-        bits: How many bits the values of a grey image of more than 8 bits use: 2^bits - 1 becomes 255. None: 16, or 8
-            if it has 32 bits and no value above 255. At most 24.
+        image: Palette, gray, 1-bit, 16-bit, CMYK or color image, with or without transparency. A fourth band of a TIFF
+            that is not marked as transparency, such as near-infrared, is dropped.
+        bits: Number of bits used by a gray image of more than 8 bits, at most 24: the value 2^bits - 1 becomes 255.
+            None: 16; or 8 for an image of 32 bits without values above 255.
 
     Raises:
-        ValueError: If the pixels are floats, or whole numbers beyond `bits` or of an unknown range.
+        ValueError: If the pixels are floats, or integers that exceed `bits` or have an unknown range.
     """
     if image.mode in _DEEP:
         image = _to_eight_bits(image, bits)
     elif image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers, whose range is unknown; convert it to 8 bits")
+        raise ValueError("the pixels are floating-point values of an unknown range; convert the image to 8 bits")
     if image.mode == "RGBA" and image.format == "TIFF" and _EXTRA_SAMPLES not in getattr(image, "tag_v2", ()):
         return image.convert("RGB")
     if image.mode in _ALPHA or (image.mode in ("1", "L", "P", "RGB") and "transparency" in image.info):
@@ -94,52 +95,52 @@ def to_rgb(image: Image.Image, bits: Optional[int] = None) -> Image.Image:
 
 
 def greatest_of_16_bits(path: Union[str, Path]) -> Optional[int]:
-    """The greatest value of a grey image of 16 bits; None for any other image and for what cannot be read."""
+    """Greatest value of a gray image of 16 bits; None for other images and unreadable files."""
     try:
         with open(path, "rb") as file, Image.open(file, formats=_formats()) as image:
             check_size(path, *image.size, pixel_limit())
             of_32_bits = image.mode == "I" and image.format == "TIFF"
             return int(np.asarray(image).max()) if image.mode in _DEEP and not of_32_bits else None
-    except Exception:  # noqa: BLE001 - a damaged image is an error where it is used
+    except Exception:  # noqa: BLE001 - damaged images are reported when they are loaded
         return None
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error of Python, Pillow, NumPy or OpenCV says that there is not enough memory."""
+    """Return True for an out-of-memory error of Python, Pillow, NumPy or OpenCV."""
     return isinstance(error, MemoryError) or getattr(error, "code", None) == _CV2_NO_MEMORY
 
 
 def out_of_memory(name: Union[str, Path]) -> ImageError:
-    """The error of an image that needs more memory than there is."""
+    """Return the error for an image that needs more memory than is available."""
     return ImageError(
-        f"{printable(name)}: needs more memory than there is; make it smaller or remove it, or use fewer num_workers"
+        f"{printable(name)}: needs more memory than is available; shrink or remove the image, or use fewer num_workers"
     )
 
 
 def pixel_limit() -> Optional[int]:
-    """The most pixels that an image may have: of the environment, or Pillow's (about 89 million); None: any number.
+    """Largest number of pixels of an image: from the environment, or Pillow's (about 89 million); None: no limit.
 
     Raises:
-        ValueError: If the environment says something else.
+        ValueError: If the environment variable is not a positive integer.
     """
     given = os.environ.get(LIMIT)
     if given is not None:
         if not given.isdecimal() or int(given) < 1:
-            raise ValueError(f"{LIMIT} is the largest number of pixels of an image, got {given!r}")
-        Image.MAX_IMAGE_PIXELS = int(given)  # Pillow looks by itself as well
+            raise ValueError(f"{LIMIT} must be a positive whole number, the pixel limit of an image, got {given!r}")
+        Image.MAX_IMAGE_PIXELS = int(given)  # Pillow checks it, too
     return Image.MAX_IMAGE_PIXELS
 
 
 def check_size(path: Union[str, Path], width: int, height: int, limit: Optional[int]) -> None:
-    """Raises ImageError if an image has more pixels than the limit: a small file could fill the memory."""
+    """Raise ImageError if an image has more pixels than the limit; a small file could fill the memory."""
     if limit is not None and width * height > limit:
         raise _too_large(path, f"{width:,} x {height:,}", limit)
 
 
 def _too_large(path: Union[str, Path], size: str, limit: int) -> ImageError:
     return ImageError(
-        f"{printable(path)}: has {size} pixels, and the limit is {limit:,} in all, so that no small file fills the "
-        f"memory; if the file is to be trusted, set {LIMIT} in the environment, otherwise replace or remove it"
+        f"{printable(path)}: has {size} pixels, but the limit is {limit:,} pixels, because decoding a small file could "
+        f"fill the memory; if you trust the file, set {LIMIT} in the environment, otherwise replace or remove it"
     )
 
 
@@ -153,14 +154,14 @@ def _to_eight_bits(image: Image.Image, bits: Optional[int]) -> Image.Image:
     pixels = np.asarray(image)
     least, greatest = int(pixels.min()), int(pixels.max())
     if least < 0 or greatest >= 2 ** (bits or 16):
-        advice = "convert it to 8" if bits is None else "set the dataset's `bits` to what they use, or convert it to 8"
-        raise ValueError(f"its pixels range from {least} to {greatest}, beyond {bits or 16} bits; {advice}")
+        advice = "convert it to 8 bits" if bits is None else "raise the dataset's `bits`, or convert it to 8 bits"
+        raise ValueError(f"the pixels range from {least} to {greatest}, beyond {bits or 16} bits; {advice}")
     if bits is None and image.mode == "I" and image.format in ("TIFF", None) and greatest <= 255:
         return Image.fromarray(pixels.astype(np.uint8))
     if bits is None and image.mode == "I" and image.format == "TIFF":
         raise ValueError(
-            f"its pixels are 32-bit numbers from {least} to {greatest}, whose full range is unknown; set the dataset's "
-            "`bits` to what the values use, such as 12 or 16, or convert it to 8 bits"
+            f"the pixels are 32-bit integers from {least} to {greatest} of an unknown full range; set the dataset's "
+            "`bits` to the number of bits used, such as 12 or 16, or convert it to 8 bits"
         )
     top = 2 ** (bits or 16) - 1
     return Image.fromarray(((pixels.astype(np.uint32) * 255 + top // 2) // top).astype(np.uint8))  # 32 bits: bits <= 24

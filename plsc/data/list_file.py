@@ -1,4 +1,4 @@
-"""A dataset that is a list of image files."""
+"""Dataset of image files named in a text file."""
 
 import os
 import re
@@ -14,23 +14,23 @@ _MOST_CLASSES = 1_000_000
 
 @DATASETS.register()
 class ListFile(ImageFiles):
-    """Images named in a text file, one `path label` or one `path` a line.
+    """Images named in a text file, one `path label` or one `path` per line.
 
-    If the first line ends in a whole number, every line has a label. Paths may contain spaces; empty lines do not
-    count. No path may lead out of `root`.
+    If the first line ends in an integer, every line must have a label. Paths may contain spaces. Empty lines are
+    ignored. Paths outside `root` are refused.
 
     Args:
         root: Folder that the paths are relative to.
-        list_file: The text file.
-        decoder: `pillow`: pixels as the reference has them; `fast`: several times faster, slightly other pixels.
-        bits: Bits that the values of grey images of more than 8 bits use, such as 12; by default 16.
+        list_file: Path of the text file, UTF-8.
+        decoder: `pillow`: the same pixels as the reference; `fast`: several times faster, slightly different pixels.
+        bits: Number of bits used by gray images of more than 8 bits, such as 12; by default 16.
 
     Raises:
-        ValueError: If the file cannot be read or is empty, or a line has no path, a path out of `root` or with
-            backslashes that lead nowhere, no label, or one label too many; the message names the line.
+        ValueError: If the file cannot be read or is empty, or if a line has no path, a path outside `root`, a path
+            with backslashes that does not exist, a missing or an unexpected label. The message names the line.
     """
 
-    names_classes = False  # its labels are numbers; `classes` repeats them
+    names_classes = False  # labels are numbers without names; `classes` repeats the numbers
 
     def __init__(self, root: str, list_file: str, decoder: Decoder = "pillow", bits: Optional[int] = None) -> None:
         folder = existing_folder(root)
@@ -47,10 +47,10 @@ class ListFile(ImageFiles):
                     f"{list_file}:{number}: {text!r} ends in a label, but line {rows[0][0]} has none; give all or none"
                 )
             if not is_inside(path, folder):
-                raise ValueError(f"{list_file}:{number}: {path!r} leads out of the root {root}; move it, or set root")
+                raise ValueError(f"{list_file}:{number}: {path!r} is outside the root {root}; move it, or set root")
             if "\\" in path and not os.path.exists(folder / path):
                 raise ValueError(
-                    f"{list_file}:{number}: there is no file '{printable(path)}'; separate folders by /: "
+                    f"{list_file}:{number}: there is no file '{printable(path)}'; use / as the separator: "
                     f"'{printable(path).replace(chr(92), '/')}'"
                 )
             paths.append(path)
@@ -67,12 +67,12 @@ def _read(list_file: str) -> List[Tuple[int, str]]:
         raise ValueError(f"list_file: {list_file} cannot be read as text: {error}") from error
     rows = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
     if not rows:
-        raise ValueError(f"list_file: {list_file} is empty; it needs one `path label` or `path` a line")
+        raise ValueError(f"list_file: {list_file} is empty; it needs one `path label` or `path` per line")
     return rows
 
 
 def _split(text: str) -> Tuple[str, Optional[int]]:
-    """A line's path and label; all of it is the path unless it ends in a whole number."""
+    """Split a line into path and label; without an integer at the end, the whole line is the path."""
     parts = text.rsplit(None, 1)
     if len(parts) == 2 and re.fullmatch(r"-?[0-9]+", parts[1]):
         return parts[0], int(parts[1])
@@ -84,6 +84,6 @@ def _checked(path: str, label: Optional[int], text: str, place: str) -> int:
         raise ValueError(f"{place}: {text!r} has no label; expected `path label`, as in the first line")
     if not 0 <= label < _MOST_CLASSES:
         raise ValueError(
-            f"{place}: the label of {path!r} is {label}; labels count from 0 and stay below {_MOST_CLASSES:,}"
+            f"{place}: the label of {path!r} is {label}; labels must be at least 0 and below {_MOST_CLASSES:,}"
         )
     return label

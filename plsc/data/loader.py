@@ -1,4 +1,4 @@
-"""Batches as Paddle tensors, read in this process or by worker processes, the same either way."""
+"""Loader of batches as Paddle tensors, read by this process or by worker processes with equal results."""
 
 import atexit
 import contextlib
@@ -20,31 +20,31 @@ from plsc.data.workers import SHARED_MEMORY, Watch, Whereabouts, safe_fork
 from plsc.signals import SIGNALS
 from plsc.text import lines, printable
 
-_FAILURE = "failure"  # key of a batch that could not be made
-_BAD = "bad images"  # key of what could not be read for a batch
-_ENOUGH_SHARED_MEMORY = 2**30  # a recipe's batch has 12 MB, and there are two for each of tens of workers
+_FAILURE = "failure"  # key of the error message of a batch that failed
+_BAD = "bad images"  # key of the unreadable images of a batch
+_ENOUGH_SHARED_MEMORY = 2**30  # a recipe's batch has 12 MB, and each of tens of workers holds two
 
 
 class DataLoader:
     """Iterates over the micro-batches of one process, from `set_position` to the end of that epoch.
 
     Args:
-        dataset: `dataset[index]` is a dict with `image` (PIL, RGB), `path`, and maybe `label`.
-        transforms: Of samples, `(sample, rng) -> sample`.
+        dataset: `dataset[index]` is a dict with `image` (PIL, RGB), `path`, and optionally `label`.
+        transforms: Sample transforms, `(sample, rng) -> sample`.
         mask_generator: `(rng) -> bool (H, W)`, True = masked.
         batch_size: Samples per micro-batch and process.
-        num_workers: Processes that read; 0: this one.
-        shuffle: A new order every epoch.
-        drop_last: Leaves out what fills no global batch.
-        seed: Of order, transforms and masks.
-        rank: This process.
-        world_size: Number of processes that train.
+        num_workers: Number of worker processes that read; 0: read in this process.
+        shuffle: Use a new order every epoch.
+        drop_last: Leave out the samples at the end of an epoch that do not fill a global batch.
+        seed: Seed of order, transforms and masks.
+        rank: Rank of this process.
+        world_size: Number of training processes.
         accumulate: Micro-batches per optimizer step.
-        prefetch: Batches each worker prepares ahead.
-        use_shared_memory: Workers hand batches over in /dev/shm; false: through pipes; not given: whichever fits, as
-            containers often have 64 MB there, and a worker that finds it full dies of a bus error.
+        prefetch: Batches that each worker prepares ahead.
+        use_shared_memory: Pass batches from workers through /dev/shm; false: through pipes. By default /dev/shm if it
+            has enough room: containers often have only 64 MB, and a worker that fills it ends with a bus error.
         timeout: Seconds that a worker may spend on one sample.
-        bad_images: What becomes of images that cannot be read; not given: an error.
+        bad_images: Policy for unreadable images; by default they are errors.
         check_label: Called with each label; raises ValueError if it is out of range.
 
     Raises:
@@ -106,14 +106,14 @@ class DataLoader:
         return self.sampler.batches_of_all
 
     def set_position(self, epoch: int, step: int) -> None:
-        """Chooses the epoch, and the optimizer step in it, at which the next iteration starts."""
+        """Set the epoch and the optimizer step in it at which the next iteration starts."""
         self.sampler.set_position(epoch, step)
 
     def first(self, count: int) -> Dict[str, paddle.Tensor]:
-        """The first samples that can be read as one batch, read by this process; bad images are not counted here.
+        """Return the first readable samples as one batch, read by this process; bad images are not counted.
 
         Raises:
-            ValueError: As in iterating; or if bad images are left out and there are too many, or no others.
+            ValueError: As in iteration; or if too many images are bad, or all of them.
         """
         batches, found = _Batches(self.samples, self.bad_images), {}
         samples: List[Sample] = []
@@ -132,12 +132,12 @@ class DataLoader:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[Dict[str, paddle.Tensor]]:
-        """Yields dicts of tensors, as described in `plsc.data.pipeline`; empty if all images were bad and left out.
+        """Yield dicts of tensors, as in `plsc.data.pipeline`; a dict is empty if all its images were left out.
 
         Raises:
-            ValueError: If a file cannot be read or does not fit; the message names it.
-            RuntimeError: If a transform fails in another way; with the worker's traceback.
-            ChildProcessError: If a worker has died, or takes too long; the message names the file.
+            ValueError: If a file cannot be read or does not fit the transforms; the message names the file.
+            RuntimeError: If a transform fails in another way; the message has the worker's traceback.
+            ChildProcessError: If a worker has died or exceeds the timeout; the message names the file.
         """
         if self.num_workers == 0:
             batches = _Batches(self.samples, self.bad_images)
@@ -148,7 +148,7 @@ class DataLoader:
             yield self._checked(batch)
 
     def _checked(self, batch: Dict[str, paddle.Tensor]) -> Dict[str, paddle.Tensor]:
-        """A batch without what it says about failures, which are raised or noted."""
+        """Raise or record the failures in a batch, and return the batch without them."""
         if _FAILURE in batch:
             raise _error(bytes(batch[_FAILURE].numpy()).decode())
         if _BAD in batch:
@@ -161,7 +161,7 @@ class DataLoader:
             reader = iter(self._reader(_Batches(self.samples, self.bad_images, whereabouts), source))
         watch = Watch(reader, whereabouts, self.timeout, self._name)
         close = functools.partial(_close, reader, source, watch)
-        atexit.register(close)  # for a process that ends in the middle of an epoch
+        atexit.register(close)  # in case the process ends in the middle of an epoch
         try:
             yield from _watched(watch)
             source.stopped = True
@@ -180,13 +180,13 @@ class DataLoader:
             num_workers=self.num_workers,
             prefetch_factor=self.prefetch,
             use_shared_memory=self.use_shared_memory,
-            use_buffer_reader=True,  # for a GPU, batches are pinned and copied there while the step before computes
+            use_buffer_reader=True,  # on a GPU, batches are copied from pinned memory while the previous step computes
             worker_init_fn=_quiet_worker,
         )
 
 
 class _Batches(paddle.io.Dataset):
-    """Batches by the positions of their samples; a failure is a batch too, as Paddle would hang or hide it."""
+    """Dataset of batches by sample positions; errors are returned as batches, as Paddle would hang or hide them."""
 
     def __init__(self, samples: SampleDataset, bad: BadImages, whereabouts: Optional[Whereabouts] = None) -> None:
         self.samples = samples
@@ -197,14 +197,14 @@ class _Batches(paddle.io.Dataset):
         return len(self.samples)
 
     def make(self, positions: Sequence[Position]) -> Arrays:
-        """The samples at positions as a batch, with what could not be read for it."""
+        """Return the samples at positions as a batch, with an entry for unreadable images."""
         found: Dict[int, str] = {}
         samples = [self.read(position, found) for position in positions]
         batch = collate([sample for sample in samples if sample is not None]) if any(samples) else {}
         return {**batch, **({_BAD: encode(found)} if found else {})}
 
     def read(self, position: Position, found: Dict[int, str]) -> Optional[Sample]:
-        """A sample, or one of another image if its own is bad; None if that is to be left out."""
+        """Return a sample; if its image is bad, that of a substitute, or None if bad images are left out."""
         epoch, index = position
         others = () if self.bad.leave_out else substitutes(self.samples.seed, epoch, index, len(self.samples))
         for source in (index, *others):
@@ -218,7 +218,9 @@ class _Batches(paddle.io.Dataset):
                 found[source] = lines(error)
         if self.bad.leave_out:
             return None
-        raise ValueError("none of these images, tried in a row, can be read:\n  " + "\n  ".join(found.values()))
+        raise ValueError(
+            "an image and all its substitutes cannot be read; repair or remove them:\n  " + "\n  ".join(found.values())
+        )
 
     def __getitem__(self, positions: Sequence[Position]) -> Arrays:
         arrays = self._made(positions)
@@ -236,7 +238,7 @@ class _Batches(paddle.io.Dataset):
 
 
 class _OneByOne(paddle.io.BatchSampler):
-    """Makes Paddle ask the dataset for a whole batch at once, until it is `stopped`."""
+    """Batch sampler that requests a whole batch as one item, until it is `stopped`."""
 
     def __init__(self, sampler: EpochBatchSampler) -> None:
         self.batches = sampler
@@ -265,11 +267,11 @@ def _only(items: Sequence[Arrays]) -> Arrays:
 
 
 def _watched(watch: Watch) -> Iterator[Dict[str, paddle.Tensor]]:
-    """The batches of a reader; a worker that fails is an error."""
+    """Yield the batches of a reader; raise ChildProcessError if a worker fails."""
     while True:
         try:
             batch = watch.next()
-        except Exception as error:  # noqa: BLE001 - the watch has woken this process up, or Paddle has
+        except Exception as error:  # noqa: BLE001 - raised by the watch or by Paddle
             watch.give_up(f"the loader's workers failed: {error}")
             batch = None
         if watch.failure is not None:
@@ -280,9 +282,9 @@ def _watched(watch: Watch) -> Iterator[Dict[str, paddle.Tensor]]:
 
 
 def _close(reader: Any, source: _OneByOne, watch: Watch) -> None:
-    """Ends the workers. What is on its way is taken first: it would stay in /dev/shm, even after this process.
+    """End the workers. Pending batches are read first; they would stay in /dev/shm even after this process ends.
 
-    Dropping the reader would not do: its own thread keeps it alive, and the workers with it.
+    Deleting the reader is not enough: its thread keeps the reader and the workers alive.
     """
     if not source.stopped:
         source.stopped = True
@@ -300,7 +302,7 @@ def _error(text: str) -> Exception:
 
 
 def _quiet_worker(worker_id: int) -> None:
-    """One thread per worker; signals that ask the whole job to stop, such as Ctrl-C, are for the main process only."""
+    """Set up a worker: one thread, and signals that stop the job, such as Ctrl-C, are left to the main process."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     os.setpgid(0, 0)

@@ -1,4 +1,4 @@
-"""From a dataset's samples to batches of arrays: transforms, masks, collation."""
+"""Conversion of a dataset's samples to batches of arrays: transforms, masks, collation."""
 
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
@@ -14,31 +14,32 @@ Sample = Dict[str, Any]
 Arrays = Dict[str, np.ndarray]
 Transform = Callable[[Sample, np.random.Generator], Sample]
 
-# Tell the random numbers of an image's transforms from those of its mask.
+# Salts that separate the random numbers of an image's transforms from those of its mask.
 _TRANSFORM_SALT, _MASK_SALT = 1, 2
 
 
 def transform_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """What the transforms of the sample `index` draw from in `epoch`."""
+    """Random generator of the transforms of sample `index` in `epoch`."""
     return np.random.default_rng([seed, epoch, index, _TRANSFORM_SALT])
 
 
 def file_of(dataset: Any, index: int) -> Optional[str]:
-    """The file that a sample is read from, if the data set says so."""
+    """Path of a sample's file; None if the dataset has no paths."""
     path = getattr(dataset, "path", None)
     return path(index) if callable(path) else None
 
 
 class SampleDataset:
-    """A dataset with its transforms and masks, as arrays.
+    """Dataset with transforms and masks applied, as arrays.
 
-    Everything random about a sample is a function of (seed, epoch, index): the same whatever reads it, in any order.
+    All random values of a sample are a function of (seed, epoch, index). They do not depend on the process that reads
+    it or on the order of reading.
 
     Args:
-        dataset: `dataset[index]` is a dict with `image` (PIL, RGB), `path`, and maybe `label`.
+        dataset: `dataset[index]` is a dict with `image` (PIL, RGB), `path`, and optionally `label`.
         transforms: Called in order with the sample and its random generator.
-        mask_generator: Called with a random generator; gives bool (H, W), True = masked.
-        seed: At least 0.
+        mask_generator: Called with a random generator; returns bool (H, W), True = masked.
+        seed: Seed of transforms and masks, at least 0.
         check_label: Called with the label of every sample that has one; raises ValueError if it is out of range.
     """
 
@@ -60,11 +61,11 @@ class SampleDataset:
         return len(self.dataset)
 
     def __getitem__(self, position: Position) -> Sample:
-        """The sample `index` as it is in `epoch`.
+        """Return a sample at a position (epoch, index).
 
         Returns:
-            Every image as uint8 (3, H, W); `label` and `index` int64 (); `mask` bool (N,), row-major, if there is a
-            mask generator; `path`, for messages.
+            Every image as uint8 (3, H, W); `label` and `index` int64 (); `mask` bool (N,), row-major, with a mask
+            generator; `path`, used in messages.
 
         Raises:
             RuntimeError: If a transform fails; the message names the image.
@@ -94,14 +95,14 @@ class SampleDataset:
                 sample = transform(sample, rng)
             except Exception as error:
                 if isinstance(error, ImageError) and not isinstance(error, ImageSizeError):
-                    raise  # decoded late; it names the file
+                    raise  # the image is decoded here; the message names the file
                 name, path = type(transform).__name__, printable(sample.get("path", f"sample {source}"))
                 if is_out_of_memory(error):
                     raise out_of_memory(path) from error
                 kinds = (ImageSizeError, ImageError), (ValueError, ValueError), (Exception, RuntimeError)
                 failure = next(to for kind, to in kinds if isinstance(error, kind))
                 raise failure(f"{path}: {name} failed: {error}") from error
-        return {key: _to_array(value) for key, value in sample.items()}  # an image nobody cropped is decoded here
+        return {key: _to_array(value) for key, value in sample.items()}  # images without a crop are decoded here
 
     def _check_label(self, sample: Sample, source: int) -> None:
         if self.check_label is None or "label" not in sample:
@@ -113,14 +114,14 @@ class SampleDataset:
 
 
 def collate(samples: Sequence[Sample]) -> Arrays:
-    """Samples as one batch; `mask` also as the positions it names.
+    """Stack samples to a batch, and convert masks to index lists.
 
     Returns:
         Each entry stacked along a new first axis. With `mask` (B, N) also `visible_index` int64 (B, V) and
         `masked_index` int64 (B, M), ascending. Text is left out.
 
     Raises:
-        ValueError: If shapes differ, naming the samples, or the masks hide different numbers of patches.
+        ValueError: If shapes differ (the message names the samples), or if masks hide different numbers of patches.
     """
     keys = [key for key, value in samples[0].items() if not isinstance(value, str)]
     batch = {key: _stack(key, samples) for key in keys}
@@ -146,8 +147,8 @@ def _stack(key: str, samples: Sequence[Sample]) -> np.ndarray:
     if odd is not None:
         first, other = _name(samples[0]), _name(samples[odd])
         raise ValueError(
-            f"{key!r} has the shape {shapes[0]} in {first} and {shapes[odd]} in {other}; a batch needs one size, "
-            "add a transform that gives it, such as RandomResizedCrop, or Resize and CenterCrop"
+            f"{key!r} has the shape {shapes[0]} in {first} and {shapes[odd]} in {other}; all images of a batch need "
+            "one size: add a transform such as RandomResizedCrop, or Resize and CenterCrop"
         )
     return np.stack([sample[key] for sample in samples])
 

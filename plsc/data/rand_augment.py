@@ -1,4 +1,4 @@
-"""RandAugment, arXiv 1909.13719, as timm does it: the augmentation of the fine-tuning recipe."""
+"""RandAugment (arXiv 1909.13719) as in timm; used by the fine-tuning recipes."""
 
 import math
 import re
@@ -14,7 +14,7 @@ from plsc.data.fast_image import AnyImage, FastImage
 from plsc.data.transforms import map_images
 
 Sample = Dict[str, Any]
-Warp = Dict[str, Any]  # how pixels are found that come from between or beyond those of the image
+Warp = Dict[str, Any]  # interpolation, and fill color of pixels from outside the image
 Operation = Callable[[float, np.random.Generator, Warp], Change]
 
 _HIGHEST = 10.0
@@ -22,18 +22,19 @@ _HIGHEST = 10.0
 
 @TRANSFORMS.register()
 class RandAugment:
-    """Changes colours and geometry by operations drawn at random, each applied with probability 1/2.
+    """RandAugment: random color and geometric operations, each applied with probability 1/2.
 
-    The fifteen operations of timm's increasing set, drawn with replacement.
+    RandAugment, arXiv 1909.13719, as implemented in timm: operations are drawn with replacement from the fifteen
+    operations of timm's increasing set.
 
     Args:
-        policy: As in timm: m = magnitude in [0, 10], mstd = its standard deviation, n = operations an image (2 if not
-            given), inc1 = operations that grow stronger with the magnitude, which is the only set there is here.
-        interpolation: Of rotation, shear and translation; `random`: bilinear or bicubic.
-        fill: Colour of pixels from outside the image, by channel in [0, 1]; ImageNet's mean by default.
+        policy: In timm's notation: m is the magnitude in [0, 10], mstd its standard deviation, n the number of
+            operations per image (default 2), and inc1 the increasing set of operations, the only one implemented.
+        interpolation: Filter of rotation, shear and translation; `random`: bilinear or bicubic.
+        fill: Color of pixels from outside the image, three values in [0, 1]; by default ImageNet's mean.
 
     Raises:
-        ValueError: If the policy cannot be read.
+        ValueError: If the policy is not valid, or `fill` is not three values in [0, 1].
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class RandAugment:
         names = ("bilinear", "bicubic") if interpolation == "random" else (interpolation,)
         self.filters = [Image.Resampling[name.upper()] for name in names]
         if len(fill) != 3 or not all(0 <= channel <= 1 for channel in fill):
-            raise ValueError(f"RandAugment: fill is three numbers in [0, 1], of red, green and blue, got {list(fill)}")
+            raise ValueError(f"RandAugment: fill must be three values in [0, 1] (red, green, blue), got {list(fill)}")
         self.fill = tuple(min(255, round(255 * channel)) for channel in fill)
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
@@ -59,13 +60,13 @@ class RandAugment:
 
 
 def _read_policy(policy: str) -> Tuple[int, float, float]:
-    """(operations an image, magnitude, its deviation) of a policy in timm's notation."""
+    """Parse a policy in timm's notation: (operations per image, magnitude, its standard deviation)."""
     kind, *parts = policy.split("-")
     matches = [re.fullmatch(r"(m|mstd|n|inc)(\d+(?:\.\d+)?)", part) for part in parts]
     if kind != "rand" or not all(matches):
         raise ValueError(
             f"RandAugment: the policy {policy!r} is not of the form rand-m9-mstd0.5-inc1 (m: magnitude, mstd: its "
-            "deviation, n: operations an image, inc1)"
+            "standard deviation, n: operations per image, inc1: the increasing set)"
         )
     values = {match[1]: float(match[2]) for match in matches if match}
     if values.get("inc") != 1:
@@ -92,7 +93,9 @@ def _enhanced(kind: Any) -> Operation:
 
 
 def _posterize(level: float, rng: np.random.Generator, warp: Warp) -> Change:
-    kept = 256 - 2 ** (4 + int(4 * level))  # the four highest bits, down to none, which ImageOps.posterize refuses
+    kept = 256 - 2 ** (
+        4 + int(4 * level)
+    )  # from the four highest bits down to 0 bits, which ImageOps.posterize refuses
     return _table([value & kept for value in range(256)])
 
 
@@ -107,7 +110,7 @@ def _solarize_add(level: float, rng: np.random.Generator, warp: Warp) -> Change:
 
 
 def _table(values: List[int]) -> Change:
-    """Replaces each value by that of a table."""
+    """Return a change that maps each value by a lookup table."""
     return by_pillow(lambda image: image.point(values * 3), lambda image: image.table(np.array(values, dtype=np.uint8)))
 
 
@@ -118,7 +121,7 @@ def _rotate(level: float, rng: np.random.Generator, warp: Warp) -> Change:
 
 
 def _turned(image: FastImage, degrees: float, fill: Tuple[int, ...]) -> FastImage:
-    """A rotation about the centre as an affine warp."""
+    """Rotate about the center by an affine warp."""
     angle = -math.radians(degrees)
     cosine, sine = math.cos(angle), math.sin(angle)
     x, y = image.width / 2, image.height / 2
@@ -127,7 +130,7 @@ def _turned(image: FastImage, degrees: float, fill: Tuple[int, ...]) -> FastImag
 
 
 def _affine(strength: float, matrix: Callable[[float, AnyImage], Tuple[float, ...]]) -> Operation:
-    """A warp by output (x, y) -> input (a x + b y + c, d x + e y + f), with amount in +-strength * level."""
+    """Return an affine operation: output (x, y) is input (a x + b y + c, d x + e y + f), amount +-strength * level."""
 
     def operation(level: float, rng: np.random.Generator, warp: Warp) -> Change:
         amount = _signed(strength * level, rng)

@@ -1,4 +1,4 @@
-"""Which samples make up which micro-batch of which process: a function of seed, epoch and step alone."""
+"""Sampler of micro-batches per process; the samples depend on seed, epoch and step only."""
 
 from typing import Iterator, List, Tuple
 
@@ -8,26 +8,26 @@ Position = Tuple[int, int]  # (epoch, index)
 
 
 class EpochBatchSampler:
-    """Micro-batches of one process over one epoch, from any optimizer step on.
+    """Yields the micro-batches of one process over one epoch, starting at any optimizer step.
 
-    Optimizer step s takes samples `order[s * G : (s + 1) * G]`, G = batch_size * accumulate * world_size; its
-    micro-batch a on process r is the slice that starts at `(a * world_size + r) * batch_size`. So the union over
-    processes and micro-batches does not depend on how a global batch is divided.
+    Optimizer step s takes the samples `order[s * G : (s + 1) * G]`, where G = batch_size * accumulate * world_size.
+    Micro-batch a of process r is the slice of these that starts at `(a * world_size + r) * batch_size`. The samples of
+    a step do not depend on how the global batch is divided.
 
     Args:
         num_samples: Size of the dataset.
         batch_size: Samples per micro-batch and process.
         accumulate: Micro-batches per optimizer step.
-        rank: This process.
+        rank: Rank of this process.
         world_size: Number of processes.
-        shuffle: Whether the order is a new permutation every epoch; otherwise it is 0, 1, 2...
-        seed: Of the permutation.
-        drop_last: Leaves out the samples that fill no global batch. Otherwise they are dealt to the processes in
-            nearly equal parts, without repeats: every sample counts once, and a process may get one batch less.
+        shuffle: Use a new permutation every epoch; otherwise the order is 0, 1, 2...
+        seed: Seed of the permutation.
+        drop_last: Leave out the samples that do not fill a global batch. Otherwise they are divided among the processes
+            in nearly equal parts: each sample occurs once, and a process may get one batch less.
 
     Raises:
-        ValueError: If a number is out of range, nothing would be left, or unequal parts meet several processes or
-            micro-batches in training.
+        ValueError: If an argument is out of range, there would be no batch, or training would have unequal
+            micro-batches.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class EpochBatchSampler:
         if not drop_last and (accumulate > 1 or (shuffle and world_size > 1)):
             raise ValueError(
                 "drop_last: false would give the last step of an epoch unequal micro-batches "
-                f"({accumulate} a step, {world_size} processes); set drop_last: true for training"
+                f"({accumulate} per step, {world_size} processes); set drop_last: true for training"
             )
         self.num_samples = num_samples
         self.batch_size = batch_size
@@ -76,7 +76,7 @@ class EpochBatchSampler:
         return whole + (1 if rest and not self.drop_last else 0)
 
     def set_position(self, epoch: int, step: int) -> None:
-        """Chooses the epoch and the optimizer step in it at which the next iteration starts."""
+        """Set the epoch and the optimizer step in it at which the next iteration starts."""
         self.epoch, self.step = epoch, step
 
     def __len__(self) -> int:
@@ -86,7 +86,7 @@ class EpochBatchSampler:
 
     @property
     def batches_of_all(self) -> int:
-        """Micro-batches that every process has; without `drop_last` some may have one more."""
+        """Micro-batches that every process has; without `drop_last` some processes may have one more."""
         whole, rest = divmod(self.num_samples, self.global_batch_size)
         return whole * self.accumulate + (1 if not self.drop_last and rest >= self.world_size else 0)
 
@@ -117,10 +117,10 @@ class EpochBatchSampler:
 
     def _check_not_empty(self) -> None:
         if self.num_samples < 1:
-            raise ValueError("the dataset is empty")
+            raise ValueError("the dataset is empty; check its root")
         if self.drop_last and self.num_samples < self.global_batch_size:
             raise ValueError(
                 f"the dataset has {self.num_samples} samples, fewer than one global batch of "
-                f"{self.global_batch_size} ({self.batch_size} a micro-batch x {self.accumulate} accumulated x "
+                f"{self.global_batch_size} ({self.batch_size} per micro-batch x {self.accumulate} accumulated x "
                 f"{self.world_size} processes); reduce batch_size, or set drop_last: false with one process"
             )

@@ -1,4 +1,4 @@
-"""A part of another dataset: a validation part of the training images, or few labels of each class."""
+"""Subsets of a dataset: a validation split of the training images, or a few images per class."""
 
 from typing import Any, Dict, Literal, Optional
 
@@ -13,23 +13,23 @@ from plsc.data.pipeline import file_of
 
 @DATASETS.register()
 class Subset(Dataset):
-    """Some samples of another dataset, chosen class by class; which ones is a function of `seed`.
+    """Random subset of another dataset, stratified by class; it depends on `seed` only.
 
-    `part` is taken first: both parts together are the whole, with the same share of each class. Of what it leaves,
-    `per_class` or `fraction` then keep a few of each class; a smaller choice is always a part of a larger one. Images
-    without labels are treated as one class.
+    The dataset is first divided into a `train` and a `validation` part, with the same fraction of each class.
+    `per_class` or `fraction` then keep some samples of each class of the chosen part; a smaller subset is always
+    contained in a larger one. Images without labels are treated as one class.
 
     Args:
-        dataset: The other dataset.
-        part: `train`, `validation`, or `all` of it.
-        validation_share: How much of each class is the validation part, in (0, 1).
-        per_class: Samples of each class to keep.
-        fraction: Share of each class to keep, at least one sample, in (0, 1].
-        seed: Of the choice.
+        dataset: Dataset to take samples from.
+        part: `train`, `validation`, or `all`.
+        validation_share: Fraction of each class in the validation part, in (0, 1).
+        per_class: Samples to keep of each class.
+        fraction: Fraction of each class to keep, in (0, 1], at least one sample.
+        seed: Seed of the random choice.
 
     Raises:
-        ValueError: If a number is out of range, both ways to choose a few are given, `per_class` meets images without
-            labels, or a class is too small.
+        ValueError: If an argument is out of range, both `per_class` and `fraction` are given, `per_class` is given for
+            images without labels, or a class is too small.
     """
 
     def __init__(
@@ -44,15 +44,15 @@ class Subset(Dataset):
         _check(validation_share, per_class, fraction)
         checks.at_least(0, seed=seed)
         if not hasattr(dataset, "__getitem__") or isinstance(dataset, (str, dict)):
-            raise ValueError(f"dataset is another dataset, {{name: ImageFolder, ...}}, got {dataset!r}")
+            raise ValueError(f"dataset must be a dataset, such as {{name: ImageFolder, ...}}, got {dataset!r}")
         self.dataset = dataset
         self.classes = getattr(dataset, "classes", None)
         self.names_classes = getattr(dataset, "names_classes", True)
         own_labels = _labels(dataset)
         if own_labels is None and per_class is not None:
             raise ValueError(
-                "the dataset has no classes to choose from; sort its images into one folder a class, or give a "
-                "fraction of all"
+                "per_class needs a dataset with classes; sort the images into one folder per class, or set fraction "
+                "instead"
             )
         labels = np.zeros(len(dataset), dtype=np.int64) if own_labels is None else own_labels
         chosen = []
@@ -62,7 +62,7 @@ class Subset(Dataset):
         self.indices = np.sort(np.concatenate(chosen))
         self.labels = None if own_labels is None else labels[self.indices]
         if not len(self.indices):
-            raise ValueError(f"nothing is left of {len(labels)} samples; take a larger part")
+            raise ValueError(f"the subset of {len(labels)} samples is empty; choose a larger part")
 
     def _name(self, label: int) -> str:
         return str(label) if self.classes is None else self.classes[label]
@@ -71,7 +71,7 @@ class Subset(Dataset):
         return len(self.indices)
 
     def path(self, index: int) -> Optional[str]:
-        """Where the image at `index` is, if the other dataset says so."""
+        """Path of the image at `index`; None if the other dataset has no paths."""
         return file_of(self.dataset, int(self.indices[index]))
 
     def sample_names(self) -> Optional[np.ndarray]:
@@ -85,11 +85,11 @@ class Subset(Dataset):
 
 
 class EveryKth(Dataset):
-    """At most `most` samples of another dataset, spread evenly over it.
+    """At most `most` samples of another dataset, evenly spaced.
 
     Args:
         whole: The other dataset.
-        most: At least 1.
+        most: Largest number of samples, at least 1.
     """
 
     def __init__(self, whole: Any, most: int) -> None:
@@ -116,7 +116,7 @@ def _check(share: float, per_class: Optional[int], fraction: Optional[float]) ->
     if not 0 < share < 1:
         raise ValueError(f"validation_share must be in (0, 1), got {share}")
     if per_class is not None and fraction is not None:
-        raise ValueError("per_class and fraction are two ways to say the same; give one of them")
+        raise ValueError("per_class and fraction cannot be combined; set one of them to null")
     if per_class is not None and per_class < 1:
         raise ValueError(f"per_class must be at least 1, got {per_class}")
     if fraction is not None and not 0 < fraction <= 1:
@@ -124,9 +124,9 @@ def _check(share: float, per_class: Optional[int], fraction: Optional[float]) ->
 
 
 def _labels(dataset: Any) -> Optional[np.ndarray]:
-    """The label of every sample, int64 (N,); None without classes."""
+    """Label of every sample, int64 (N,); None without classes."""
     labels = getattr(dataset, "labels", None)
-    if labels is None and "label" in dataset[0]:  # it keeps no list of them, so it is asked for every sample
+    if labels is None and "label" in dataset[0]:  # without a list of labels, every sample is read
         labels = [dataset[i]["label"] for i in range(len(dataset))]
     return None if labels is None else np.asarray(labels, dtype=np.int64)
 

@@ -1,4 +1,4 @@
-"""A line about a dataset for the beginning of a run: images, classes, and what was left out."""
+"""One-line summary of a dataset for the log: images, classes, and ignored files."""
 
 from typing import Any, List
 
@@ -9,14 +9,14 @@ from plsc.data.images import greatest_of_16_bits
 from plsc.data.subset import Subset
 from plsc.text import distinguishable, printable
 
-_LOOKED_AT = 8  # files that are opened to see whether they have more than 8 bits
+_LOOKED_AT = 8  # files that are opened to find images of more than 8 bits
 _SHOWN = 5
 _MOST_CLASSES = 10_000_000
-_USED_BITS = 12  # 16-bit images without a value above 2^12 - 1 would keep 17 of 256 levels
+_USED_BITS = 12  # 16-bit images without a value above 2^12 - 1 would keep 17 of 256 levels in 8 bits
 
 
 def summary(dataset: Any) -> str:
-    """Number of images and classes of a dataset, and what may be unexpected about it, in one line."""
+    """Describe a dataset in one line: images, classes, and anything unexpected."""
     files = dataset
     while isinstance(files, Subset):
         files = files.dataset
@@ -24,7 +24,7 @@ def summary(dataset: Any) -> str:
     left_out = getattr(files, "left_out", None)
     if left_out:
         count = sum(left_out.values())
-        parts.append(f"{count:,} other file{'s' * (count != 1)} left out (see extensions): {endings_text(left_out)}")
+        parts.append(f"{count:,} other file{'s' * (count != 1)} ignored (see extensions): {endings_text(left_out)}")
     return "; ".join([*parts, *_depth(files)])
 
 
@@ -36,7 +36,7 @@ def _classes(dataset: Any) -> str:
     labels = np.asarray(labels)
     if labels.ndim != 1 or labels.dtype.kind not in "iu":  # soft labels, or values of another kind
         return " with labels"
-    if labels.min() < 0 or labels.max() >= _MOST_CLASSES:  # refused later, by the check of the labels
+    if labels.min() < 0 or labels.max() >= _MOST_CLASSES:  # the check of labels raises an error later
         return f" with labels from {labels.min()} to {labels.max()}"
     counts = np.bincount(labels, minlength=len(names))
     present = counts[counts > 0]
@@ -48,20 +48,20 @@ def _classes(dataset: Any) -> str:
         start = "; labels start at 0" if counts[0] == 0 else ""
         text += f", no image in {len(absent):,} of {len(counts):,}: {shown}{start}"
     odd = [shown for name, shown in zip(names, distinguishable(names)) if shown != printable(name)]
-    return text + (f"; these classes look the same and are different: {', '.join(odd[:_SHOWN])}" if odd else "")
+    return text + (f"; these class names look the same but differ: {', '.join(odd[:_SHOWN])}" if odd else "")
 
 
 def _depth(files: Any) -> List[str]:
-    """A warning if the grey images of 16 bits use few of them."""
+    """Warning if gray images of 16 bits use few of their bits."""
     if not isinstance(files, ImageFiles) or files.bits is not None:
         return []
     greatest = [value for value in map(greatest_of_16_bits, _some_paths(files)) if value is not None]
     if not greatest or max(greatest) >= 2**_USED_BITS:
         return []
     return [
-        f"its 16-bit images have no value above {max(greatest):,} of 65,535 (of {len(greatest)} looked at), so few "
-        "levels of grey remain in 8 bits; if they use fewer bits, say how many with the dataset's bits, such as 12, or "
-        "set it to 16 if they are meant to be dark"
+        f"the 16-bit images have no value above {max(greatest):,} of 65,535 ({len(greatest)} were checked), so few "
+        "gray levels remain in 8 bits; if they use fewer bits, set the dataset's bits to their number, such as 12, or "
+        "set it to 16 if the images are meant to be dark"
     ]
 
 

@@ -1,8 +1,7 @@
 """Transforms of one sample, `(sample, rng) -> sample`: crops, flips, sizes.
 
-A sample's images are PIL images, or `FastImage`s with the same methods; all random numbers come from `rng`. What a
-transform does, it does to every image of the sample alike, except for those that take `image` and make something of
-it: the crops.
+A sample's images are PIL images, or `FastImage`s with the same methods. All random numbers come from `rng`. A transform
+changes every image of the sample in the same way, except for the random crops, which read `image` only.
 """
 
 import math
@@ -22,23 +21,23 @@ Region = Tuple[int, int, int, int]  # left, top, width, height
 Box = Tuple[int, int, int, int]  # left, top, right, bottom
 
 _ATTEMPTS = 10
-_MOST_BETWEEN = 2**25  # pixels of an intermediate image; only images of extreme shapes need more
-_SUPPORT = 3  # pixels that the widest filter, lanczos, reaches to each side
+_MOST_BETWEEN = 2**25  # pixels of an intermediate image; only images with extreme aspect ratios need more
+_SUPPORT = 3  # radius in pixels of the widest filter, lanczos
 _RATIOS = (1e-3, 1e3)
 
 
 def map_images(sample: Sample, change: Callable[[AnyImage], AnyImage]) -> Sample:
-    """The sample with `change` applied to each of its images."""
+    """Apply `change` to each image of a sample."""
     images = (Image.Image, FastImage)
     return {key: change(value) if isinstance(value, images) else value for key, value in sample.items()}
 
 
 @TRANSFORMS.register()
 class RandomHorizontalFlip:
-    """Mirrors left and right.
+    """Mirrors the images left to right with a given probability.
 
     Args:
-        probability: How often.
+        probability: Probability of the flip, in [0, 1].
     """
 
     def __init__(self, probability: float = 0.5) -> None:
@@ -52,23 +51,23 @@ class RandomHorizontalFlip:
 
 
 class RandomRegion:
-    """Draws a region by its share of the image's area and its aspect ratio.
+    """Draws a random region by its area and aspect ratio.
 
     Args:
-        scale: Least and greatest share of the area, in (0, 1].
-        ratio: Least and greatest width / height; uniform in the logarithm.
-        fit: What to do with a region that is larger than the image. `retry`: draw again, up to ten times, then take
-            the largest central one (timm, torchvision). `clamp`: cut it to the image (the linear probe's crop).
+        scale: Smallest and largest fraction of the image's area, in (0, 1].
+        ratio: Smallest and largest width / height; drawn log-uniformly.
+        fit: Treatment of a region larger than the image. `retry`: draw again, up to ten times, then take the largest
+            central region (timm, torchvision). `clamp`: cut it to the image (the reference's linear probe).
 
     Raises:
-        ValueError: If `scale` or `ratio` is out of order or range.
+        ValueError: If `scale` or `ratio` is not ascending or out of range.
     """
 
     def __init__(
         self, scale: Tuple[float, float], ratio: Tuple[float, float], fit: Literal["retry", "clamp"] = "retry"
     ) -> None:
         if not 0 < scale[0] <= scale[1] <= 1:
-            raise ValueError(f"scale must be two shares of the area, 0 < least <= greatest <= 1, got {list(scale)}")
+            raise ValueError(f"scale must be two fractions of the area, 0 < least <= greatest <= 1, got {list(scale)}")
         if not 0 < ratio[0] <= ratio[1]:
             raise ValueError(f"ratio must be two values of width / height, 0 < least <= greatest, got {list(ratio)}")
         check_range("ratio", "its least value", ratio[0], *_RATIOS)
@@ -76,7 +75,7 @@ class RandomRegion:
         self.scale, self.ratio, self.fit = (scale[0], scale[1]), (ratio[0], ratio[1]), fit
 
     def __call__(self, width: int, height: int, rng: np.random.Generator) -> Region:
-        """A region of a `width` x `height` image."""
+        """Draw a region (left, top, width, height) of a `width` x `height` image."""
         for _ in range(_ATTEMPTS):
             wide, high = self._draw(width * height, rng)
             if self.fit == "clamp":
@@ -105,10 +104,10 @@ class RandomResizedCrop:
     """Crops a random region and resizes it.
 
     Args:
-        size: Of the result: one number for a square, or [height, width].
-        scale: Least and greatest share of the image's area.
-        ratio: Least and greatest width / height of the region.
-        interpolation: Of the resizing.
+        size: Size of the result in pixels: one number for a square, or [height, width].
+        scale: Smallest and largest fraction of the image's area, in (0, 1].
+        ratio: Smallest and largest width / height of the region.
+        interpolation: Filter of the resizing.
         fit: Regions larger than the image: `retry` as in fine-tuning, or `clamp` as in the reference's linear probe.
     """
 
@@ -137,12 +136,12 @@ class TwoSizeCrop:
     CAE, arXiv 2202.03026, section 4.1; reference: RandomResizedCropAndInterpolationWithTwoPic.
 
     Args:
-        size: Of `image`: one number for a square, or [height, width].
-        second_size: Of `target_image`.
-        scale: Least and greatest share of the image's area.
-        ratio: Least and greatest width / height of the region.
-        interpolation: Of `image`.
-        second_interpolation: Of `target_image`.
+        size: Size of `image` in pixels: one number for a square, or [height, width].
+        second_size: Size of `target_image`.
+        scale: Smallest and largest fraction of the image's area, in (0, 1].
+        ratio: Smallest and largest width / height of the region.
+        interpolation: Filter for `image`.
+        second_interpolation: Filter for `target_image`.
     """
 
     def __init__(
@@ -173,11 +172,11 @@ class TwoSizeCrop:
 
 @TRANSFORMS.register()
 class Resize:
-    """Resizes the image.
+    """Resizes the images.
 
     Args:
-        size: [height, width]; or one number, to which the shorter side is brought while the aspect stays.
-        interpolation: Of the resizing.
+        size: Size in pixels: [height, width]; or one number for the shorter side, which keeps the aspect ratio.
+        interpolation: Filter of the resizing.
     """
 
     def __init__(self, size: Size, interpolation: Interpolation = "bicubic") -> None:
@@ -195,15 +194,15 @@ class Resize:
 
 @TRANSFORMS.register()
 class CenterCrop:
-    """Resizes so that the crop is a given share of the shorter side, then crops the centre.
+    """Resizes the shorter side to crop size / `crop_ratio`, then crops the center.
+
+    Of very thin images, which would be huge after the resizing, only the region of the crop is resized.
 
     Args:
-        size: Of the result: one number for a square, or [height, width].
-        crop_ratio: Crop size / shorter side after resizing; 224 / 256 is usual at 224 px and 1.0 from 384 px on.
-            null: crops without resizing.
-        interpolation: Of the resizing.
-
-    An image so thin that the whole of it would be huge after the resizing is resized where the crop is only.
+        size: Size of the result in pixels: one number for a square, or [height, width].
+        crop_ratio: Crop size / shorter side after resizing; usually 224 / 256 at 224 px and 1.0 from 384 px on.
+            null: crop without resizing.
+        interpolation: Filter of the resizing.
 
     Raises:
         ValueError: When called, if the image is smaller than the crop.
@@ -227,7 +226,7 @@ class CenterCrop:
             width, height = _shorter_side(image, int(max(self.width, self.height) / self.crop_ratio))
         if width < self.width or height < self.height:
             raise ValueError(
-                f"the image has {width} x {height} pixels, less than the crop of {self.width} x "
+                f"the image has {width} x {height} pixels, smaller than the crop of {self.width} x "
                 f"{self.height}; set crop_ratio, or put a Resize before it"
             )
         left, top = round((width - self.width) / 2), round((height - self.height) / 2)
@@ -240,27 +239,27 @@ class CenterCrop:
 
 
 def crop_and_resize(image: AnyImage, region: Region, size: Tuple[int, int], interpolation: str) -> AnyImage:
-    """A region of an image at another size.
+    """Crop a region and resize it.
 
-    The region is cut out first: resizing with a box would let the filter see pixels outside, unlike the reference.
+    The region is cropped first, as in the reference: resizing with a box would let the filter read pixels outside.
 
     Args:
-        image: Any size.
-        region: (left, top, width, height).
+        image: Image of any size.
+        region: (left, top, width, height) in pixels.
         size: (width, height) of the result.
-        interpolation: A filter's name.
+        interpolation: Name of a filter.
     """
     left, top, width, height = region
     return resize(image.crop((left, top, left + width, top + height)), size, interpolation)
 
 
 def resize(image: AnyImage, size: Tuple[int, int], interpolation: str) -> AnyImage:
-    """An image at another size, within limits of memory.
+    """Resize an image, with bounded memory.
 
     Args:
-        image: Any size.
+        image: Image of any size.
         size: (width, height) of the result.
-        interpolation: A filter's name.
+        interpolation: Name of a filter.
 
     Raises:
         ImageSizeError: If the result would have more pixels than an image may have.
@@ -269,25 +268,25 @@ def resize(image: AnyImage, size: Tuple[int, int], interpolation: str) -> AnyIma
     limit = pixel_limit()
     if limit is not None and width * height > limit:
         raise ImageSizeError(
-            f"{image.width:,} x {image.height:,} pixels would become {width:,} x {height:,}, and the limit is "
-            f"{limit:,} in all; remove the image, crop it before the resizing, or set {LIMIT} in the environment"
+            f"{image.width:,} x {image.height:,} pixels would become {width:,} x {height:,}, but the limit is "
+            f"{limit:,} pixels; remove the image, crop it before the resizing, or set {LIMIT} in the environment"
         )
     if isinstance(image, Image.Image) and width * image.height > _MOST_BETWEEN and height < image.height:
-        image = image.resize((image.width, height), _filter(interpolation))  # Pillow would first change the width
+        image = image.resize((image.width, height), _filter(interpolation))  # Pillow would resize the width first
     return image.resize(size, _filter(interpolation))
 
 
 def _part_of_resized(image: AnyImage, size: Tuple[int, int], part: Box, interpolation: str) -> AnyImage:
-    """What `image.resize(size).crop(part)` gives, within a level of grey, without the resized image.
+    """Compute `image.resize(size).crop(part)`, within one gray level, without the whole resized image.
 
-    Both decoders leave it to Pillow, which resizes from a box of fractions of pixels.
+    Pillow does this for both decoders; it resizes from a box with fractional coordinates.
     """
     scales = (image.width / size[0], image.height / size[1]) * 2
     box = [edge * scale for edge, scale in zip(part, scales)]
     reach = [math.ceil(_SUPPORT * max(scale, 1.0)) + 1 for scale in scales]
     left, top = (max(0, math.floor(box[axis]) - reach[axis]) for axis in (0, 1))
     right, bottom = (min(image.size[axis], math.ceil(box[2 + axis]) + reach[axis]) for axis in (0, 1))
-    # relative to the part that is cut out: Pillow holds boxes in 32 bits, which are exact for small numbers only
+    # relative to the crop: Pillow stores boxes as float32, which is exact for small values only
     inner = (box[0] - left, box[1] - top, min(box[2] - left, right - left), min(box[3] - top, bottom - top))
     target = (part[2] - part[0], part[3] - part[1])
 
@@ -299,7 +298,7 @@ def _part_of_resized(image: AnyImage, size: Tuple[int, int], part: Box, interpol
 
 
 def check_range(component: str, argument: str, value: float, least: float, greatest: float) -> None:
-    """Raises ValueError unless least <= value <= greatest."""
+    """Raise ValueError unless least <= value <= greatest."""
     if not least <= value <= greatest:
         raise ValueError(f"{component}: {argument} must be in [{least}, {greatest}], got {value}")
 
@@ -316,7 +315,7 @@ def _width_height(component: str, size: Size) -> Tuple[int, int]:
 
 
 def _shorter_side(image: AnyImage, length: int) -> Tuple[int, int]:
-    """(width, height) with the shorter side at `length`; the longer one is rounded down, as in torchvision."""
+    """(width, height) for a shorter side of `length`; the longer side is rounded down, as in torchvision."""
     if image.width <= image.height:
         return length, int(length * image.height / image.width)
     return int(length * image.width / image.height), length

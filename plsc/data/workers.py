@@ -1,7 +1,7 @@
-"""Worker processes under watch: one that dies or hangs ends the reading with a message that names the image.
+"""Monitoring of loader workers: if one dies or hangs, reading stops with a message that names the image.
 
-Paddle would raise an error at whatever line the training happens to be, wait without end for a worker that hangs, and
-take the end of its own queue for that of the epoch in some cases.
+Paddle alone would raise an error at an arbitrary line of the main thread, wait forever for a worker that hangs, and in
+some cases end the epoch early.
 """
 
 import contextlib
@@ -18,21 +18,21 @@ import numpy as np
 import paddle
 
 SHARED_MEMORY = Path("/dev/shm")
-_INTERVAL = 0.5  # seconds between two looks
-_LOOKS = 20  # after Paddle has failed for a reason that is not known yet
+_INTERVAL = 0.5  # seconds between two checks
+_LOOKS = 20  # checks for a cause after Paddle has reported a failure
 _IDLE = -1
 _ADVICE = {
-    signal.SIGKILL: "often by the system, when memory is short: fewer num_workers or a smaller prefetch need less",
-    signal.SIGBUS: "usually because /dev/shm is full: give the container more (--shm-size), or num_workers: 0",
-    signal.SIGSEGV: "the decoder crashed: look at the file, or set the dataset's decoder to the other one",
+    signal.SIGKILL: "often by the system when memory is low: use fewer num_workers or a smaller prefetch",
+    signal.SIGBUS: "usually because /dev/shm is full: give the container more (--shm-size), or set num_workers: 0",
+    signal.SIGSEGV: "the decoder crashed: check the file, or set the dataset's decoder to the other one",
 }
 
 
 class Whereabouts:
-    """Which sample each worker is at and since when, in memory that they share with the process that forks them.
+    """Table of the sample each worker is reading and since when, in memory shared with the workers.
 
     Args:
-        workers: How many.
+        workers: Number of workers.
     """
 
     def __init__(self, workers: int) -> None:
@@ -41,32 +41,32 @@ class Whereabouts:
         self._table[:, 0] = _IDLE
 
     def enter(self, index: int) -> None:
-        """Called by a worker before it reads a sample."""
+        """Record that this worker starts to read a sample."""
         self._table[paddle.io.get_worker_info().id] = index, time.monotonic_ns()
 
     def leave(self) -> None:
-        """Called by a worker that has made a batch, or failed to."""
+        """Record that this worker has finished a batch, or failed."""
         self._table[paddle.io.get_worker_info().id, 0] = _IDLE
 
     def index(self, worker: int) -> Optional[int]:
-        """The sample that a worker is at, None if it waits for work."""
+        """Index of the sample that a worker is reading; None if it is idle."""
         index = int(self._table[worker, 0])
         return None if index == _IDLE else index
 
     def seconds(self, worker: int) -> float:
-        """For how long a worker has been at its sample; 0 if it waits for work."""
+        """Seconds since a worker started to read its sample; 0 if it is idle."""
         index, since = self._table[worker]
         return 0.0 if index == _IDLE else (time.monotonic_ns() - int(since)) / 1e9
 
 
 class Watch:
-    """Ends the reading when a worker has died or is too long at one sample, or none is at one and no batch comes.
+    """Thread that stops the reading if a worker dies, exceeds the timeout, or if all are idle and no batch arrives.
 
     Args:
         reader: Iterator of `paddle.io.DataLoader` with workers.
-        whereabouts: Of the workers.
-        timeout: Seconds for one sample, and for a batch that no worker reads.
-        name: Name of a sample, by index.
+        whereabouts: Samples that the workers are reading.
+        timeout: Seconds allowed for one sample, and for a batch while all workers are idle.
+        name: Returns the name of a sample by its index.
     """
 
     def __init__(self, reader: Any, whereabouts: Whereabouts, timeout: float, name: Callable[[int], str]) -> None:
@@ -88,7 +88,7 @@ class Watch:
                 return
 
     def next(self) -> Any:
-        """The reader's next batch, None after the last."""
+        """Return the reader's next batch; None after the last."""
         self._waits_since = time.monotonic()
         try:
             return next(self._reader, None)
@@ -96,13 +96,13 @@ class Watch:
             self._waits_since = None
 
     def look(self) -> Optional[str]:
-        """What is wrong with a worker, if anything; then all of them are ended, and whoever waits for a batch wakes."""
+        """Check the workers. After a problem, end all workers, wake the waiting main thread and return the message."""
         problems = [self._problem(number) for number in range(len(self._pids))] + [self._stalled()]
         return self._fail(next((problem for problem in problems if problem is not None), None))
 
     def give_up(self, reason: str) -> None:
-        """Ends the workers for what is wrong with one of them, or else for `reason`."""
-        for _ in range(_LOOKS):  # a worker that is about to end takes its batches from shared memory first
+        """End the workers, with the problem of one of them as the reason, or else `reason`."""
+        for _ in range(_LOOKS):  # a worker that is ending removes its batches from shared memory first
             if self.look() is not None:
                 return
             time.sleep(_INTERVAL / 5)
@@ -125,7 +125,7 @@ class Watch:
             return f"{who} {ended} while {doing}{advice}"
         if self._whereabouts.seconds(number) > self._timeout:
             return (
-                f"{who} has been {doing} for more than {self._timeout:g} seconds; if its disk or network is that slow, "
+                f"{who} has been {doing} for more than {self._timeout:g} seconds; if the disk or network is slow, "
                 "raise the loader's timeout"
             )
         return None
@@ -137,8 +137,8 @@ class Watch:
         if any(self._whereabouts.index(number) is not None for number in range(len(self._pids))):
             return None
         return (
-            f"no batch has come for {self._timeout:g} seconds, although no loader worker is reading a file; the same "
-            "command goes on from the last checkpoint, with num_workers: 0 without workers"
+            f"no batch arrived for {self._timeout:g} seconds, although no loader worker is reading a file; repeat the "
+            "command to continue from the last checkpoint, or set num_workers: 0 to read without workers"
         )
 
     def _kill(self) -> None:
@@ -148,19 +148,19 @@ class Watch:
         self._reader._exit_thread_unexpectedly()
 
     def end(self) -> None:
-        """Stops watching."""
+        """Stop watching."""
         self._ended.set()
         self._thread.join()
 
     def clear_up(self) -> None:
-        """Removes what workers that were killed have left in shared memory."""
+        """Remove the shared memory of killed workers."""
         for pid in self._pids if self.failure is not None else ():
             for segment in SHARED_MEMORY.glob(f"paddle_{pid}_*"):
                 segment.unlink(missing_ok=True)
 
 
 def _how_it_ended(code: int) -> Tuple[str, str]:
-    """An exit code in words, and what to do about it."""
+    """Describe an exit code, and give advice."""
     if code >= 0:
         return f"ended with code {code}", ""
     name = signal.Signals(-code)
@@ -169,11 +169,11 @@ def _how_it_ended(code: int) -> Tuple[str, str]:
 
 @contextlib.contextmanager
 def safe_fork() -> Iterator[None]:
-    """Inside, Paddle may fork workers.
+    """Context in which Paddle can safely fork workers.
 
-    Garbage of this process is kept from them: they would wait without end for threads that only this process has, if
-    they destroyed a queue of Paddle's. And this process's handler of SIGCHLD is afterwards what it was: Paddle's raises
-    SystemError for a dead worker at whatever line the main thread is, be it that of saving.
+    The garbage of this process is frozen: a worker that collected one of Paddle's queues would wait forever for threads
+    that exist only in this process. Afterwards this process's SIGCHLD handler is restored: Paddle's raises SystemError
+    for a dead worker at an arbitrary line of the main thread, for example while a checkpoint is written.
     """
     before = signal.getsignal(signal.SIGCHLD)
     gc.freeze()

@@ -1,4 +1,4 @@
-"""Loss of the context autoencoder: prediction of the masked targets plus alignment of their latents."""
+"""Loss of CAE (context autoencoder): prediction of the masked targets plus alignment of their latents."""
 
 from typing import Dict, Literal
 
@@ -19,7 +19,7 @@ def alignment_loss(predicted: paddle.Tensor, target: paddle.Tensor, kind: str = 
         predicted: Regressor output, (B, M, D), float.
         target: Teacher latents of the same patches, (B, M, D).
         kind: `mse`: mean squared error; `kld`: Kullback-Leibler divergence of the softmax over channels, averaged
-            over all B M D numbers, as PLSC does.
+            over all B * M * D elements as in PLSC.
 
     Returns:
         Scalar, float32 under every AMP level.
@@ -29,8 +29,8 @@ def alignment_loss(predicted: paddle.Tensor, target: paddle.Tensor, kind: str = 
     """
     if list(predicted.shape) != list(target.shape):
         raise ValueError(
-            f"predicted latents have shape {list(predicted.shape)}, their targets {list(target.shape)}; "
-            "they must be the same"
+            f"predicted latents have shape {list(predicted.shape)}, but their targets {list(target.shape)}; "
+            "the shapes must be equal"
         )
     predicted, target = at_least_float32(predicted), at_least_float32(target).detach()
     if kind == "mse":
@@ -46,8 +46,8 @@ class CAELoss(nn.Layer):
 
     Args:
         alignment_weight: Factor of the alignment loss.
-        alignment: How latents are compared: `mse`, or `kld` of their softmax.
-        main: How predictions are compared with targets: `cross_entropy` with token ids, `mse` with pixels.
+        alignment: Distance of latents: `mse`, or `kld` of their softmax.
+        main: Prediction loss: `cross_entropy` for token ids, `mse` for pixels.
 
     Raises:
         ValueError: If the weight is negative.
@@ -67,17 +67,18 @@ class CAELoss(nn.Layer):
         self.main = main
 
     def forward(self, outputs: Dict[str, paddle.Tensor], targets: paddle.Tensor) -> Dict[str, paddle.Tensor]:
-        """Computes the losses of the masked patches.
+        """Compute the losses of the masked patches.
 
         Args:
-            outputs: `logits` (B, M, K), `latent` and `latent_target` (B, M, D), as the model CAE returns them.
-            targets: Of the same patches: token ids, int64 (B, M), or pixels, float (B, M, K).
+            outputs: Outputs of the model CAE: `logits` (B, M, K), `latent` and `latent_target` (B, M, D).
+            targets: Targets of the same patches: token ids, int64 (B, M), or pixels, float (B, M, K).
 
         Returns:
-            Scalars, float32 under every AMP level: `loss`, `loss_main`, and `loss_align`, not weighted.
+            Scalars, float32 under every AMP level: `loss`; and its parts before weighting, `loss_main` and
+            `loss_align`.
 
         Raises:
-            ValueError: If the targets do not fit the predictions.
+            ValueError: If the shape of the targets does not fit the predictions.
         """
         loss_main = self._prediction_loss(outputs["logits"], targets)
         loss_align = alignment_loss(outputs["latent"], outputs["latent_target"], self.alignment)
@@ -89,8 +90,8 @@ class CAELoss(nn.Layer):
         if list(targets.shape) != wanted:
             raise ValueError(
                 f"main: {self.main} compares predictions {list(logits.shape)} with targets {wanted}, got "
-                f"{list(targets.shape)}; token ids need main: cross_entropy, pixels main: mse and "
-                "Model.vocab_size = values of a patch"
+                f"{list(targets.shape)}; for token ids set main: cross_entropy, for pixels set main: mse and "
+                "Model.vocab_size to the number of values per patch"
             )
         logits = at_least_float32(logits)
         if self.main == "mse":

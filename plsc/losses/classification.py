@@ -15,7 +15,7 @@ class CrossEntropy(nn.Layer):
     """Cross-entropy with hard or soft labels, averaged over the batch.
 
     Args:
-        label_smoothing: Share of the label spread evenly over all classes, in [0, 1); also of soft labels.
+        label_smoothing: Fraction of the label spread evenly over all classes, in [0, 1); applies to soft labels, too.
 
     Raises:
         ValueError: If `label_smoothing` is outside [0, 1).
@@ -28,7 +28,7 @@ class CrossEntropy(nn.Layer):
         self.label_smoothing = label_smoothing
 
     def forward(self, logits: paddle.Tensor, label: paddle.Tensor) -> paddle.Tensor:
-        """Computes the loss.
+        """Compute the loss.
 
         Args:
             logits: (B, C).
@@ -57,10 +57,10 @@ class CrossEntropy(nn.Layer):
 
 @LOSSES.register()
 class SumOverHeads(nn.Layer):
-    """The losses of several classifiers of the same images added up, so that each is trained as if it were alone.
+    """Sum of the losses of several classifiers of the same images, so that each is trained independently.
 
     Args:
-        loss: Of one of them, averaged over the batch; by default cross-entropy.
+        loss: Loss of one classifier, averaged over the batch; by default cross-entropy.
     """
 
     def __init__(self, loss: Any = None) -> None:
@@ -68,7 +68,7 @@ class SumOverHeads(nn.Layer):
         self.loss = CrossEntropy() if loss is None else loss
 
     def forward(self, logits: paddle.Tensor, label: paddle.Tensor) -> paddle.Tensor:
-        """Computes the loss.
+        """Compute the loss.
 
         Args:
             logits: (B, heads, C).
@@ -78,11 +78,11 @@ class SumOverHeads(nn.Layer):
             Scalar, float32 under every AMP level.
 
         Raises:
-            ValueError: If the logits are not those of several heads.
+            ValueError: If the logits do not have three axes.
         """
         if logits.ndim != 3:
             raise ValueError(
                 f"SumOverHeads takes logits (images, heads, classes), as LinearGrid gives, got {list(logits.shape)}; "
-                "for one head use its loss alone"
+                "for a single head use its loss directly"
             )
         return paddle.add_n([self.loss(logits[:, head], label) for head in range(logits.shape[1])])

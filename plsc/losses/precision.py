@@ -1,8 +1,8 @@
-"""What losses share."""
+"""Precision of losses."""
 
 import paddle
 
 
 def at_least_float32(x: paddle.Tensor) -> paddle.Tensor:
-    """Half precision becomes float32; float64 stays."""
+    """Cast half precision to float32; float64 is not changed."""
     return x if x.dtype in (paddle.float32, paddle.float64) else x.astype(paddle.float32)

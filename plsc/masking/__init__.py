@@ -1,4 +1,4 @@
-"""Mask generators: which patches are hidden. Importing this package registers them."""
+"""Mask generators. Importing this package registers the built-in ones."""
 
 from plsc.masking.base import MaskGenerator
 from plsc.masking.block import BlockMask

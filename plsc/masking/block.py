@@ -1,4 +1,4 @@
-"""Block masks (BEiT, arXiv 2106.08254, algorithm 1), as CAE draws them."""
+"""Block masks (BEiT, arXiv 2106.08254, algorithm 1), as used by CAE."""
 
 import math
 from typing import Optional, Tuple, Union
@@ -15,21 +15,22 @@ _MOST_ASPECT = 1000
 
 @MASK_GENERATORS.register()
 class BlockMask(MaskGenerator):
-    """Rectangles of random size and aspect are hidden until exactly `num_masked` patches are.
+    """Block-wise masking: random rectangles, until exactly `num_masked` patches are masked.
 
-    Official code: `masking_generator.MaskingGenerator`. The area of a rectangle is uniform between `min_block` and
-    what remains, its aspect log-uniform; one that adds nothing, or more than remains, is drawn again.
+    BEiT, arXiv 2106.08254, algorithm 1; reference: `masking_generator.MaskingGenerator`. The area of a rectangle is
+    uniform between `min_block` and the remaining number of patches, its aspect ratio log-uniform. A rectangle that adds
+    no patches, or more than remain, is drawn again.
 
     Args:
-        grid: Patches, one side or (H, W).
-        num_masked: Patches to hide, in [1, H * W).
-        min_block: Smallest area of a rectangle in patches, as long as more than that remains.
-        max_block: Largest area; null: what remains.
-        min_aspect: Smallest height / width; the largest is its inverse, unless `max_aspect` says otherwise.
-        max_aspect: Largest height / width.
+        grid: Patch grid: one number for a square, or (H, W).
+        num_masked: Number of masked patches, in [1, H * W).
+        min_block: Smallest area of a rectangle in patches; smaller ones occur only when fewer patches remain.
+        max_block: Largest area; null: the remaining number of patches.
+        min_aspect: Smallest height / width.
+        max_aspect: Largest height / width; null: 1 / `min_aspect`.
 
     Raises:
-        ValueError: If a number is out of range.
+        ValueError: If an argument is out of range.
     """
 
     def __init__(
@@ -48,15 +49,19 @@ class BlockMask(MaskGenerator):
         if max_block is not None and max_block < min_block:
             raise ValueError(f"max_block must be at least min_block={min_block}, got {max_block}")
         if not 0 < min_aspect <= (1 / min_aspect if max_aspect is None else max_aspect):
-            raise ValueError(f"needs 0 < min_aspect <= max_aspect, got {min_aspect} and {max_aspect}")
+            raise ValueError(
+                f"needs 0 < min_aspect <= max_aspect (null: 1 / min_aspect), got {min_aspect} and {max_aspect}"
+            )
         if min_aspect < 1 / _MOST_ASPECT or (max_aspect or 1) > _MOST_ASPECT:
-            raise ValueError(f"the aspects must be in [1 / 1000, 1000], got {min_aspect} and {max_aspect}")
+            raise ValueError(
+                f"min_aspect and max_aspect must be in [1 / 1000, 1000], got {min_aspect} and {max_aspect}"
+            )
         self.min_block = min_block
         self.max_block = max_block or num_masked
         self.log_aspect = (math.log(min_aspect), math.log(max_aspect or 1 / min_aspect))
 
     def __call__(self, rng: np.random.Generator) -> np.ndarray:
-        """A mask, bool (H, W), True = masked."""
+        """Draw a mask, bool (H, W), True = masked."""
         mask = np.zeros(self.grid, dtype=bool)
         remaining = self.num_masked
         while remaining > 0:
@@ -64,16 +69,16 @@ class BlockMask(MaskGenerator):
             if not added:
                 break
             remaining -= added
-        if remaining > 0:  # no rectangle fits, which takes unusual settings: single patches, at random
+        if remaining > 0:  # no rectangle fits, with unusual settings only: add random single patches
             hidden = rng.choice(np.flatnonzero(~mask), remaining, replace=False)
             mask.reshape(-1)[hidden] = True
         return mask
 
     def _add_rectangle(self, mask: np.ndarray, most: int, rng: np.random.Generator) -> int:
-        """Hides one rectangle that adds between 1 and `most` patches; tells how many, 0 if none was found."""
+        """Mask one rectangle that adds 1 to `most` patches; return how many it added, 0 if none was found."""
         height, width = self.grid
         for _ in range(_TRIES):
-            area = self.min_block + (most - self.min_block) * rng.random()  # in between even if most < min_block
+            area = self.min_block + (most - self.min_block) * rng.random()  # valid even if most < min_block
             aspect = math.exp(rng.uniform(*self.log_aspect))
             h, w = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
             if h >= height or w >= width:

@@ -11,15 +11,15 @@ from plsc.masking.grid import check_num_masked, to_grid
 
 @MASK_GENERATORS.register()
 class RandomMask(MaskGenerator):
-    """Hides patches at random, each set of them equally likely.
+    """Uniform random masking of single patches.
 
     Args:
-        grid: Patches, one side or (H, W).
-        num_masked: Patches to hide, in [1, H * W).
-        ratio: The same as a share of the patches, rounded down as in the reference; give one of the two.
+        grid: Patch grid: one number for a square, or (H, W).
+        num_masked: Number of masked patches, in [1, H * W).
+        ratio: Fraction of masked patches, rounded down as in the reference; set either this or `num_masked`.
 
     Raises:
-        ValueError: If both or none of the two are given, or a number is out of range.
+        ValueError: If not exactly one of `num_masked` and `ratio` is given, or it is out of range.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class RandomMask(MaskGenerator):
         self.num_masked = check_num_masked(num_masked or 0, self.grid)
 
     def __call__(self, rng: np.random.Generator) -> np.ndarray:
-        """A mask, bool (H, W), True = masked."""
+        """Draw a mask, bool (H, W), True = masked."""
         mask = np.zeros(self.grid[0] * self.grid[1], dtype=bool)
         mask[rng.choice(mask.size, self.num_masked, replace=False)] = True
         return mask.reshape(self.grid)

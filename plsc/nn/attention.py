@@ -1,4 +1,4 @@
-"""Multi-head attention with BEiT's biases: on queries and values, none on keys."""
+"""Multi-head attention as in BEiT: queries and values have a bias, keys do not."""
 
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
@@ -11,11 +11,13 @@ from plsc.nn.pos_embed import relative_position_index
 
 
 class RelativePositionBias(nn.Layer):
-    """A learned bias for each offset between two patches and each head, plus three for the class token.
+    """Learned attention bias per head and offset between two patches, with three more entries for the class token.
+
+    BEiT, arXiv 2106.08254.
 
     Args:
-        grid_size: Patches per column and row.
-        num_heads: Attention heads.
+        grid_size: Rows and columns of the patch grid.
+        num_heads: Number of attention heads.
     """
 
     def __init__(self, grid_size: Tuple[int, int], num_heads: int) -> None:
@@ -28,24 +30,24 @@ class RelativePositionBias(nn.Layer):
         self.register_buffer("index", paddle.to_tensor(index.reshape(-1)), persistable=False)
 
     def forward(self) -> paddle.Tensor:
-        """The bias of every pair of tokens, (heads, 1+N, 1+N)."""
+        """Return the bias of every pair of tokens, (heads, 1 + N, 1 + N)."""
         bias = paddle.gather(self.table, self.index).reshape([self.tokens, self.tokens, -1])
         return bias.transpose([2, 0, 1])
 
 
 def check_heads(dim: int, num_heads: int) -> None:
-    """Raises ValueError if a width does not divide into heads."""
+    """Raise ValueError if the number of heads does not divide the width."""
     if num_heads < 1 or dim % num_heads:
         raise ValueError(f"num_heads must divide the width: {dim} does not divide into {num_heads} heads")
 
 
 def split_heads(x: paddle.Tensor, num_heads: int) -> paddle.Tensor:
-    """(B, N, D) -> (B, heads, N, D / heads)."""
+    """Split the width into heads: (B, N, D) -> (B, heads, N, D / heads)."""
     return x.reshape([x.shape[0], x.shape[1], num_heads, -1]).transpose([0, 2, 1, 3])
 
 
 class _MultiHead(nn.Layer):
-    """What self- and cross-attention share: heads, biases, the output projection."""
+    """Base class of self- and cross-attention: heads, biases, output projection."""
 
     def __init__(
         self,
@@ -70,25 +72,25 @@ class _MultiHead(nn.Layer):
     def _output(
         self, q: paddle.Tensor, k: paddle.Tensor, v: paddle.Tensor, bias: Optional[paddle.Tensor] = None
     ) -> paddle.Tensor:
-        """Queries (B, heads, N, d), keys and values (B, heads, M, d) -> (B, N, D)."""
+        """Attend and project: queries (B, heads, N, d), keys and values (B, heads, M, d) -> (B, N, D)."""
         x = self.proj(attend(q, k, v, self.scale, bias, self.attn_drop_rate if self.training else 0.0))
         return F.dropout(x, self.drop_rate, training=self.training) if self.drop_rate else x
 
 
 class Attention(_MultiHead):
-    """Self-attention.
+    """Multi-head self-attention.
 
     Args:
         dim: Width D.
-        num_heads: Heads; D must be a multiple.
-        qkv_bias: Whether queries and values have a bias; keys never have one.
+        num_heads: Number of heads; must divide D.
+        qkv_bias: Add a bias to queries and values; keys never have one.
         qk_scale: Factor of the queries; by default (D / heads) ** -0.5.
         drop_rate: Dropout probability of the output.
         attn_drop_rate: Dropout probability of the attention weights.
-        bias_grid: If given, the grid (rows, columns) of a relative position bias of this layer's own.
+        bias_grid: Grid (rows, columns) of this layer's relative position bias; None: no such bias.
 
     Raises:
-        ValueError: If the heads do not divide the width.
+        ValueError: If `num_heads` does not divide `dim`.
     """
 
     def __init__(
@@ -110,7 +112,7 @@ class Attention(_MultiHead):
         return self._output(*self._project(x), self._whole_bias(bias))
 
     def weights(self, x: paddle.Tensor, bias: Optional[paddle.Tensor] = None) -> paddle.Tensor:
-        """How much each token of `forward`'s arguments attends to each other, (B, heads, N, N); rows add up to 1."""
+        """Attention weights for the arguments of `forward`, (B, heads, N, N); each row sums to 1."""
         q, k, _ = self._project(x)
         scores = paddle.matmul(q, k, transpose_y=True) * self.scale
         whole = self._whole_bias(bias)
@@ -127,14 +129,14 @@ class Attention(_MultiHead):
 
 
 def attention_maps(blocks: Sequence[nn.Layer], run: Callable[[], Any]) -> List[paddle.Tensor]:
-    """What the blocks of a network attend to while it runs.
+    """Record the attention weights of blocks during one run of their network.
 
     Args:
-        blocks: Each has a layer `attn`, an `Attention`.
+        blocks: Blocks with a sublayer `attn` of type `Attention`.
         run: Runs the network once.
 
     Returns:
-        For each block, (B, heads, N, N).
+        Attention weights (B, heads, N, N) of each block.
     """
     found: Dict[int, paddle.Tensor] = {}
 
@@ -155,18 +157,18 @@ def attention_maps(blocks: Sequence[nn.Layer], run: Callable[[], Any]) -> List[p
 
 
 class CrossAttention(_MultiHead):
-    """Attention of queries to keys and values that come from elsewhere.
+    """Multi-head cross-attention of queries to other keys and values.
 
     Args:
-        dim: Width D of everything.
-        num_heads: Heads; D must be a multiple.
-        qkv_bias: Whether queries and values have a bias; keys never have one.
+        dim: Width D of queries, keys, values and output.
+        num_heads: Number of heads; must divide D.
+        qkv_bias: Add a bias to queries and values; keys never have one.
         qk_scale: Factor of the queries; by default (D / heads) ** -0.5.
         drop_rate: Dropout probability of the output.
         attn_drop_rate: Dropout probability of the attention weights.
 
     Raises:
-        ValueError: If the heads do not divide the width.
+        ValueError: If `num_heads` does not divide `dim`.
     """
 
     def __init__(
@@ -184,6 +186,6 @@ class CrossAttention(_MultiHead):
         self.v = nn.Linear(dim, dim, bias_attr=False)
 
     def forward(self, q: paddle.Tensor, k: paddle.Tensor, v: paddle.Tensor) -> paddle.Tensor:
-        """Queries (B, N, D), keys and values (B, M, D) -> (B, N, D)."""
+        """Attend: queries (B, N, D), keys and values (B, M, D) -> (B, N, D)."""
         parts = ((q, self.q, self.q_bias), (k, self.k, None), (v, self.v, self.v_bias))
         return self._output(*(split_heads(linear(x, layer.weight, bias), self.num_heads) for x, layer, bias in parts))

@@ -1,4 +1,4 @@
-"""Batch normalisation of feature vectors, as linear probes use it."""
+"""Batch normalization of feature vectors for linear probes."""
 
 import paddle
 from paddle import nn
@@ -7,18 +7,18 @@ from plsc import distributed
 
 
 class FeatureBatchNorm(nn.Layer):
-    """Normalises features by batch statistics, without learned scale and shift.
+    """Batch normalization of features without learned scale and shift.
 
-    `paddle.nn.BatchNorm1D` keeps a running variance that divides by the batch size; here it divides by one less, as
-    in PyTorch, and so in the reference's numbers.
+    The running variance is the unbiased one, as in PyTorch and therefore in the reference; `paddle.nn.BatchNorm1D`
+    keeps the biased one.
 
     Args:
         num_features: Width D of the features.
         eps: Added to the variance.
-        momentum: Share of the batch's statistics in the running ones.
+        momentum: Weight of the batch statistics in the running statistics.
 
     Attributes:
-        over_processes: Whether the statistics are those of the batches of all processes, which must be of equal size.
+        over_processes: Compute statistics over the batches of all processes, which must have the same size.
     """
 
     over_processes = False
@@ -31,10 +31,10 @@ class FeatureBatchNorm(nn.Layer):
         self.register_buffer("running_var", paddle.ones([num_features]))
 
     def forward(self, features: paddle.Tensor) -> paddle.Tensor:
-        """(B, D) -> (B, D), in the buffers' precision.
+        """Normalize: (B, D) -> (B, D), in the dtype of the buffers.
 
         Raises:
-            ValueError: If training on a single sample, whose variance is not defined.
+            ValueError: If the batch has a single sample in training, so that the variance is undefined.
         """
         features = features.astype(self.running_mean.dtype)
         if not self.training:
@@ -42,7 +42,7 @@ class FeatureBatchNorm(nn.Layer):
         processes = distributed.world_size() if self.over_processes else 1
         batch = features.shape[0] * processes
         if batch < 2:
-            raise ValueError("batch normalisation needs at least 2 samples per device in training; raise batch_size")
+            raise ValueError("batch normalization needs at least 2 samples per device in training; raise batch_size")
         mean = self._mean(features, processes)
         centered = features - mean
         variance = self._mean(centered.square(), processes)
@@ -51,7 +51,7 @@ class FeatureBatchNorm(nn.Layer):
 
     @staticmethod
     def _mean(values: paddle.Tensor, processes: int) -> paddle.Tensor:
-        """(B, D) -> (D), over the batches of `processes`."""
+        """Mean over the batches of `processes`: (B, D) -> (D)."""
         mean = values.mean(axis=0)
         return mean if processes == 1 else distributed.differentiable_sum(mean) / processes
 

@@ -1,4 +1,4 @@
-"""The transformer block of encoder and decoder."""
+"""Transformer block of encoders and decoders."""
 
 from typing import Optional, Tuple
 
@@ -12,20 +12,20 @@ from plsc.nn.mlp import Mlp
 
 
 class Block(nn.Layer):
-    """Pre-norm self-attention and perceptron, each scaled per channel by a learned factor if `layer_scale` > 0.
+    """Pre-norm transformer block: self-attention and MLP, with optional layer scale.
 
     Args:
         dim: Width D.
-        num_heads: Attention heads.
-        mlp_ratio: Hidden width of the perceptron, in multiples of D.
-        qkv_bias: Whether queries and values have a bias.
+        num_heads: Number of attention heads.
+        mlp_ratio: Hidden width of the MLP / D.
+        qkv_bias: Add a bias to queries and values.
         qk_scale: Factor of the queries; by default (D / heads) ** -0.5.
         drop_rate: Dropout probability of both branches.
         attn_drop_rate: Dropout probability of the attention weights.
-        drop_path_rate: Probability of leaving out a branch.
-        layer_scale: First value of the scales; None or <= 0: no scales.
-        norm_eps: Added to the variance by the normalisations.
-        bias_grid: If given, the grid of the attention's own relative position bias.
+        drop_path_rate: Probability that a sample skips a branch (stochastic depth).
+        layer_scale: Initial value of the learned scale per channel of each branch; None or <= 0: no scale.
+        norm_eps: Added to the variance in the layer normalizations.
+        bias_grid: Grid of the attention's relative position bias; None: no such bias.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Stochastic depth: residual branches that are left out at random."""
+"""Stochastic depth: residual branches skipped at random."""
 
 from typing import Callable, List
 
@@ -10,14 +10,14 @@ from plsc.nn.functional import add_branch, on_cpu
 
 
 class DropPath(nn.Layer):
-    """Adds a residual branch, but not to samples that are drawn at random; for the others it is scaled up.
+    """Stochastic depth: randomly chosen samples skip a residual branch; for the others it is scaled by 1 / (1 - rate).
 
-    Huang et al., arXiv 1603.09382. Draws come from Paddle's global generator. On a CPU the branch is computed for the
-    samples that keep it only: the same numbers up to rounding, for less work. Elsewhere the host would have to wait for
-    the draw, so the branches of all are computed and some multiplied by zero.
+    Huang et al., arXiv 1603.09382. Random numbers come from Paddle's global generator. On a CPU the branch is computed
+    only for the samples that keep it; results are equal up to rounding. On other devices this would make the host wait
+    for the device, so the branch is computed for all samples and multiplied by zero for some.
 
     Args:
-        rate: Probability in [0, 1) that a sample goes without the branch.
+        rate: Probability in [0, 1) that a sample skips the branch.
 
     Raises:
         ValueError: If `rate` is outside [0, 1).
@@ -30,15 +30,15 @@ class DropPath(nn.Layer):
         self.rate = rate
 
     def forward(self, x: paddle.Tensor, branch: Callable[..., paddle.Tensor], *others: paddle.Tensor) -> paddle.Tensor:
-        """x + branch(x, *others).
+        """Return x + branch(x, *others); in training some samples skip the branch.
 
         Args:
-            x: (B, ...).
-            branch: Treats each sample by itself and gives what has the shape of its first argument.
-            *others: What else it takes, (B, ...).
+            x: Input, (B, ...).
+            branch: Function that treats samples independently; its result has the shape of its first argument.
+            *others: Further arguments of the branch, (B, ...).
 
         Returns:
-            As `x`; outside training every sample has its branch.
+            Tensor with the shape of `x`.
         """
         if not self.training or self.rate == 0.0:
             return add_branch(x, branch(x, *others))
@@ -48,7 +48,7 @@ class DropPath(nn.Layer):
             added = branch(x, *others)
             return x + added * (kept.astype(added.dtype) / keep)
         rows, scale = np.flatnonzero(kept.numpy()), 1.0 / keep
-        if not len(rows):  # one for nothing, as parameters shall have gradients of zero rather than none
+        if not len(rows):  # compute one branch with weight 0, so that parameters get zero gradients instead of none
             rows, scale = np.zeros(1, "int64"), 0.0
         if len(rows) == len(x):
             return add_branch(x, branch(x, *others) * scale)
@@ -57,10 +57,10 @@ class DropPath(nn.Layer):
         return paddle.scatter_nd_add(x, index.unsqueeze(1), added.astype(x.dtype))
 
     def extra_repr(self) -> str:
-        """What `print(layer)` shows."""
+        """Text shown by `print(layer)`."""
         return f"rate={self.rate}"
 
 
 def drop_path_ramp(rate: float, depth: int) -> List[float]:
-    """Drop rates that rise linearly from 0 in the first block to `rate` in the last."""
+    """Drop rates of the blocks, rising linearly from 0 in the first to `rate` in the last."""
     return np.linspace(0.0, rate, depth).tolist()

@@ -1,12 +1,10 @@
-"""Linear layers, layer normalisation, channel scales and attention that are cheap on a CPU.
+"""Linear layers, layer normalization, channel scales and attention, optimized for CPUs.
 
-Paddle's CPU kernels sum over rows in one thread, at a tenth of the memory's speed: the gradient of a bias costs as much
-as a third of the product beside it, a softmax as much as the products around it. Here rows are summed by products with
-ones, and products add to what is there already. On other devices Paddle's own operators are used. The numbers agree up
-to rounding.
+Paddle's CPU kernels sum over rows in one thread, at a tenth of the memory bandwidth: a bias gradient takes a third of
+the time of the matmul next to it, and a softmax as long as the matmuls around it. Here rows are summed by matmuls with
+ones, and matmuls add to existing values. Other devices use Paddle's operators. Results agree up to rounding.
 
-Gradients of these functions can be taken once: Paddle crashes when a graph with a PyLayer is walked a second time
-(`retain_graph=True`).
+The backward pass works once only: Paddle crashes on a second one through a PyLayer (`retain_graph=True`).
 """
 
 import functools
@@ -17,11 +15,11 @@ from paddle import nn
 from paddle.autograd import PyLayer
 from paddle.nn import functional as F
 
-_LEAST_SUM = 1e-30  # of exponentials: what float32 drops is less than its rounding then
+_LEAST_SUM = 1e-30  # of exponentials; above it, float32 underflow is smaller than rounding
 
 
 def linear(x: paddle.Tensor, weight: paddle.Tensor, bias: Optional[paddle.Tensor] = None) -> paddle.Tensor:
-    """x (..., I) weight (I, O) + bias (O) -> (..., O)."""
+    """Linear map: x (..., I) @ weight (I, O) + bias (O) -> (..., O)."""
     if bias is None or not on_cpu(x):
         return F.linear(x, weight, bias)
     if not _learn(x, weight, bias):
@@ -30,29 +28,29 @@ def linear(x: paddle.Tensor, weight: paddle.Tensor, bias: Optional[paddle.Tensor
 
 
 def scale_channels(x: paddle.Tensor, scale: paddle.Tensor) -> paddle.Tensor:
-    """x (..., D) times scale (D)."""
+    """Scale channels: x (..., D) * scale (D) -> (..., D)."""
     return _Scale.apply(x, scale) if _learns_on_cpu(scale) else x * scale
 
 
 def add_branch(x: paddle.Tensor, branch: paddle.Tensor) -> paddle.Tensor:
-    """x + branch, of one shape; on a CPU in the memory of `branch`, which nobody else may need."""
+    """Return x + branch, of the same shape; on a CPU `branch` is overwritten, so it must not be used afterwards."""
     return branch.add_(x) if on_cpu(branch) and branch.dtype == x.dtype else x + branch
 
 
 def on_cpu(tensor: paddle.Tensor) -> bool:
-    """Whether this module's ways apply: on a CPU, and not while a network is traced for export."""
+    """Return True if this module's CPU functions apply: on a CPU, and not while a network is traced for export."""
     return paddle.in_dynamic_mode() and tensor.place.is_cpu_place()
 
 
 class Linear(nn.Linear):
-    """`paddle.nn.Linear` with this module's gradients."""
+    """`paddle.nn.Linear` with the fast CPU gradients of this module."""
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         return linear(x, self.weight, self.bias)
 
 
 class LayerNorm(nn.LayerNorm):
-    """`paddle.nn.LayerNorm` over the last axis with this module's gradients."""
+    """`paddle.nn.LayerNorm` over the last axis with the fast CPU gradients of this module."""
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         if self.weight is None or not _learns_on_cpu(self.weight):
@@ -67,14 +65,14 @@ def project_heads(
     v_bias: Optional[paddle.Tensor],
     num_heads: int,
 ) -> Tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
-    """Queries, keys and values of self-attention.
+    """Compute queries, keys and values of self-attention.
 
     Args:
         x: Tokens (B, N, D).
-        weight: Of queries, keys and values side by side, (D, 3 * D).
-        q_bias: Added to the queries, (D), or None.
-        v_bias: Added to the values, (D); given if `q_bias` is.
-        num_heads: Heads; D is a multiple.
+        weight: Concatenated weights of queries, keys and values, (D, 3 * D).
+        q_bias: Bias of the queries, (D), or None.
+        v_bias: Bias of the values, (D); required with `q_bias`.
+        num_heads: Number of heads; divides D.
 
     Returns:
         Three tensors (B, heads, N, D / heads).
@@ -96,18 +94,18 @@ def attend(
     bias: Optional[paddle.Tensor] = None,
     drop_rate: float = 0.0,
 ) -> paddle.Tensor:
-    """Averages values by the softmax of query-key products.
+    """Scaled dot-product attention: average values by the softmax of query-key products.
 
     Args:
         q: Queries (B, heads, N, d).
         k: Keys (B, heads, M, d).
         v: Values (B, heads, M, d).
         scale: Factor of the queries.
-        bias: Added to the products, (heads, N, M).
-        drop_rate: Dropout probability of the weights.
+        bias: Added to the attention logits, (heads, N, M).
+        drop_rate: Dropout probability of the attention weights.
 
     Returns:
-        (B, N, heads * d).
+        Output with merged heads, (B, N, heads * d).
     """
     if drop_rate or not on_cpu(q):
         return _attend_elsewhere(q, k, v, scale, bias, drop_rate)
@@ -122,22 +120,22 @@ def _learns_on_cpu(parameter: paddle.Tensor) -> bool:
 
 
 def _learn(*tensors: paddle.Tensor) -> bool:
-    """Whether a function of these gets a backward pass."""
+    """Return True if a function of these tensors needs a backward pass."""
     return paddle.is_grad_enabled() and not all(tensor.stop_gradient for tensor in tensors)
 
 
 def _learning(*tensors: paddle.Tensor) -> List[bool]:
-    """Which of the inputs of a PyLayer get a gradient; for the others Paddle wants None."""
+    """Flags of the PyLayer inputs that need a gradient; for the others Paddle expects None."""
     return [not tensor.stop_gradient for tensor in tensors]
 
 
 def _rows(x: paddle.Tensor) -> paddle.Tensor:
-    """(..., D) -> (R, D)."""
+    """Flatten to rows: (..., D) -> (R, D)."""
     return x.reshape([-1, x.shape[-1]])
 
 
 def _sum_rows(rows: paddle.Tensor) -> paddle.Tensor:
-    """(R, D) -> (D)."""
+    """Sum of rows: (R, D) -> (D)."""
     return paddle.matmul(_ones(1, rows.shape[0], rows.dtype), rows).reshape([-1])
 
 
@@ -148,7 +146,7 @@ def _subtract_column(rows: paddle.Tensor, column: paddle.Tensor) -> paddle.Tenso
 
 @functools.lru_cache(maxsize=64)
 def _ones(rows: int, columns: int, dtype: Any) -> paddle.Tensor:
-    """(rows, columns); not to be written to."""
+    """Cached ones, (rows, columns); must not be modified."""
     return paddle.ones([rows, columns], dtype)
 
 
@@ -207,7 +205,7 @@ class _LayerNorm(PyLayer):
         weighted = rows * centred
         dx = None
         if ctx.learns[0]:
-            # with n = scale centred: dx = scale (g w - mean(g w) - n mean(g w n)), means over D as products with w
+            # with n = scale centered: dx = scale (g w - mean(g w) - n mean(g w n)), means over D as matmuls with w
             share = weight.unsqueeze(1) / width  # (D, 1)
             dx = paddle.matmul(scale, weight.unsqueeze(0)).multiply_(rows)
             dx.subtract_(centred.multiply_(scale**3 * paddle.matmul(weighted, share)))
@@ -218,7 +216,7 @@ class _LayerNorm(PyLayer):
 
 
 def _qkv_bias(q_bias: paddle.Tensor, v_bias: paddle.Tensor) -> paddle.Tensor:
-    """(D), (D) -> (3 * D): keys have none."""
+    """Concatenated biases with zeros for the keys: (D), (D) -> (3 * D)."""
     return paddle.concat([q_bias, paddle.zeros_like(q_bias), v_bias])
 
 
@@ -264,8 +262,8 @@ def _merge_heads(x: paddle.Tensor) -> paddle.Tensor:
 def _attend_elsewhere(
     q: paddle.Tensor, k: paddle.Tensor, v: paddle.Tensor, scale: float, bias: Optional[paddle.Tensor], drop_rate: float
 ) -> paddle.Tensor:
-    """Attention by Paddle's operators."""
-    if bias is None and _has_flash_attention(q):  # its kernels give the bias no gradient
+    """Compute attention by Paddle's operators."""
+    if bias is None and _has_flash_attention(q):  # the flash kernels do not compute a gradient of the bias
         return _attend_fused(q, k, v, scale, drop_rate)
     scores = paddle.matmul(q * scale, k, transpose_y=True)
     weights = F.softmax(scores if bias is None else scores + bias, axis=-1)
@@ -273,7 +271,7 @@ def _attend_elsewhere(
 
 
 def _has_flash_attention(q: paddle.Tensor) -> bool:
-    """Whether Paddle's flash kernels take these: 16 bits, at most 256 a head, a GPU of compute capability 8 or more."""
+    """Return True if Paddle's flash kernels apply: 16 bits, head width <= 256, GPU of compute capability >= 8."""
     if q.dtype not in (paddle.float16, paddle.bfloat16) or q.shape[-1] > 256 or not q.place.is_gpu_place():
         return False
     return paddle.device.cuda.get_device_capability(q.place.gpu_device_id())[0] >= 8
@@ -282,7 +280,7 @@ def _has_flash_attention(q: paddle.Tensor) -> bool:
 def _attend_fused(
     q: paddle.Tensor, k: paddle.Tensor, v: paddle.Tensor, scale: float, drop_rate: float
 ) -> paddle.Tensor:
-    """Attention by one kernel, which never writes the weights to memory."""
+    """Compute attention by one fused kernel, which does not write the attention weights to memory."""
     q = q * (scale * q.shape[-1] ** 0.5)  # the kernel divides by the root of d
     tokens_first = [x.transpose([0, 2, 1, 3]) for x in (q, k, v)]  # (B, N, heads, d)
     return F.scaled_dot_product_attention(*tokens_first, dropout_p=drop_rate).flatten(2)
@@ -305,17 +303,17 @@ def _scores(q: paddle.Tensor, k: paddle.Tensor, scale: float, bias: Optional[pad
 
 
 def _softmax_(scores: paddle.Tensor) -> bool:
-    """In place, over the last axis, (..., M).
+    """Softmax in place over the last axis, (..., M), without subtracting the row maximum.
 
-    Without the usual shift by the row's maximum, the search for which takes longer than the rest.
+    Finding the maximum takes longer than the rest.
 
     Returns:
-        Whether it could do without; if the scores are so far from zero that it could not, they are lost.
+        True on success; False if scores are so far from zero that it over- or underflows. The scores are then lost.
     """
     powers = _rows(scores.exp_())
     sums = paddle.matmul(powers, _ones(powers.shape[1], 1, powers.dtype))  # (R, 1)
     values = sums.numpy()
-    if not (values.min() > _LEAST_SUM and values.max() < 1 / _LEAST_SUM):  # also if one is not a number
+    if not (values.min() > _LEAST_SUM and values.max() < 1 / _LEAST_SUM):  # also true for NaN
         return False
     powers.multiply_(sums.reciprocal_())
     return True
@@ -335,7 +333,7 @@ class _Attend(PyLayer):
     def backward(ctx: Any, gradient: paddle.Tensor) -> Tuple[Optional[paddle.Tensor], ...]:
         q, k, v, weights, y = ctx.saved_tensor()
         split = [*gradient.shape[:2], q.shape[1], q.shape[3]]  # (B, N, heads, d)
-        # the sum over M of weights times their gradients is that over d of outputs times their gradients
+        # the sum over M of weights * their gradients equals the sum over d of outputs * their gradients
         means = paddle.matmul((gradient * y).reshape([-1, split[3]]), _ones(split[3], 1, y.dtype))
         means = means.reshape(split[:3]).transpose([0, 2, 1]).reshape([-1, 1])  # (B * heads * N, 1)
         gradient = gradient.reshape(split).transpose([0, 2, 1, 3])  # (B, heads, N, d)

@@ -1,7 +1,7 @@
-"""Initial values of parameters, drawn from Paddle's global generator.
+"""Initialization of parameters by Paddle's global generator.
 
-Parameters made under `paddle.LazyGuard` have a shape but no memory. They are left so, which makes it cheap to count
-the parameters of a large model.
+Parameters created under `paddle.LazyGuard` have a shape but no memory. They are not initialized, so counting the
+parameters of a large model is cheap.
 """
 
 import math
@@ -10,18 +10,17 @@ from typing import Callable, Iterable, Optional
 import paddle
 from paddle import nn
 
-WIDE = 2.0  # limit of timm's `trunc_normal_`, far from the usual deviations: practically a normal distribution
+WIDE = 2.0  # limit of timm's `trunc_normal_`; far above the usual deviations, so practically a normal distribution
 _MAX_PROBABILITY = 1 - 1e-6  # the inverse error function is infinite at 1
 
 
 def truncated_normal_(parameter: paddle.Tensor, std: float, limit: Optional[float] = None) -> None:
-    """Draws a parameter from a normal distribution of mean 0 that is cut at +-`limit`.
+    """Fill a parameter from a normal distribution of mean 0, truncated at +-`limit`.
 
     Args:
         parameter: Filled in place.
-        std: Deviation of the distribution before it is cut.
-        limit: Largest absolute value; by default `std`, as CAE's pre-training has it, which makes the real deviation
-            0.54 `std`.
+        std: Standard deviation before the truncation.
+        limit: Largest absolute value; by default `std` as in CAE's pre-training, which gives a deviation of 0.54 `std`.
     """
     limit = std if limit is None else limit
     edge = min(math.erf(limit / std / math.sqrt(2.0)), _MAX_PROBABILITY)
@@ -29,10 +28,10 @@ def truncated_normal_(parameter: paddle.Tensor, std: float, limit: Optional[floa
 
 
 def xavier_uniform_(layer: nn.Layer) -> None:
-    """Draws a weight uniformly from +-sqrt(6 / (inputs + outputs)) and sets the bias to zero.
+    """Fill the weight uniformly from +-sqrt(6 / (inputs + outputs)) and the bias with zeros (Xavier, Glorot).
 
     Args:
-        layer: A Linear, or a convolution whose windows do not overlap, which is a Linear over their pixels.
+        layer: A Linear, or a convolution with stride = kernel size, which is a Linear over the pixels of a patch.
     """
     shape = layer.weight.shape
     bound = math.sqrt(6.0 / (shape[0] + math.prod(shape[1:])))
@@ -41,7 +40,7 @@ def xavier_uniform_(layer: nn.Layer) -> None:
 
 
 def uniform_by_inputs_(layer: nn.Layer) -> None:
-    """Draws weight and bias uniformly from +-1 / sqrt(inputs), as PyTorch does by default.
+    """Fill weight and bias uniformly from +-1 / sqrt(inputs), PyTorch's default.
 
     Args:
         layer: A convolution with weights (outputs, channels, height, width).
@@ -53,22 +52,22 @@ def uniform_by_inputs_(layer: nn.Layer) -> None:
 
 
 def truncated_normal_linear_(linear: nn.Linear, std: float, limit: Optional[float] = None) -> None:
-    """Draws a weight with `truncated_normal_` and sets the bias to zero."""
+    """Fill the weight by `truncated_normal_` and the bias with zeros."""
     truncated_normal_(linear.weight, std, limit)
     zero_bias_(linear)
 
 
 def zero_bias_(layer: nn.Layer) -> None:
-    """Sets the bias to zero, if there is one."""
+    """Fill the bias with zeros, if the layer has one."""
     if layer.bias is not None:
         _fill(layer.bias, paddle.zeros_like)
 
 
 def rescale_by_depth_(outputs: Iterable[Iterable[nn.Linear]]) -> None:
-    """Divides the weights that end the residual branches of block i by sqrt(2 (i + 1)), as BEiT and CAE do.
+    """Divide the output weights of the residual branches of block i by sqrt(2 (i + 1)), as in BEiT and CAE.
 
     Args:
-        outputs: For each block, from the first, the linear layers that write to its residual stream.
+        outputs: For each block in order, the linear layers at the end of its residual branches.
     """
     for index, linears in enumerate(outputs):
         factor = 1.0 / math.sqrt(2.0 * (index + 1))

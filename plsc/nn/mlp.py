@@ -1,4 +1,4 @@
-"""The two-layer perceptron of a transformer block."""
+"""Two-layer MLP of a transformer block."""
 
 import paddle
 from paddle import nn
@@ -11,8 +11,8 @@ class Mlp(nn.Layer):
     """Linear, exact GELU, linear; dropout after the second linear layer only, as in CAE.
 
     Args:
-        dim: Width of input and output.
-        hidden_dim: Width between the linear layers.
+        dim: Width D of input and output.
+        hidden_dim: Hidden width.
         drop_rate: Dropout probability of the output.
     """
 
@@ -23,6 +23,6 @@ class Mlp(nn.Layer):
         self.drop_rate = drop_rate
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        """(B, N, D) -> (B, N, D)."""
+        """Apply the MLP: (B, N, D) -> (B, N, D)."""
         x = self.fc2(F.gelu(self.fc1(x)))
         return F.dropout(x, self.drop_rate, training=self.training) if self.drop_rate else x

@@ -1,4 +1,4 @@
-"""From an image to one vector per patch."""
+"""Patch embedding: image to one token per patch."""
 
 from typing import Optional, Tuple
 
@@ -9,26 +9,26 @@ from plsc.nn.functional import linear
 
 
 def gather_tokens(tokens: paddle.Tensor, index: paddle.Tensor) -> paddle.Tensor:
-    """The tokens at `index`, row by row: (B, N, D) at int64 (B, M) -> (B, M, D)."""
+    """Gather tokens by index per sample: (B, N, D), int64 (B, M) -> (B, M, D)."""
     batch, count, width = tokens.shape
     rows = index + paddle.arange(batch, dtype=index.dtype).unsqueeze(1) * count
     return paddle.gather(tokens.reshape([batch * count, width]), rows.flatten()).reshape([batch, -1, width])
 
 
 class PatchEmbed(nn.Layer):
-    """Cuts an image into patches and maps each one linearly to a token.
+    """Divides an image into patches and maps each patch linearly to a token.
 
-    The weights are those of a convolution whose stride is its kernel. It is computed as a matrix product, so that
-    only the patches asked for cost anything.
+    The weights have the layout of a convolution with stride = kernel size. It is computed as a matmul, so that only
+    the requested patches are computed.
 
     Args:
         image_size: Height and width in pixels.
         patch_size: Height and width of a patch in pixels.
-        in_channels: Channels of the image.
-        embed_dim: Width of a token.
+        in_channels: Number of image channels C.
+        embed_dim: Token width D.
 
     Raises:
-        ValueError: If the image does not divide into whole patches.
+        ValueError: If the image size is not a multiple of the patch size.
     """
 
     def __init__(
@@ -37,8 +37,8 @@ class PatchEmbed(nn.Layer):
         super().__init__()
         if image_size[0] % patch_size[0] or image_size[1] % patch_size[1]:
             raise ValueError(
-                f"image_size {image_size} is no multiple of patch_size {patch_size}; "
-                "height and width must be multiples of the patch's"
+                f"image_size {image_size} is not a multiple of patch_size {patch_size}; "
+                "change one of them so that patches fill the height and the width"
             )
         self.image_size = image_size
         self.patch_size = patch_size
@@ -48,28 +48,28 @@ class PatchEmbed(nn.Layer):
 
     @property
     def num_patches(self) -> int:
-        """Patches of an image."""
+        """Number of patches N of an image."""
         return self.grid_size[0] * self.grid_size[1]
 
     def forward(self, image: paddle.Tensor, index: Optional[paddle.Tensor] = None) -> paddle.Tensor:
-        """Embeds patches.
+        """Embed patches.
 
         Args:
             image: Float (B, C, H, W).
-            index: Which patches, row-major positions, int64 (B, M); by default all N.
+            index: Row-major positions of the patches to embed, int64 (B, M); by default all N.
 
         Returns:
             Tokens (B, N, D) or (B, M, D).
 
         Raises:
-            ValueError: If the image is not of the size given at construction, or not of floats.
+            ValueError: If the image is not float, or has another size or number of channels than the model.
         """
         if not image.is_floating_point():
-            raise ValueError(f"images are {image.dtype}, not floats; add the batch transform {{name: Normalize}}")
+            raise ValueError(f"images are {image.dtype}, not float; add the batch transform {{name: Normalize}}")
         if image.shape[1] != self.in_channels:
             raise ValueError(
                 f"the model was built for images of {self.in_channels} channels, got {image.shape[1]}; "
-                "set Model's in_channels to that"
+                f"set Model's in_channels to {image.shape[1]}"
             )
         if tuple(image.shape[2:]) != self.image_size:
             raise ValueError(
@@ -83,7 +83,7 @@ class PatchEmbed(nn.Layer):
         return linear(patches, weight, self.proj.bias)
 
     def _patches(self, image: paddle.Tensor) -> paddle.Tensor:
-        """(B, C, H, W) -> (B, N, C p p), the values of a patch in the order of the convolution's weights."""
+        """Split into patches, in the order of the weights: (B, C, H, W) -> (B, N, C p p)."""
         batch, channels = image.shape[:2]
         (rows, columns), (height, width) = self.grid_size, self.patch_size
         image = image.reshape([batch, channels, rows, height, columns, width])

@@ -1,4 +1,4 @@
-"""Position tables: two-dimensional sin-cos, relative positions, and both resampled to another grid. Pure numpy."""
+"""Position embeddings in NumPy: 2-D sin-cos tables, relative positions, and resampling to another grid."""
 
 import math
 from typing import Optional, Tuple
@@ -10,20 +10,20 @@ _CLS_ROWS = 3  # of a relative position table: class token to patch, patch to cl
 
 
 def sincos_2d(grid: Tuple[int, int], dim: int, cls_rows: int = 1, official_order: bool = False) -> np.ndarray:
-    """Fixed position embedding: the first half of the channels encodes the row, the second half the column.
+    """Fixed 2-D sin-cos position embedding: the first half of the channels encodes the row, the second the column.
 
-    Each half holds sines, then cosines (MAE has the halves the other way round). CAE,
+    Each half consists of sines, then cosines; in MAE the halves are exchanged. CAE,
     `modeling_cae_helper.build_2d_sincos_position_embedding`.
 
     Args:
         grid: Rows and columns.
-        dim: Channels D, a multiple of 4.
-        cls_rows: Rows of zeros before the grid, for class tokens.
-        official_order: Number the positions of a grid that is not square as the authors' code does, column by
-            column; on square grids it makes no difference.
+        dim: Number of channels D, a multiple of 4.
+        cls_rows: Number of zero rows before the grid, for class tokens.
+        official_order: Number the positions column by column, as the authors' code does; it makes a difference only
+            for grids that are not square.
 
     Returns:
-        float32 (1, cls_rows + rows * columns, D), as the reference even in a double model.
+        float32 (1, cls_rows + rows * columns, D); the reference uses float32 even in a float64 model.
 
     Raises:
         ValueError: If D is not a multiple of 4.
@@ -40,15 +40,15 @@ def sincos_2d(grid: Tuple[int, int], dim: int, cls_rows: int = 1, official_order
 
 
 def sincos_grid(table: np.ndarray) -> Optional[Tuple[int, int]]:
-    """The grid of a fixed table with one class row, numbered row by row.
+    """Infer the grid of a sin-cos table with one class row, numbered row by row.
 
-    The authors' order of a grid (r, c) gives the table of (c, r), so a table alone does not tell the two apart.
+    The authors' order of a grid (r, c) gives the table of (c, r); a table alone does not distinguish the two.
 
     Args:
-        table: (1, 1 + N, D), float, of any precision; float32 may hold numbers that were rounded to 16 bits before.
+        table: Float (1, 1 + N, D), of any precision; float32 may hold values that were rounded to 16 bits before.
 
     Returns:
-        Rows and columns; None if it is not such a table. No more is computed than the table has elements.
+        Rows and columns; None if it is not a sin-cos table. The cost is linear in the size of the table.
     """
     if table.ndim != 3 or table.shape[0] != 1 or table.shape[1] < 2 or table.shape[2] < 4 or table.shape[2] % 4:
         return None
@@ -65,16 +65,16 @@ def sincos_grid(table: np.ndarray) -> Optional[Tuple[int, int]]:
 def likely_grid(
     rows: int, known: Optional[Tuple[int, int]] = None, wanted: Optional[Tuple[int, int]] = None, relative: bool = False
 ) -> Tuple[Optional[Tuple[int, int]], str]:
-    """The grid that a stored position table belongs to.
+    """Guess the grid of a stored position table.
 
     Args:
-        rows: Rows of the table, with those of the class token.
-        known: The grid that its checkpoint tells.
-        wanted: The grid of the model that the table is for.
-        relative: It is a table of relative position biases; otherwise it has a row for each position.
+        rows: Number of rows of the table, including those of class tokens.
+        known: Grid stored in the checkpoint, or None.
+        wanted: Grid of the model that will use the table.
+        relative: The table holds relative position biases; otherwise one row per position.
 
     Returns:
-        The grid and what was assumed, empty if nothing was; or None and why there is no telling.
+        The grid and the assumption that was made (empty without one); or None and the reason.
     """
 
     def count(grid: Tuple[int, int]) -> int:
@@ -86,15 +86,15 @@ def likely_grid(
     square = (side, side) if side and count((side, side)) == rows else None
     same = wanted if wanted is not None and count(wanted) == rows else None
     if same is not None and square not in (None, same):
-        return None, f"which a grid of {side} x {side} has as well as one of {same[0]} x {same[1]}"
+        return None, f"which fits both a grid of {side} x {side} and one of {same[0]} x {same[1]}"
     grid = same or square
     if grid is None:
-        return None, "which no square grid has, and the file does not tell its grid"
-    return grid, f"the file does not tell its grid of positions; {grid[0]} x {grid[1]} was assumed"
+        return None, "which does not fit a square grid, and the file does not store its grid"
+    return grid, f"the file does not store its grid of positions; {grid[0]} x {grid[1]} was assumed"
 
 
 def rounding(table: np.ndarray) -> float:
-    """How far the values of a table, at most 1, may be from exact ones by the precision they were stored with."""
+    """Largest rounding error of a table with values up to 1, from the precision it was stored with."""
     values = np.asarray(table)
     if values.dtype == np.float32 and not (np.ascontiguousarray(values).view(np.uint32) & 0xFFFF).any():
         return 2.0**-8  # bfloat16
@@ -104,7 +104,7 @@ def rounding(table: np.ndarray) -> float:
 
 
 def index_grid(index: np.ndarray) -> Optional[Tuple[int, int]]:
-    """The grid of a `relative_position_index`, (1 + N, 1 + N); None if it is not the index of one grid."""
+    """Infer the grid of a `relative_position_index`, (1 + N, 1 + N); None if it is not the index of a grid."""
     if index.ndim != 2 or index.shape[0] != index.shape[1] or index.shape[0] < 2:
         return None
     to_first = index[1, 1].astype(np.int64) - index[1, 1:].astype(np.int64)  # 0, 1, ..., columns - 1, then a jump
@@ -117,7 +117,7 @@ def index_grid(index: np.ndarray) -> Optional[Tuple[int, int]]:
 
 
 def relative_position_index(grid: Tuple[int, int]) -> np.ndarray:
-    """Which row of a relative position table belongs to each pair of tokens; the class token comes first (BEiT).
+    """Row of a relative position table for each pair of tokens, the class token first (BEiT).
 
     Returns:
         int64 (1 + N, 1 + N), values in [0, (2 rows - 1) (2 columns - 1) + 3).
@@ -138,21 +138,21 @@ def relative_position_index(grid: Tuple[int, int]) -> np.ndarray:
 def resample_pos_embed(
     table: np.ndarray, source: Tuple[int, int], target: Tuple[int, int], cls_rows: int = 1
 ) -> np.ndarray:
-    """Resamples a position embedding to another grid by cubic convolution; class rows are copied.
+    """Resample a position embedding to another grid by cubic convolution; class rows are copied.
 
-    The same as PyTorch's bicubic interpolation (a = -0.75, pixel centres, no antialiasing), which CAE uses.
+    Equal to PyTorch's bicubic interpolation (a = -0.75, pixel centers, no antialiasing), which CAE uses.
 
     Args:
-        table: (1, cls_rows + rows * columns, D).
+        table: Position embedding, (1, cls_rows + rows * columns, D).
         source: Grid of `table`.
-        target: Grid wanted.
-        cls_rows: Rows of the table that belong to class tokens.
+        target: New grid.
+        cls_rows: Number of rows of class tokens.
 
     Returns:
         (1, cls_rows + target rows * target columns, D), in the dtype of `table`.
 
     Raises:
-        ValueError: If the table has not the rows of the source grid.
+        ValueError: If the number of rows does not fit the source grid.
     """
     if table.ndim != 3 or table.shape[1] != cls_rows + source[0] * source[1]:
         raise ValueError(
@@ -166,21 +166,21 @@ def resample_pos_embed(
 
 
 def resample_relative_position_table(table: np.ndarray, source: Tuple[int, int], target: Tuple[int, int]) -> np.ndarray:
-    """Resamples a relative position table to another grid; the three rows of the class token are copied.
+    """Resample a relative position table to another grid; the three rows of the class token are copied.
 
-    BEiT's rule, which CAE uses: offsets of the source grid are laid out in geometric progression over those of the
-    target, dense in the middle, and a cubic spline through them is read at the target's whole offsets.
+    BEiT's rule, also used by CAE: offsets of the source grid are placed in geometric progression over those of the
+    target grid, dense in the middle; a cubic spline through them is evaluated at the target's integer offsets.
 
     Args:
-        table: ((2 rows - 1) (2 columns - 1) + 3, heads).
+        table: Relative position table, ((2 rows - 1) (2 columns - 1) + 3, heads).
         source: Grid of `table`.
-        target: Grid wanted.
+        target: New grid.
 
     Returns:
-        The table of the target grid, in the dtype of `table`.
+        Table of the target grid, in the dtype of `table`.
 
     Raises:
-        ValueError: If the table has not the rows of the source grid.
+        ValueError: If the number of rows does not fit the source grid.
     """
     sizes, wanted = ([2 * length - 1 for length in grid] for grid in (source, target))
     if table.ndim != 2 or table.shape[0] != sizes[0] * sizes[1] + _CLS_ROWS:
@@ -194,7 +194,7 @@ def resample_relative_position_table(table: np.ndarray, source: Tuple[int, int],
 
 
 def _bicubic_matrix(source: int, target: int) -> np.ndarray:
-    """(target, source) weights of cubic convolution along one axis."""
+    """Weights of cubic convolution along one axis, (target, source)."""
     if source == target:
         return np.eye(source)
     centre = (np.arange(target) + 0.5) * source / target - 0.5
@@ -213,7 +213,7 @@ def _cubic_kernel(distance: np.ndarray, a: float = -0.75) -> np.ndarray:
 
 
 def _offset_matrix(source: int, target: int) -> np.ndarray:
-    """(target, source) weights that take a table of `source` offsets along one axis to `target` offsets."""
+    """Weights that resample `source` offsets along one axis to `target` offsets, (target, source)."""
     if source == target:
         return np.eye(source)
     reach = target // 2
@@ -222,7 +222,7 @@ def _offset_matrix(source: int, target: int) -> np.ndarray:
 
 
 def _geometric_offsets(count: int, reach: int) -> np.ndarray:
-    """`2 count + 1` positions around 0 whose gaps grow by a ratio so chosen that the last one is about `reach`."""
+    """2 * count + 1 positions around 0 with gaps in geometric progression; the last is approximately `reach`."""
     low, high = 1.01, 1.5
     while high - low > 1e-6:
         ratio = (low + high) / 2.0
@@ -235,7 +235,7 @@ def _geometric_offsets(count: int, reach: int) -> np.ndarray:
 
 
 def _spline_matrix(knots: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """(points, knots) weights of the interpolating cubic spline, constant beyond the outer knots.
+    """Weights of the interpolating cubic spline, constant beyond the outer knots, (points, knots).
 
     With the "not-a-knot" end conditions it equals scipy's `RectBivariateSpline(kx=3, ky=3, s=0)` along one axis;
     through fewer than five knots that is a single polynomial.

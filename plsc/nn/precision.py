@@ -12,14 +12,14 @@ from plsc.config.settings import AMP
 
 
 class LossScale:
-    """The factor that keeps float16 gradients above the smallest number they can hold.
+    """Dynamic loss scale, which prevents underflow of float16 gradients.
 
-    Halved after a step whose gradients overflowed, doubled after `growth_steps` steps without (Micikevicius et al.,
-    arXiv 1710.03740). Paddle's GradScaler does the same, but looks at this process's parameters only, which are not
-    all of them under sharding, and does nothing on a CPU, where it could be tested.
+    It is halved after a step whose gradients overflowed, and doubled after `growth_steps` steps without overflow
+    (Micikevicius et al., arXiv 1710.03740). Paddle's GradScaler checks only the parameters of its own process, which
+    are not all parameters under sharding, and does nothing on a CPU, so it cannot be tested there.
 
     Args:
-        initial: First factor, at least 1.
+        initial: Initial factor, at least 1.
         growth_steps: Steps without overflow after which the factor is doubled.
     """
 
@@ -31,13 +31,13 @@ class LossScale:
         self.good_steps = 0
 
     def succeeded(self) -> None:
-        """Called after a step whose gradients were finite."""
+        """Update the factor after a step with finite gradients."""
         self.good_steps += 1
         if self.good_steps >= self.growth_steps:
             self.value, self.good_steps = min(2 * self.value, self.LARGEST), 0
 
     def overflowed(self) -> bool:
-        """Halves the factor after gradients that were not finite; False if it was not the factor's fault."""
+        """Halve the factor after non-finite gradients; return False if it is 1 already, so it is not the cause."""
         if self.value <= 1.0:
             return False
         self.value, self.good_steps = max(self.value / 2, 1.0), 0
@@ -45,18 +45,18 @@ class LossScale:
 
 
 class Precision:
-    """The precision of one run.
+    """Mixed-precision settings of one run: autocast, loss scaling, master weights.
 
     Args:
         settings: The section AMP.
-        log: Receives one line if the device has no mixed precision and the run goes on in float32.
+        log: Called with one line if the device does not support mixed precision and the run uses float32.
     """
 
     def __init__(self, settings: AMP, log: Callable[[str], Any] = print) -> None:
         self.level = settings.level
         self.dtype = settings.dtype
         if self.level != "O0" and not paddle.device.get_device().startswith("gpu"):
-            log(f"AMP level {self.level} needs a GPU; this run computes in float32")
+            log(f"AMP level {self.level} needs a GPU; this run uses float32")
             self.level = "O0"
         if self.dtype == "auto":
             self.dtype = "bfloat16" if self.enabled and paddle.amp.is_bfloat16_supported() else "float16"
@@ -66,13 +66,13 @@ class Precision:
 
     @property
     def enabled(self) -> bool:
-        """Whether anything is computed in 16 bits."""
+        """True if some operations are computed in 16 bits."""
         return self.level != "O0"
 
     def prepare(self, task: nn.Layer, optimizer: Any) -> None:
-        """Under O2, makes trained parameters 16 bits wide and has the optimizer keep float32 masters of them.
+        """Under O2, cast trained parameters to 16 bits, with float32 master weights in the optimizer.
 
-        Layers without trained parameters, such as a teacher, keep float32: they move by less than 16 bits can show.
+        Layers without trained parameters, such as a teacher, keep float32: an EMA update is too small for 16 bits.
         """
         if self.level != "O2":
             return
@@ -87,16 +87,16 @@ class Precision:
         )
 
     def autocast(self) -> ContextManager[Any]:
-        """The context of a forward pass."""
+        """Autocast context of a forward pass."""
         return paddle.amp.auto_cast(enable=self.enabled, level=self.level, dtype=self.dtype)
 
     def backward(self, loss: paddle.Tensor) -> None:
-        """Adds the gradients of a scalar loss, scaled if this precision needs it."""
+        """Accumulate the gradients of a scalar loss, multiplied by the loss scale if there is one."""
         (loss if self.loss_scale is None else loss * self.loss_scale.value).backward()
 
     @paddle.no_grad()
     def unscale(self, parameters: Sequence[paddle.Tensor]) -> None:
-        """Divides the gradients by the loss scale, in place."""
+        """Divide the gradients by the loss scale, in place."""
         if self.loss_scale is None:
             return
         for parameter in parameters:
@@ -104,20 +104,20 @@ class Precision:
                 parameter.grad.scale_(1.0 / self.loss_scale.value)
 
     def overflowed(self) -> bool:
-        """Told that a step's gradients are not finite: whether a smaller loss scale may help, which is then set."""
+        """Handle non-finite gradients: reduce the loss scale and return True, or return False if that cannot help."""
         return self.loss_scale is not None and self.loss_scale.overflowed()
 
     def succeeded(self) -> None:
-        """Told that a step's gradients are finite."""
+        """Update the loss scale after a step with finite gradients."""
         if self.loss_scale is not None:
             self.loss_scale.succeeded()
 
     def state_dict(self) -> Dict[str, Any]:
-        """The loss scale and its counter, as plain numbers; empty without one."""
+        """Loss scale and its counter as plain values; empty without a loss scale."""
         scale = self.loss_scale
         return {} if scale is None else {"scale": scale.value, "good_steps": scale.good_steps}
 
     def set_state_dict(self, state: Dict[str, Any]) -> None:
-        """Restores `state_dict()`; one of a run without loss scale leaves the first value."""
+        """Restore the state of `state_dict()`; an empty state leaves the initial value."""
         if state and self.loss_scale is not None:
             self.loss_scale.value, self.loss_scale.good_steps = float(state["scale"]), int(state["good_steps"])

@@ -1,4 +1,4 @@
-"""A copy of a network that follows it by an exponential moving average and never learns by itself."""
+"""Teacher networks: copies updated by an exponential moving average (EMA), without gradients."""
 
 import copy
 
@@ -9,7 +9,7 @@ from plsc.nn.utils import freeze
 
 
 def make_teacher(student: nn.Layer) -> nn.Layer:
-    """A copy of `student` with the same values and no gradients."""
+    """Copy a network, with the same values and without gradients."""
     teacher = copy.deepcopy(student)
     freeze(teacher)
     return teacher
@@ -17,7 +17,7 @@ def make_teacher(student: nn.Layer) -> nn.Layer:
 
 @paddle.no_grad()
 def update_teacher(teacher: nn.Layer, student: nn.Layer, momentum: float) -> None:
-    """Moves every parameter of the teacher: t = momentum t + (1 - momentum) s. With momentum 0 it copies exactly."""
+    """Update the teacher: t = momentum * t + (1 - momentum) * s; with momentum 0 parameters are copied exactly."""
     for old, new in zip(teacher.parameters(), student.parameters()):
         if momentum == 0.0:
             old.copy_(new.detach(), False)

@@ -1,4 +1,4 @@
-"""Small helpers that several networks share."""
+"""Utilities shared by several networks."""
 
 import math
 from contextlib import contextmanager
@@ -7,14 +7,14 @@ from typing import Any, Dict, Iterator, Tuple, Union
 import numpy as np
 from paddle import nn
 
-_SPARE, _REBUILT = 2**20, 4  # parameters that may be made and replaced: a few, and some times those of the checkpoint
+_SPARE, _REBUILT = 2**20, 4  # allowed parameters: a constant, plus a multiple of those of the checkpoint
 
 
 def to_pair(value: Union[int, Tuple[int, int]], name: str) -> Tuple[int, int]:
-    """A height and width from one number or two.
+    """Return (height, width) for one number or a pair.
 
     Raises:
-        ValueError: If `value` is neither a positive whole number nor two of them.
+        ValueError: If `value` is not one or two positive integers.
     """
     pair = tuple(value) if isinstance(value, (list, tuple)) else (value, value)
     if len(pair) != 2 or any(not isinstance(v, (int, np.integer)) or isinstance(v, bool) or v < 1 for v in pair):
@@ -23,14 +23,14 @@ def to_pair(value: Union[int, Tuple[int, int]], name: str) -> Tuple[int, int]:
 
 
 def set_training(layer: nn.Layer, training: bool) -> None:
-    """Puts a layer and everything in it into training mode (True) or inference mode (False)."""
+    """Set the mode of a layer and all its sublayers: training (True) or inference (False)."""
     for part in layer.sublayers(include_self=True):
         part.training = training
 
 
 @contextmanager
 def inference(layer: nn.Layer) -> Iterator[None]:
-    """Inference mode inside the block; afterwards every part of the layer is in the mode it was in before."""
+    """Context in inference mode; afterwards the mode of every sublayer is restored."""
     modes = [(part, part.training) for part in layer.sublayers(include_self=True)]
     set_training(layer, False)
     try:
@@ -41,13 +41,13 @@ def inference(layer: nn.Layer) -> Iterator[None]:
 
 
 def freeze(layer: nn.Layer) -> None:
-    """Takes all parameters of a layer out of training."""
+    """Exclude all parameters of a layer from training."""
     for parameter in layer.parameters():
         parameter.stop_gradient = True
 
 
 def count_parameters(layer: nn.Layer) -> Dict[str, int]:
-    """How many numbers a layer holds: `trained`, `frozen` (parameters without gradient) and `buffers`."""
+    """Number of elements of a layer: `trained`, `frozen` (parameters without gradient) and `buffers`."""
     counts = {"trained": 0, "frozen": 0, "buffers": sum(_size(buffer) for buffer in layer.buffers())}
     for parameter in layer.parameters():
         counts["frozen" if parameter.stop_gradient else "trained"] += _size(parameter)
@@ -60,14 +60,14 @@ def _size(tensor) -> int:
 
 @contextmanager
 def parameters_at_most(held: int, source: str) -> Iterator[None]:
-    """Within it, no network is built that has far more parameters than the checkpoint it is built for.
+    """Context that refuses to build a network with many more parameters than its checkpoint holds.
 
-    A config of 30 bytes can describe a network that fills the memory. Every parameter of a network goes through
-    `Layer.create_parameter`, where they are counted.
+    A config of 30 bytes can describe a network that fills the memory. Parameters are counted in
+    `Layer.create_parameter`, which creates every parameter of a network.
 
     Args:
-        held: Parameters in the checkpoint.
-        source: What to call it in the message.
+        held: Number of parameters in the checkpoint.
+        source: Name of the checkpoint, used in the message.
 
     Raises:
         ValueError: If the network becomes too large.
@@ -80,8 +80,8 @@ def parameters_at_most(held: int, source: str) -> Iterator[None]:
         left -= math.prod(int(length) for length in shape)
         if left < 0:
             raise ValueError(
-                f"{source} holds {held:,} parameters, and the model that its config describes has many more; "
-                "the config and the weights are not of the same model"
+                f"{source} holds {held:,} parameters, but the model in its config has many more; "
+                "use the config and the weights of the same model"
             )
         return create(layer, shape, *arguments, **options)
 

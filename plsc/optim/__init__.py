@@ -1,3 +1,3 @@
-"""Parameter groups, optimizers, learning-rate schedules, and the moving average of weights."""
+"""Optimizers, parameter groups, learning-rate schedules and the EMA of weights."""
 
 from plsc.optim import optimizers, schedules  # noqa: F401 - importing them registers their components

@@ -1,4 +1,4 @@
-"""A moving average of a model's weights, evaluated and saved beside them."""
+"""Exponential moving average (EMA) of a model's weights."""
 
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator, Mapping
@@ -6,18 +6,18 @@ from typing import Any, Dict, Iterator, Mapping
 import paddle
 from paddle import nn
 
-UPDATES = "updates"  # among the averages' names in a state
+UPDATES = "updates"  # key of the number of updates in a state
 
 
 class WeightEMA:
-    """Keeps `average = decay * average + (1 - decay) * weight` of everything that a checkpoint of the model holds.
+    """Exponential moving average of all tensors of a model's state: average = decay * average + (1 - decay) * weight.
 
-    Parameters and floating-point buffers are averaged, other buffers are copied, as timm's ModelEma does it.
+    As in timm's ModelEma: parameters and floating-point buffers are averaged, other buffers are copied.
 
     Args:
-        model: Whose weights.
-        decay: In [0, 1).
-        warmup: Use min(decay, (1 + updates) / (10 + updates)), so that early weights fade sooner.
+        model: Model whose weights are averaged.
+        decay: Weight of the old average, in [0, 1).
+        warmup: Use min(decay, (1 + updates) / (10 + updates)), so that early weights have less influence.
 
     Raises:
         ValueError: If `decay` is out of range.
@@ -33,7 +33,7 @@ class WeightEMA:
 
     @paddle.no_grad()
     def update(self, model: nn.Layer) -> None:
-        """Moves the average towards the current weights; once per optimizer step."""
+        """Update the average with the current weights; called once per optimizer step."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.warmup else self.decay
         self.updates += 1
         for name, value in model.state_dict().items():
@@ -44,12 +44,12 @@ class WeightEMA:
                 average.set_value(value)
 
     def restart(self, model: nn.Layer) -> None:
-        """Begins anew at the current weights, with a warm-up of its own."""
+        """Reset the average to the current weights, and restart the warm-up."""
         self.averages, self.updates = _copies(model), 0
 
     @contextmanager
     def swap(self, model: nn.Layer) -> Iterator[None]:
-        """The model has the averaged weights inside this context, its own after it. Do not save inside."""
+        """Context in which the model has the averaged weights. Do not save checkpoints inside it."""
         own = _copies(model)
         _put(model, self.averages)
         try:
@@ -58,20 +58,20 @@ class WeightEMA:
             _put(model, own)
 
     def state_dict(self) -> Dict[str, paddle.Tensor]:
-        """The averages by structured name, and the number of updates as `updates`."""
+        """Averages by structured name, and the number of updates as `updates`."""
         return {**self.averages, UPDATES: paddle.to_tensor([self.updates], dtype="int64")}
 
     def set_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores `state_dict()`, given as tensors or arrays.
+        """Restore the state of `state_dict()`, given as tensors or arrays.
 
         Raises:
-            ValueError: If it is of another model; names are listed.
+            ValueError: If the state belongs to another model; the message lists names.
         """
         wrong = sorted(set(self.averages) ^ (set(state) - {UPDATES}))
         wrong += [n for n, a in self.averages.items() if n in state and list(a.shape) != list(state[n].shape)]
         if wrong or UPDATES not in state:
             raise ValueError(
-                "the moving average in the checkpoint is of another model; names or shapes that differ: "
+                "the moving average in the checkpoint belongs to another model; names or shapes that differ: "
                 f"{', '.join(wrong[:10]) or UPDATES}; resume with the config it was saved with"
             )
         for name, average in self.averages.items():

@@ -1,4 +1,4 @@
-"""LARS: every matrix learns at a rate in proportion to its norm (You et al., arXiv 1708.03888)."""
+"""LARS: layer-wise adaptive rate scaling (You et al., arXiv 1708.03888)."""
 
 from typing import Any, Dict, List
 
@@ -8,14 +8,14 @@ VELOCITY = "velocity"
 
 
 class LarsOptimizer(paddle.optimizer.Optimizer):
-    """SGD with momentum whose update of a matrix is scaled by trust_coefficient * |w| / |update|.
+    """SGD with momentum; the update of each matrix is scaled by trust_coefficient * |w| / |update|.
 
-    As in the linear probes of MAE and CAE (`util/lars.py`): vectors and biases are neither scaled nor decayed.
+    As in the linear probes of MAE and CAE (`util/lars.py`), vectors and biases are neither scaled nor decayed.
 
     Args:
-        parameter_groups: `{"params", "weight_decay", "learning_rate"}` each; `learning_rate` is a factor.
-        momentum: Of the running update.
-        trust_coefficient: Scale of a matrix's update.
+        parameter_groups: Dicts with `params`, `weight_decay` and `learning_rate`, a factor of the learning rate.
+        momentum: Momentum of the velocity.
+        trust_coefficient: Norm of a matrix's update / norm of the matrix.
     """
 
     def __init__(self, parameter_groups: List[Dict[str, Any]], momentum: float, trust_coefficient: float) -> None:
@@ -26,7 +26,7 @@ class LarsOptimizer(paddle.optimizer.Optimizer):
 
     @paddle.no_grad()
     def step(self) -> None:
-        """Updates every parameter that has a gradient."""
+        """Update every parameter that has a gradient."""
         for group in self.groups:
             rate = self.get_lr() * group["learning_rate"]
             for parameter in group["params"]:
@@ -44,11 +44,13 @@ class LarsOptimizer(paddle.optimizer.Optimizer):
             update = update * paddle.where(usable, ratio, paddle.ones_like(ratio))
         self._create_accumulators(None, [parameter])
         velocity = self._accumulators[VELOCITY][parameter.name]
-        velocity.scale_(self.momentum).add_(update)  # its own memory: the gradient's is freed after the step
+        velocity.scale_(self.momentum).add_(
+            update
+        )  # a separate tensor, as the gradient's memory is freed after the step
         parameter.subtract_(rate * velocity)
 
     def _create_accumulators(self, block: Any, parameters: List[paddle.Tensor]) -> None:
-        """Zeros for the parameters that have no running update yet; Paddle's name for it."""
+        """Create zero velocities for parameters without one; the method name is Paddle's."""
         velocities = self._accumulators[VELOCITY]
         for parameter in parameters:
             if parameter.name not in velocities:

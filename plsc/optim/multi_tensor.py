@@ -1,4 +1,4 @@
-"""AdamW that updates many parameters by one call."""
+"""AdamW that updates many parameters by one kernel call."""
 
 from typing import Any, Dict, Hashable, List, Optional, Sequence, Tuple
 
@@ -6,39 +6,40 @@ import paddle
 from paddle import _C_ops
 from paddle.base.layer_helper import LayerHelper
 
-_CHUNK = 65536  # numbers that one block of a GPU treats
-_HAS_AMSGRAD = hasattr(paddle.optimizer.AdamW, "_moment2_acc_max_str")  # Paddle 3: one state and one switch more
+_CHUNK = 65536  # elements per GPU block
+_HAS_AMSGRAD = hasattr(paddle.optimizer.AdamW, "_moment2_acc_max_str")  # Paddle 3 has one more state and one more flag
 _KINDS = ("_moment1_acc_str", "_moment2_acc_str", "_beta1_pow_acc_str", "_beta2_pow_acc_str")
 
 Pair = Tuple[paddle.Tensor, Optional[paddle.Tensor]]
 
 
 class MultiTensorAdamW(paddle.optimizer.AdamW):
-    """Paddle's AdamW by its kernel `fused_adam`: a call for all parameters that are treated alike, not for each.
+    """AdamW by Paddle's kernel `fused_adam`: one call per group of parameters instead of one per parameter.
 
-    Paddle's own `use_multi_tensor` is for Adam only and has one learning rate for all parameters. Here those with the
-    same factor of the learning rate, decay, type and number of updates go together, which is all of a network in two
-    calls, or two for each depth with layer decay. On a CPU the numbers are those of Paddle's AdamW, bit for bit.
+    Paddle's `use_multi_tensor` supports only Adam, with one learning rate for all parameters. Here a group consists of
+    the parameters with the same factor of the learning rate, weight decay, dtype and number of updates: two groups per
+    network, or two per depth with layer decay. On a CPU the results are bit-equal to Paddle's AdamW.
 
     Args:
-        **arguments: As Paddle's; `parameters` is a list, not groups. No `grad_clip`, `lr_ratio` or `amsgrad`.
+        **arguments: Arguments of `paddle.optimizer.AdamW`; `parameters` is a list of tensors, not groups. `grad_clip`,
+            `lr_ratio` and `amsgrad` are not supported.
     """
 
     def __init__(self, **arguments: Any) -> None:
         assert not arguments.keys() & {"grad_clip", "lr_ratio", "amsgrad"}
         super().__init__(**arguments)
-        self._updates: Dict[str, Tuple[float, int]] = {}  # power of beta1 when it was read, and updates since
+        self._updates: Dict[str, Tuple[float, int]] = {}  # name -> (power of beta1 when it was read, updates since)
 
     def forget_updates(self) -> None:
-        """Called when the state was changed from outside: the powers of the betas are read again."""
+        """Read the powers of the betas again at the next step; call this after changing the state."""
         self._updates.clear()
 
     def _apply_optimize(
         self, loss: Any, startup_program: Any, params_grads: Sequence[Pair], param_group_idx: int = 0
     ) -> None:
-        """Updates the parameters that have a gradient; called by Paddle's `step` and by fleet's sharding."""
+        """Update the parameters that have a gradient; called by Paddle's `step` and by fleet's sharding."""
         pairs = [(parameter, gradient) for parameter, gradient in params_grads if gradient is not None]
-        if self.helper is None:  # Paddle 2 wants one
+        if self.helper is None:  # required by Paddle 2
             self.helper = LayerHelper(type(self).__name__)
         self._create_global_learning_rate()
         self._create_accumulators(
@@ -51,7 +52,7 @@ class MultiTensorAdamW(paddle.optimizer.AdamW):
             self._update(group)
 
     def _treatment(self, parameter: paddle.Tensor) -> Hashable:
-        """What must be equal for parameters of one call; the kernel reads the powers of the first only."""
+        """Key of a parameter's group; the kernel reads the powers of the betas of the first parameter only."""
         if parameter.name not in self._updates:
             power = self._get_accumulator_master(self._beta1_pow_acc_str, parameter)
             self._updates[parameter.name] = (float(power.item()), 0)

@@ -1,7 +1,7 @@
-"""Optimizers over a task's parameters, with their groups, clipping and a state that outlives the process.
+"""Optimizers over a task's parameters, with parameter groups, gradient clipping and a state for resuming.
 
 Paddle keys an optimizer's state by tensor names such as `linear_0.w_0`, which are numbered in the order of creation;
-here it is keyed by structured names, `model.head.weight/moment1`, so that it can be resumed.
+here it is keyed by structured names, `model.head.weight/moment1`, so that another process can load it.
 """
 
 from fnmatch import fnmatchcase
@@ -22,27 +22,27 @@ from plsc.optim.param_groups import ParameterGroup, group_parameters
 from plsc.optim.schedules import cosine
 
 _HALF = (paddle.float16, paddle.bfloat16)
-_MASTER = "master_weight"  # float32 copies of parameters of 16 bits
+_MASTER = "master_weight"  # float32 copies of 16-bit parameters
 
 
 class Optimizer:
-    """What the optimizers share. Subclasses build `inner`, the Paddle optimizer.
+    """Base class of optimizers. Subclasses build `inner`, the Paddle optimizer.
 
     Args:
-        model: The task; its trainable parameters are optimised. With `layer_decay` it must have
-            `layer_index(name)` and `num_layers`; it may have `lr_scale(name)`, a factor of the learning rate.
-        weight_decay: Of matrices; biases and vectors are not decayed.
-        layer_decay: Factor of the learning rate from one depth to the one before it; None: one rate.
-        no_weight_decay: Patterns of names that are not decayed either, such as `*.cls_token`.
-        clip_norm: Largest norm of all gradients together; None: not clipped.
+        model: Task whose trainable parameters are optimized. With `layer_decay` it must have `layer_index(name)` and
+            `num_layers`; it may have `lr_scale(name)`, a factor of the learning rate.
+        weight_decay: Weight decay of matrices; biases and vectors are not decayed.
+        layer_decay: Factor of the learning rate from one depth to the previous one; None: the same rate everywhere.
+        no_weight_decay: Patterns of further parameter names that are not decayed, such as `*.cls_token`.
+        clip_norm: Largest global norm of the gradients; None: no clipping.
 
     Attributes:
-        per_number: Numbers that the state has for each one that is trained.
-        per_tensor: Further ones for each tensor.
+        per_number: Elements of the state per trained element.
+        per_tensor: Additional elements of the state per trained tensor.
         unmatched: Patterns of `no_weight_decay` that match neither a parameter nor a buffer, trained or not.
 
     Raises:
-        ValueError: If there is nothing to train, or a number is out of range.
+        ValueError: If there are no trainable parameters, or an argument is out of range.
     """
 
     inner: Any
@@ -61,14 +61,14 @@ class Optimizer:
             checks.above(0, clip_norm=clip_norm)
         self.named = {name: p for name, p in model.named_parameters() if not p.stop_gradient}
         if not self.named:
-            raise ValueError("the task has no trainable parameter; is everything frozen?")
+            raise ValueError("the task has no trainable parameter; check the section Freeze")
         self.parameters: List[paddle.Tensor] = list(self.named.values())
         self.clip_norm = clip_norm
         names = [name for part in (model.named_parameters(), model.named_buffers()) for name, _ in part]
         self.unmatched = [one for one in no_weight_decay if not any(fnmatchcase(name, one) for name in names)]
         self.groups: List[ParameterGroup] = group_parameters(
             [(name, p.shape) for name, p in self.named.items()],
-            float(weight_decay),  # Paddle 2.6 takes no whole number
+            float(weight_decay),  # Paddle 2.6 does not accept integers
             no_weight_decay,
             layer_decay,
             getattr(model, "layer_index", None),
@@ -77,7 +77,7 @@ class Optimizer:
         )
 
     def paddle_groups(self) -> List[Dict[str, Any]]:
-        """The groups as Paddle's optimizers take them; `learning_rate` is a factor."""
+        """Parameter groups in Paddle's format; `learning_rate` is a factor."""
         return [
             {
                 "params": [self.named[name] for name in group.parameters],
@@ -88,39 +88,40 @@ class Optimizer:
         ]
 
     def set_lr(self, lr: float) -> None:
-        """Sets the learning rate of the next step."""
+        """Set the learning rate of the next step."""
         self.inner.set_lr(float(lr))
 
     def set_progress(self, progress: float) -> None:
-        """Tells before a step how much of the run is done, in [0, 1); for what changes with it besides the rate."""
+        """Set the progress of the run before a step, in [0, 1); used by settings that change during the run."""
 
     def step(self) -> None:
-        """Updates the parameters."""
+        """Update the parameters."""
         self.inner.step()
 
     def shard(self) -> None:
-        """Divides the optimizer's state among processes, as DistributedStrategy.sharding_degree says.
+        """Divide the optimizer's state among processes, for DistributedStrategy.sharding_degree.
 
         Raises:
-            ValueError: If this optimizer cannot be divided.
+            ValueError: If this optimizer does not support it.
         """
         raise ValueError(
-            f"DistributedStrategy.sharding_degree: {type(self).__name__} cannot be divided; use AdamW, or set it to 1"
+            f"DistributedStrategy.sharding_degree: {type(self).__name__} does not support sharding; use AdamW, or set "
+            "sharding_degree to 1"
         )
 
     def clear_grad(self) -> None:
-        """Drops the gradients and their memory; a parameter without a gradient is not updated."""
+        """Free the gradients; parameters without a gradient are not updated."""
         for parameter in self.parameters:
-            parameter.clear_gradient(False)  # Paddle ignores the keyword set_to_zero here and would write zeros
+            parameter.clear_gradient(False)  # Paddle ignores the keyword set_to_zero and would write zeros
 
     @paddle.no_grad()
     def clip_gradients(self) -> paddle.Tensor:
-        """Scales all gradients in place so that their common norm is at most `clip_norm`.
+        """Scale all gradients in place so that their global norm is at most `clip_norm`.
 
-        As `torch.nn.utils.clip_grad_norm_`: the factor is clip_norm / (norm + 1e-6), at most 1.
+        As in `torch.nn.utils.clip_grad_norm_`, the factor is min(1, clip_norm / (norm + 1e-6)).
 
         Returns:
-            The norm before clipping, a scalar on the device, at least float32.
+            Norm before clipping, a scalar on the device, float32 or float64.
         """
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         if not gradients:
@@ -131,11 +132,11 @@ class Optimizer:
         return norm
 
     def state_numbers(self) -> int:
-        """How many numbers of 32 bits the state has, before it is divided among processes or there at all."""
+        """Number of 32-bit elements of the whole state, without sharding; the state does not have to exist yet."""
         return sum(self.per_number * int(np.prod(p.shape)) + self.per_tensor for p in self.parameters)
 
     def state_dict(self) -> Dict[str, paddle.Tensor]:
-        """The optimizer's tensors by structured name and kind, `model.head.weight/moment1`, for every parameter."""
+        """State tensors of every parameter by structured name and kind, such as `model.head.weight/moment1`."""
         tensors = _state_of(self.inner, self.parameters)
         return {
             f"{name}/{kind}": tensors[kind][p.name]
@@ -145,10 +146,10 @@ class Optimizer:
         }
 
     def set_state_dict(self, state: Dict[str, Any]) -> None:
-        """Restores `state_dict()`, given as tensors or arrays.
+        """Restore the state of `state_dict()`, given as tensors or arrays.
 
         Raises:
-            ValueError: If the state is of another optimizer or of other parameters; they are listed.
+            ValueError: If the state belongs to another optimizer or other parameters; the message lists them.
         """
         own = self.state_dict()
         self._check_state(state, own)
@@ -156,12 +157,12 @@ class Optimizer:
             tensor.set_value(state[name])
 
     def _check_state(self, state: Dict[str, Any], own: Dict[str, paddle.Tensor]) -> None:
-        """Raises ValueError if `state` has not the names and shapes of `own`."""
+        """Raise ValueError unless `state` has the names and shapes of `own`."""
         unknown, missing = sorted(set(state) - set(own)), sorted(set(own) - set(state))
         reshaped = [name for name in own if name in state and list(own[name].shape) != list(state[name].shape)]
         if unknown or missing or reshaped:
             raise ValueError(
-                f"the optimizer state is not that of this run's {type(self).__name__}:\n"
+                f"the optimizer state does not fit this run's {type(self).__name__}:\n"
                 + _listed("not in this run", unknown)
                 + _listed("missing in the state", missing)
                 + _listed("of another shape", reshaped)
@@ -171,13 +172,15 @@ class Optimizer:
 
 @OPTIMIZERS.register()
 class AdamW(Optimizer):
-    """Adam with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101), as torch.optim.AdamW computes it.
+    """Adam with decoupled weight decay, equal to torch.optim.AdamW.
+
+    Loshchilov and Hutter, arXiv 1711.05101.
 
     Args:
-        beta1: Share of itself that the running mean of the gradients keeps in a step.
-        beta2: Likewise, of their squares.
-        epsilon: Added to the root of those squares.
-        weight_decay_end: Weight decay moves to this value along half a cosine; None: it stays.
+        beta1: Decay rate of the running mean of the gradients, in [0, 1).
+        beta2: Decay rate of the running mean of the squared gradients, in [0, 1).
+        epsilon: Added to the square root of the second moment.
+        weight_decay_end: Weight decay at the end of the run, reached along half a cosine; None: constant.
     """
 
     per_number, per_tensor = 2, 2  # moments, powers of the betas
@@ -206,7 +209,7 @@ class AdamW(Optimizer):
         for group in self.groups:
             for name in group.parameters:
                 self.named[name].optimize_attr["learning_rate"] = group.lr_scale
-        self.inner = MultiTensorAdamW(  # one list: fleet does not divide Paddle's parameter groups
+        self.inner = MultiTensorAdamW(  # one list, as fleet does not shard Paddle's parameter groups
             learning_rate=0.0,
             beta1=float(beta1),
             beta2=float(beta2),
@@ -218,7 +221,7 @@ class AdamW(Optimizer):
         self._sharded: Optional[distributed.ShardedOptimizer] = None
 
     def set_progress(self, progress: float) -> None:
-        """Sets the weight decay of the next step, if it changes during the run."""
+        """Set the weight decay of the next step, if it changes during the run."""
         self._progress_is_known = True
         if self.weight_decay_end is None:
             return
@@ -235,7 +238,7 @@ class AdamW(Optimizer):
         self._sharded = distributed.ShardedOptimizer(self.inner)
 
     def state_dict(self) -> Dict[str, paddle.Tensor]:
-        """The optimizer's tensors by structured name and kind; with sharding every process must call."""
+        """State tensors by structured name and kind; with sharding a collective call."""
         if self._sharded is None:
             return super().state_dict()
         mine = {name: p for name, p in self.named.items() if self._sharded.is_mine(p)}
@@ -260,17 +263,17 @@ class AdamW(Optimizer):
         mine = {name: p for name, p in self.named.items() if self._sharded.is_mine(p)}
         for kind, tensors in _state_of(self.inner, list(mine.values())).items():
             for name, parameter in mine.items():
-                if parameter.name in tensors:  # only parameters of 16 bits have a master
+                if parameter.name in tensors:  # only 16-bit parameters have a master weight
                     tensors[parameter.name].set_value(state[f"{name}/{kind}"])
 
 
 @OPTIMIZERS.register()
 class SGD(Optimizer):
-    """Stochastic gradient descent with momentum, as torch.optim.SGD computes it.
+    """Stochastic gradient descent with momentum, equal to torch.optim.SGD.
 
     Args:
-        momentum: Share of itself that the running update keeps in a step.
-        nesterov: Whether to look ahead by that update (Nesterov's momentum).
+        momentum: Momentum factor, in [0, 1).
+        nesterov: Use Nesterov momentum.
     """
 
     def __init__(
@@ -292,11 +295,13 @@ class SGD(Optimizer):
 
 @OPTIMIZERS.register()
 class LARS(Optimizer):
-    """Layer-wise adaptive rate scaling over SGD with momentum, for linear probes with large batches.
+    """LARS: layer-wise adaptive rate scaling for SGD with momentum, used by linear probes with large batches.
+
+    You et al., arXiv 1708.03888; reference: `util/lars.py` of MAE and CAE.
 
     Args:
-        momentum: Share of itself that the running update keeps in a step.
-        trust_coefficient: Size of a matrix's update in multiples of the matrix's norm.
+        momentum: Momentum factor, in [0, 1).
+        trust_coefficient: Norm of a matrix's update / norm of the matrix.
     """
 
     def __init__(
@@ -315,18 +320,18 @@ class LARS(Optimizer):
 
 
 def _global_norm(gradients: Sequence[paddle.Tensor]) -> paddle.Tensor:
-    """The Euclidean norm of all gradients together, at least in float32."""
+    """Global Euclidean norm of the gradients, float32 or float64."""
     wide = [g.astype("float32") if g.dtype in _HALF else g for g in gradients]
     return paddle.add_n([squared_l2_norm(g) for g in wide]).sqrt().reshape([])
 
 
 def _scale_down(gradients: Sequence[paddle.Tensor], factor: paddle.Tensor) -> None:
-    """Multiplies in place by `factor`, a scalar, if that is below 1."""
-    if not factor.place.is_cpu_place():  # reading the factor would make the host wait for the device
+    """Multiply in place by `factor`, a scalar, if it is below 1."""
+    if not factor.place.is_cpu_place():  # reading the factor would synchronize with the device
         _multiply(gradients, factor.clip(max=1.0))
     elif float(factor) < 1.0:
         for gradient in gradients:
-            gradient.scale_(float(factor))  # on a CPU by far faster than by a tensor
+            gradient.scale_(float(factor))  # on a CPU much faster than by a tensor
 
 
 def _multiply(gradients: Sequence[paddle.Tensor], factor: paddle.Tensor) -> None:
@@ -335,16 +340,16 @@ def _multiply(gradients: Sequence[paddle.Tensor], factor: paddle.Tensor) -> None
 
 
 def _state_of(inner: Any, parameters: Sequence[paddle.Tensor]) -> Dict[str, Dict[str, paddle.Tensor]]:
-    """A Paddle optimizer's tensors by kind and parameter name; created as they start where there are none yet.
+    """State tensors of a Paddle optimizer by kind and parameter name; missing ones are created with initial values.
 
-    Paddle itself creates them at a parameter's first update, so one that had no gradient so far would be missing in
-    a checkpoint, and its own `state_dict` is keyed by names that another process does not reproduce.
+    Paddle creates them at a parameter's first update, so parameters without a gradient so far would be missing in a
+    checkpoint. Paddle's own `state_dict` is keyed by names that another process does not reproduce.
     """
     if inner.helper is None:
         inner.helper = LayerHelper(type(inner).__name__)
     inner._create_accumulators(paddle.static.default_main_program().global_block(), list(parameters))
     masters = getattr(inner, "_master_weights", None) or {}
-    keys = {p.name: masters[p.name].name if p.name in masters else p.name for p in parameters}  # Paddle's
+    keys = {p.name: masters[p.name].name if p.name in masters else p.name for p in parameters}  # Paddle's keys
     kinds = {
         kind: {name: tensors[key] for name, key in keys.items() if key in tensors}
         for kind, tensors in inner._accumulators.items()
@@ -353,7 +358,7 @@ def _state_of(inner: Any, parameters: Sequence[paddle.Tensor]) -> Dict[str, Dict
 
 
 def _like(own: Optional[paddle.Tensor], parameter: paddle.Tensor, kind: str) -> paddle.Tensor:
-    """`own`, or room for what another process keeps of that kind for a parameter."""
+    """Return `own`, or zeros of its shape if another process holds that state."""
     if own is not None:
         return own
     half = parameter.dtype in _HALF

@@ -1,4 +1,4 @@
-"""Which parameters are decayed, and which learn more slowly: pure functions over names, shapes and depths."""
+"""Parameter groups by weight decay and learning-rate factor, from names, shapes and depths."""
 
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -7,14 +7,14 @@ from typing import Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 @dataclass
 class ParameterGroup:
-    """Parameters that are updated alike.
+    """Parameters with the same weight decay and learning-rate factor.
 
     Args:
-        name: For logs: `decay`, `no_decay`, `layer_3_decay`.
-        weight_decay: Decay coefficient.
+        name: Name for logs: `decay`, `no_decay`, `layer_3_decay`.
+        weight_decay: Weight decay coefficient.
         lr_scale: Factor of the learning rate.
-        decayed: Whether weight decay applies, also where it is 0 at present.
-        parameters: Their names.
+        decayed: True if weight decay applies, even if the coefficient is currently 0.
+        parameters: Parameter names.
     """
 
     name: str
@@ -25,17 +25,17 @@ class ParameterGroup:
 
 
 def is_decayed(name: str, shape: Sequence[int], no_weight_decay: Sequence[str] = ()) -> bool:
-    """Whether weight decay applies: not to biases, to vectors, and to what the patterns name.
+    """Return True if weight decay applies: not to biases, vectors and names that match a pattern.
 
-    CAE, `optim_factory.get_parameter_groups`. In fine-tuning it leaves out class token and position embedding too:
-    `no_weight_decay: ["*.cls_token", "*.pos_embed"]`; in pre-training it does not.
+    CAE, `optim_factory.get_parameter_groups`. The reference's fine-tuning also excludes class token and position
+    embedding, `no_weight_decay: ["*.cls_token", "*.pos_embed"]`; its pre-training does not.
     """
-    is_bias = name == "bias" or name.endswith(".bias")  # a table of relative position biases is none
+    is_bias = name == "bias" or name.endswith(".bias")  # a relative position bias table is not a bias
     return len(shape) > 1 and not is_bias and not any(fnmatchcase(name, pattern) for pattern in no_weight_decay)
 
 
 def layer_scale(index: int, num_layers: int, layer_decay: float) -> float:
-    """Factor of the learning rate at depth `index`; the last depth learns at 1 (CAE, `LayerDecayValueAssigner`)."""
+    """Learning-rate factor at depth `index`; 1 at the last depth (CAE, `LayerDecayValueAssigner`)."""
     assert 0 <= index < num_layers, f"depth {index} of {num_layers}"
     return layer_decay ** (num_layers - 1 - index)
 
@@ -49,19 +49,19 @@ def group_parameters(
     num_layers: Optional[int] = None,
     lr_scale: Optional[Callable[[str], float]] = None,
 ) -> List[ParameterGroup]:
-    """Divides parameters into groups.
+    """Divide parameters into groups.
 
     Args:
         parameters: Names and shapes, in order.
-        weight_decay: Of the decayed ones.
-        no_weight_decay: Patterns of names that are not decayed besides biases and vectors.
-        layer_decay: Factor of the learning rate from one depth to the one before it; None: the same rate everywhere.
-        layer_index: Depth of a name; needed with `layer_decay`.
-        num_layers: Number of depths; needed with `layer_decay`.
-        lr_scale: A further factor of the learning rate of a name; None: 1 everywhere.
+        weight_decay: Coefficient of the decayed groups.
+        no_weight_decay: Patterns of further names that are not decayed, besides biases and vectors.
+        layer_decay: Factor of the learning rate from one depth to the previous one; None: the same rate everywhere.
+        layer_index: Maps a name to its depth; required with `layer_decay`.
+        num_layers: Number of depths; required with `layer_decay`.
+        lr_scale: Maps a name to a further factor of the learning rate; None: 1.
 
     Raises:
-        ValueError: If `layer_decay` is given for a model that does not order its parameters, or is not in (0, 1].
+        ValueError: If `layer_decay` is not in (0, 1], or `layer_index` or `num_layers` is missing.
     """
     if layer_decay is not None:
         if not 0 < layer_decay <= 1:

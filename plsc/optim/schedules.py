@@ -1,7 +1,4 @@
-"""Learning rates as functions of the optimizer steps taken.
-
-The arithmetic is in pure functions; the registered classes give them the lengths of a run.
-"""
+"""Learning-rate schedules: functions of the number of optimizer steps taken."""
 
 import math
 from typing import Literal, Sequence
@@ -13,41 +10,41 @@ Scale = Literal["absolute", "per_256"]
 
 
 def warmup(step: int, base: float, steps: int, start: float = 0.0, both_ends: bool = True) -> float:
-    """Linear rise from `start` to `base` over `steps` steps.
+    """Linear increase from `start` to `base` over `steps` steps.
 
     Args:
         step: Steps taken, in [0, steps).
-        base: The value after the warm-up.
-        steps: Length of the warm-up.
-        start: The value of step 0.
-        both_ends: Whether the values are spaced as linspace does, so that `base` occurs twice; see `Schedule`.
+        base: Value after the warm-up.
+        steps: Length of the warm-up in steps.
+        start: Value at step 0.
+        both_ends: Space the values like linspace, so that `base` occurs twice; see `Schedule`.
     """
     intervals = max(steps - 1, 1) if both_ends else steps
     return base if step == intervals else start + step * ((base - start) / intervals)
 
 
 def cosine(step: int, base: float, final: float, steps: int) -> float:
-    """Half a cosine, from `base` at step 0 towards `final` at step `steps`, where it stays."""
+    """Half a cosine from `base` at step 0 to `final` at step `steps`, constant afterwards."""
     return final + 0.5 * (base - final) * (1 + math.cos(math.pi * min(step, steps) / max(steps, 1)))
 
 
 def absolute_rate(learning_rate: float, scale: str, global_batch_size: int) -> float:
-    """The learning rate as given, or, given for 256 images, scaled to the global batch."""
+    """Learning rate for the global batch: unchanged (`absolute`), or scaled from 256 images (`per_256`)."""
     return learning_rate * global_batch_size / 256 if scale == "per_256" else learning_rate
 
 
 class Schedule:
-    """What the schedules share: the base rate, and a linear warm-up before what `after_warmup` says.
+    """Base class of schedules: a linear warm-up, then `after_warmup`.
 
     Args:
-        learning_rate: The rate after the warm-up; above 0.
-        scale: `absolute`, or `per_256`: multiplied by global batch / 256.
-        warmup_epochs: Length of the warm-up.
-        warmup_start: Rate of the first step, in units of the absolute rate.
-        warmup_both_ends: The last step of the warm-up has the full rate already, so that it occurs twice (CAE's
-            official code); false: it comes one step later, once (PLSC, timm, MAE).
-        epochs: Length of the run.
-        steps_per_epoch: Optimizer steps in an epoch.
+        learning_rate: Learning rate after the warm-up, above 0.
+        scale: `absolute`; or `per_256`: the learning rate is multiplied by global batch size / 256.
+        warmup_epochs: Length of the warm-up in epochs.
+        warmup_start: Learning rate of the first step, after scaling.
+        warmup_both_ends: true: the last step of the warm-up already has the full learning rate, so it occurs twice
+            (CAE's official code); false: the next step has it first (PLSC, timm, MAE).
+        epochs: Length of the run in epochs.
+        steps_per_epoch: Optimizer steps per epoch.
         global_batch_size: Images per optimizer step.
 
     Raises:
@@ -89,13 +86,13 @@ class Schedule:
         self.total_steps = round(epochs * steps_per_epoch)
 
     def __call__(self, step: int) -> float:
-        """The learning rate of the optimizer step that follows `step` steps."""
+        """Learning rate of the optimizer step after `step` steps."""
         if step < self.warmup_steps:
             return warmup(step, self.base, self.warmup_steps, self.warmup_start, self.warmup_both_ends)
         return self.after_warmup(step)
 
     def after_warmup(self, step: int) -> float:
-        """The learning rate after the warm-up; `step` counts from the start of the run."""
+        """Learning rate after the warm-up; `step` counts from the start of the run."""
         raise NotImplementedError
 
 
@@ -104,7 +101,7 @@ class WarmupCosine(Schedule):
     """Linear warm-up, then half a cosine to `min_lr` (CAE, `utils.cosine_scheduler`).
 
     Args:
-        min_lr: The rate at the end; absolute.
+        min_lr: Learning rate at the end of the run, not scaled by the batch size.
     """
 
     def __init__(
@@ -139,11 +136,11 @@ class WarmupCosine(Schedule):
 
 @LR_SCHEDULERS.register()
 class WarmupStep(Schedule):
-    """Linear warm-up, then the rate multiplied by `gamma` at each milestone.
+    """Linear warm-up, then the learning rate is multiplied by `gamma` at each milestone.
 
     Args:
-        milestones: Epochs at which the rate falls, ascending.
-        gamma: Its factor at each, in [0, 1].
+        milestones: Epochs at which the learning rate changes, ascending.
+        gamma: Factor at each milestone, in [0, 1].
     """
 
     def __init__(
@@ -172,7 +169,7 @@ class WarmupStep(Schedule):
         checks.above(0, gamma=gamma)
         checks.share(gamma=gamma)
         if sorted(set(milestones)) != list(milestones) or min(milestones, default=1) <= 0:
-            raise ValueError(f"milestones must be above 0 and ascend, got {list(milestones)}")
+            raise ValueError(f"milestones must be above 0 and ascending, got {list(milestones)}")
         self.milestones = list(milestones)
         self.gamma = gamma
 
@@ -183,7 +180,7 @@ class WarmupStep(Schedule):
 
 @LR_SCHEDULERS.register()
 class Constant(Schedule):
-    """Linear warm-up, then one rate."""
+    """Linear warm-up, then a constant learning rate."""
 
     def after_warmup(self, step: int) -> float:
         return self.base

@@ -1,4 +1,4 @@
-"""Checkpoints that are damaged, of something else, or none: to resume, to start from, to evaluate, to predict with."""
+"""Damaged, foreign and missing checkpoints in resuming, initialization, evaluation and prediction."""
 
 import json
 import pickle
@@ -27,7 +27,7 @@ def flip():
 
 
 def state(**changes):
-    """Changes entries of state.json; None removes one."""
+    """Return a function that changes entries of state.json; None removes an entry."""
 
     def change():
         content = {**json.loads(Path(STEP, "state.json").read_text(encoding="utf-8")), **changes}
@@ -41,7 +41,7 @@ def text(name, content):
     return lambda: Path(STEP, name).write_text(content, encoding="utf-8")
 
 
-# name, what is done to the checkpoint, what is said of it by everything that reads checkpoints
+# name, change of the checkpoint, message of every command that reads checkpoints
 DAMAGED = [
     Case("cut off", [f"{STEP} is damaged: model.safetensors has been cut off or changed; use an older checkpoint"],
          prepare=cut("model.safetensors", 500)),
@@ -69,14 +69,14 @@ READERS = [
 
 
 @pytest.mark.parametrize("case", DAMAGED, ids=lambda case: case.name)
-def test_a_damaged_checkpoint_is_refused_by_all_who_read_it(cli, runs, case):
+def test_a_damaged_checkpoint_is_refused_by_all_readers(cli, runs, case):
     case.prepare()
     for arguments in READERS:
         refused(cli, arguments, case.says)
 
 
 @pytest.mark.parametrize("case", DAMAGED[:5], ids=lambda case: case.name)
-def test_a_run_does_not_begin_again_over_a_damaged_checkpoint(cli, runs, case):
+def test_a_run_does_not_restart_over_a_damaged_checkpoint(cli, runs, case):
     case.prepare()
     before = sorted(Path("classifier").rglob("*"))
     says = [*case.says, "-o Global.output_dir=classifier: Global", "no checkpoint in classifier/checkpoints can be"]
@@ -96,7 +96,7 @@ WRONG_PATHS = [
 
 
 @pytest.mark.parametrize(("path", "message"), WRONG_PATHS, ids=[path for path, _ in WRONG_PATHS])
-def test_a_path_that_is_no_checkpoint_is_refused(cli, runs, path, message):
+def test_a_path_that_is_not_a_checkpoint_is_refused(cli, runs, path, message):
     Path("weights.pth").write_bytes(b"PK\x03\x04")
     refused(cli, ["train", "-c", "classify.yaml", "-o", f"Global.resume={path}"], ["-o Global.resume=", message])
     refused(cli, ["eval", "--checkpoint", path], [message])
@@ -138,12 +138,12 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize("row", FOREIGN, ids=lambda row: row[0])
-def test_a_file_that_holds_no_known_weights_is_refused(cli, row):
+def test_a_file_without_known_weights_is_refused(cli, row):
     name, content, *says = row
     Path(name).write_bytes(content)
     overrides = [f"Init.checkpoint={name}"]
     refused(cli, ["train", "-c", "classify.yaml", "-o", *overrides], [f"-o Init.checkpoint={name}: ", *says])
-    if name != "part.safetensors":  # of which a smaller model would be made
+    if name != "part.safetensors":  # a smaller model would be built from it
         refused(cli, ["convert", name, "new", "--to", "own"], says)
 
 
@@ -154,7 +154,7 @@ UNLIKE = [
     (["Global.resume=classifier", "Model.encoder.depth=3"], "blocks.2.norm1.weight is missing in the checkpoint"),
     (["Global.resume=classifier", "Model.encoder.embed_dim=32", "Model.head.in_features=32"],
      "model.encoder.cls_token is [1, 1, 16] in the checkpoint and [1, 1, 32] in this model"),
-    (["Global.resume=classifier", "Optimizer={_delete_: true, name: SGD}"], "the optimizer state is not that of this"),
+    (["Global.resume=classifier", "Optimizer={_delete_: true, name: SGD}"], "the optimizer state does not fit this"),
     (["Global.output_dir=classifier", "Model.encoder.depth=1"], "use the config it was saved with, or another"),
     (["Init.checkpoint=classifier", "Model.encoder.embed_dim=32", "Model.head.in_features=32"],
      "model.encoder.cls_token is [1, 1, 16] in the checkpoint and [1, 1, 32] in the model"),
@@ -170,7 +170,7 @@ def test_a_checkpoint_of_another_model_is_refused(cli, runs, overrides, message)
     refused(cli, ["train", "-c", "classify.yaml", "-o", *overrides], [message])
 
 
-def test_a_good_checkpoint_does_for_all(cli, runs):
+def test_a_valid_checkpoint_is_accepted_by_all_readers(cli, runs):
     trains(cli, "Init.checkpoint=classifier")
     trains(cli, "Init.checkpoint=pretrained")
     trains(cli, "Global.resume=classifier", "Global.epochs=2")
@@ -181,8 +181,8 @@ def test_a_good_checkpoint_does_for_all(cli, runs):
 @pytest.mark.parametrize(
     ("size", "message"),
     [
-        ("depth: 200000", "many more; the config and the weights are not of the same model"),
-        ("embed_dim: 1600000", "many more; the config and the weights are not of the same model"),
+        ("depth: 200000", "many more; use the config and the weights of the same model"),
+        ("embed_dim: 1600000", "many more; use the config and the weights of the same model"),
         ("image_size: 4000000", "patches, too many"),
     ],
 )
@@ -201,7 +201,7 @@ def test_a_model_far_larger_than_its_weights_is_not_built(cli, runs, verb, size,
     refused(cli, [*verb, "--checkpoint", STEP], [message])
 
 
-def test_weights_that_were_converted_have_no_config(cli, runs):
+def test_converted_weights_have_no_config(cli, runs):
     assert cli("convert", "classifier", "weights.pth", "--to", "official")[0] == 0
     assert cli("convert", "weights.pth", "converted", "--to", "own")[0] == 0
     refused(cli, ["eval", "--checkpoint", "converted"], ["holds weights only; give the config of the model with -c"])

@@ -1,4 +1,4 @@
-"""Data that cannot be trained on; and data that look strange, but can."""
+"""Invalid datasets, and unusual but valid ones."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ def files():
 
 
 def every_file(content):
-    """Every image holds `content` instead."""
+    """Replace the content of every image by `content`."""
 
     def change():
         for file in files():
@@ -37,7 +37,7 @@ def every_file(content):
 
 
 def every_image(make, suffix):
-    """Every image is replaced by what `make(path)` writes under another ending."""
+    """Replace every image by the file that `make(path)` writes, with another ending."""
 
     def change():
         for file in files():
@@ -68,7 +68,7 @@ def link(target, path):
 
 
 def huge_png():
-    """The head of a PNG of 3,600 million pixels."""
+    """Header of a PNG of 3,600 million pixels."""
 
     def chunk(kind, content):
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -86,49 +86,49 @@ def large_numbers(path):
 
 
 FOLDERS = [
-    Case("empty", ["DataLoader.Train.dataset: data: there are no images in it or below", "found nothing"],
+    Case("empty", ["DataLoader.Train.dataset: data: there are no images in it or its sub-folders", "found nothing"],
          prepare=lambda: [shutil.rmtree(path) for path in Path("data").iterdir()]),
-    Case("an empty class", ["data: there are no images in class2; remove these folders, name the classes in a"],
+    Case("an empty class", ["data: there are no images in class2; remove these folders, list the classes in a"],
          prepare=lambda: Path("data/class2").mkdir()),
     Case("an image outside the classes", ["dataset: the images have no labels, but the task needs them; put"],
          prepare=lambda: shutil.copy("images/train/class0/0.png", "data")),
-    Case("an image outside the classes, named", ["data: 0.png lies in no class folder; move it, or set with_classes:"],
+    Case("an image outside the classes, named", ["data: 0.png is not in a class folder; move it, or set with_classes:"],
          [ROOT, "DataLoader.Train.dataset.with_classes=true"],
          prepare=lambda: shutil.copy("images/train/class0/0.png", "data")),
     Case("more classes than the model", ["the dataset has 3 classes, but the model has 2 outputs; set the"],
          prepare=lambda: shutil.copytree("data/class0", "data/class2")),
     Case("other classes than in evaluation", ["DataLoader.Eval.dataset: 1 of its 2 classes is unknown to", "'class0'"],
          prepare=lambda: Path("data/class0").rename("data/class9")),
-    Case("no images but archives", ["there are no images in it or below; looked for files ending in", "found class0"],
+    Case("no images but archives", ["there are no images in it or its sub-folders; looked for files", "found class0"],
          prepare=every_image(lambda path: path.write_bytes(b"x"), ".zip")),
-    Case("zero bytes", [".png: is no image of a known format, or damaged; replace"], prepare=every_file(b"")),
-    Case("text", [".png: is no image of a known format, or damaged"], prepare=every_file(b"<html>404</html>")),
+    Case("zero bytes", [".png: is not an image of a known format, or is damaged; replace"], prepare=every_file(b"")),
+    Case("text", [".png: is not an image of a known format, or is damaged"], prepare=every_file(b"<html>404</html>")),
     Case("a truncated PNG", [".png: cannot be read as an image", "if it is damaged, replace or remove it"],
          prepare=cut_off(200)),
     Case("a truncated JPEG", [".jpg: cannot be read as an image: image file is"], prepare=cut_off(1500, ".jpg")),
-    Case("a giant", [".png: has ", " pixels, and the limit is 89,478,485 in all"], prepare=every_file(huge_png())),
-    Case("not a number", [".tif: cannot be read as an image: its pixels are floating-point numbers, whose range is"],
+    Case("a giant", [".png: has ", " pixels, but the limit is 89,478,485 pixels"], prepare=every_file(huge_png())),
+    Case("not a number", [".tif: cannot be read as an image: the pixels are floating-point values of an unknown"],
          prepare=every_image(floats, ".tif")),
-    Case("beyond 16 bits", ["its pixels range from 1000000 to 1000000, beyond 16 bits; convert it to 8"],
+    Case("beyond 16 bits", ["the pixels range from 1000000 to 1000000, beyond 16 bits; convert it to 8"],
          prepare=every_image(large_numbers, ".tif")),
     Case("unreadable", ["data/class0/x.png: cannot be read as an image: ", "Input/output error"],
          ["DataLoader.Train.loader.batch_size=9", ROOT], prepare=link("/proc/self/mem", "data/class0/x.png")),
-    Case("in a worker", [".png: is no image of a known format, or damaged"],
+    Case("in a worker", [".png: is not an image of a known format, or is damaged"],
          [ROOT, "DataLoader.Train.loader.num_workers=1"], prepare=every_file(b"")),
-    Case("by the fast decoder", [".png: is no image of a known format, or damaged"],
+    Case("by the fast decoder", [".png: is not an image of a known format, or is damaged"],
          [ROOT, "DataLoader.Train.dataset.decoder=fast"], prepare=every_file(b"")),
-    Case("in evaluation", ["DataLoader.Eval: data/class0/0.png: is no image of a known format, or damaged"],
+    Case("in evaluation", ["DataLoader.Eval: data/class0/0.png: is not an image of a known format, or is damaged"],
          ["DataLoader.Eval.dataset.root=data"], prepare=every_file(b"")),
-    Case("a pipe", ["data/class0/x.png: is no regular file; remove it or replace it by an image"],
+    Case("a pipe", ["data/class0/x.png: is not a regular file; remove it or replace it by an image"],
          prepare=lambda: os.mkfifo("data/class0/x.png")),
-    Case("a link to nothing", ["data/class0/x.png: is a link to nothing; remove it or replace it by an image"],
+    Case("a link to nothing", ["data/class0/x.png: is a broken link; remove it or replace it by an image"],
          prepare=link("nowhere.png", "data/class0/x.png")),
-    Case("a link to itself", ["data/class0/x.png: is a link to nothing"], prepare=link("x.png", "data/class0/x.png")),
-    Case("a link upwards", ["data/class0/up: is a link to ", "which holds it, so there is no end; remove the link"],
+    Case("a link to itself", ["data/class0/x.png: is a broken link"], prepare=link("x.png", "data/class0/x.png")),
+    Case("a link upwards", ["data/class0/up: is a link to ", "which contains the link, so the search would not end;"],
          prepare=link("..", "data/class0/up")),
-    Case("links in a circle", ["which holds it, so there is no end; remove the link"],
+    Case("links in a circle", ["which contains the link, so the search would not end;"],
          prepare=lambda: [os.symlink("../class1", "data/class0/a"), os.symlink("../class0", "data/class1/b")]),
-    Case("images of several sizes", ["a batch needs one size, add a transform that gives it, such as"],
+    Case("images of several sizes", ["all images of a batch need one size: add a transform such as"],
          [ROOT, "DataLoader.Train.transforms=[]", "DataLoader.Train.loader.batch_size=8"],
          prepare=lambda: Image.new("RGB", (9, 9)).save("data/class0/0.png")),
 ]  # fmt: skip
@@ -136,7 +136,7 @@ FOLDERS = [
 
 @pytest.fixture
 def data(cli):
-    """A copy of the training images that a test may spoil."""
+    """A copy of the training images that a test may change."""
     shutil.copytree("images/train", "data")
 
 
@@ -150,29 +150,29 @@ DATASETS = rows(
     [
         ("DataLoader.Train.dataset.root=imgaes", "dataset: imgaes: there is no such folder; set the dataset's root"),
         ("DataLoader.Train.dataset.root=classify.yaml", "classify.yaml: is a file, not a folder; set the dataset's"),
-        ("DataLoader.Train.dataset.root=images", "its sub-folders train, val look like parts of a data set, not"),
+        ("DataLoader.Train.dataset.root=images", "the sub-folders train, val look like splits of a dataset, not"),
         ("DataLoader.Train.dataset.root=https://x.org/y.tar", "https://x.org/y.tar: there is no such folder"),
         ('DataLoader.Train.dataset.root=""', "DataLoader.Train.dataset: root is empty; set the dataset's root to a"),
         ("DataLoader.Train.dataset.with_classes=maybe", "with_classes: expected true or false or one of auto"),
         ("DataLoader.Train.dataset.with_classes=false", "the images have no labels, but the task needs them"),
         ("DataLoader.Eval.dataset.with_classes=false", "DataLoader.Eval.dataset: the images have no labels, but"),
-        ("DataLoader.Train.dataset.extensions=[.jpg]", "there are no images in it or below; looked for files ending"),
+        ("DataLoader.Train.dataset.extensions=[.jpg]", "no images in it or its sub-folders; looked for files ending"),
         ("DataLoader.Train.dataset.extensions=.png", "dataset.extensions: expected a list, each text", "write [.png]"),
         ("DataLoader.Train.dataset.class_list=nope.txt", "class_list: nope.txt cannot be read as text"),
         ("DataLoader.Train.dataset.class_list=images", "class_list: images cannot be read as text", "Is a directory"),
-        (DATASET % "ImageNet, root: images/train", "there is no folder 'train' in it; expected"),
+        (DATASET % "ImageNet, root: images/train", "the folder 'train' is missing; expected"),
         (DATASET % "ImageNet, root: images, split: test", "split: expected one of train, val, got the text 'test'"),
         (DATASET % "CIFAR10, root: images", "images/cifar-10-python.tar.gz: there is no such file; download"),
-        (DATASET % "CIFAR10, root: classify.yaml", "classify.yaml: is not the published cifar-10-python.tar.gz"),
+        (DATASET % "CIFAR10, root: classify.yaml", "classify.yaml: differs from the published cifar-10-python.tar.gz"),
         (DATASET % "ListFile, root: images, list_file: nope.txt", "list_file: nope.txt cannot be read as text"),
         (DATASET % "ListFile, root: nope, list_file: list.txt", "nope: there is no such folder; set the dataset's"),
         (SUBSET % "per_class: 9", "per_class is 9, but class class0 has 4 samples in this part"),
         (SUBSET % "fraction: 0", "fraction must be in (0, 1], got 0"),
-        (SUBSET % "fraction: 0.5, per_class: 1", "per_class and fraction are two ways to say the same; give one of"),
+        (SUBSET % "fraction: 0.5, per_class: 1", "per_class and fraction cannot be combined; set one of"),
         (SUBSET % "validation_share: 1", "validation_share must be in (0, 1), got 1"),
         (SUBSET % "seed: -1", "seed must be at least 0, got -1"),
-        (SUBSET % "part: validation, validation_share: 0.01", "nothing is left of 8 samples; take a larger part"),
-        (DATASET % "Subset, dataset: images/train", "dataset is another dataset, {name: ImageFolder, ...}, got"),
+        (SUBSET % "part: validation, validation_share: 0.01", "the subset of 8 samples is empty; choose a larger part"),
+        (DATASET % "Subset, dataset: images/train", "dataset must be a dataset, such as {name: ImageFolder, ...}, got"),
         (DATASET % "Subset, dataset: {name: ImageFolder, root: nope}", "DataLoader.Train.dataset.dataset: nope:"),
         (DATASET % "Subset, dataset: {name: ViT}", "dataset.dataset.name: no dataset is called 'ViT'; it is a model"),
     ]
@@ -180,25 +180,25 @@ DATASETS = rows(
 
 
 @pytest.mark.parametrize("case", DATASETS, ids=lambda case: case.name)
-def test_a_dataset_that_is_not_there_is_refused(cli, case):
+def test_a_missing_dataset_is_refused(cli, case):
     refused(cli, ["train", "-c", "classify.yaml", "-o", *case.overrides], case.says)
 
 
 # name, content of class_list, part of the message
 CLASS_LISTS = [
-    ("an empty one", b"", "class_list: classes.txt is empty; it needs one class folder a line"),
+    ("an empty one", b"", "class_list: classes.txt is empty; it needs one class folder per line"),
     ("a class twice", b"class0\nclass0\n", "class_list: classes.txt names class0 more than once"),
     ("an unknown class", b"class0\nclass7\n", "1 of 2 classes of classes.txt have no folder: class7"),
     ("latin-1", b"class\xe9\n", "class_list: classes.txt cannot be read as text: 'utf-8' codec can't decode"),
 ]
 # name, content of list_file, part of the message
 LISTS = [
-    ("an empty one", "", "list_file: list.txt is empty; it needs one `path label` or `path` a line"),
+    ("an empty one", "", "list_file: list.txt is empty; it needs one `path label` or `path` per line"),
     ("blank lines", "\n \n", "list_file: list.txt is empty"),
     ("a label missing", GOOD_LIST + "class0/0.png\n", "list.txt:9: 'class0/0.png' has no label; expected `path label`"),
     ("a label too many", "class0/0.png\nclass0/1.png 1\n", "list.txt:2: 'class0/1.png 1' ends in a label, but line 1"),
     ("a negative label", GOOD_LIST + "class0/0.png -1\n", "list.txt:9: the label of 'class0/0.png' is -1; labels"),
-    ("a label beyond all", GOOD_LIST + f"class0/0.png {10**23}\n", "labels count from 0 and stay below 1,000,000"),
+    ("a label beyond all", GOOD_LIST + f"class0/0.png {10**23}\n", "labels must be at least 0 and below 1,000,000"),
     (
         "a label beyond the model",
         GOOD_LIST + "class0/0.png 99\n",
@@ -255,7 +255,7 @@ STRANGE = [
 
 
 @pytest.mark.parametrize("case", STRANGE, ids=lambda case: case.name)
-def test_what_is_strange_but_right_trains(cli, data, case):
+def test_unusual_but_valid_folders_train(cli, data, case):
     case.prepare()
     said = trains(cli, ROOT, *case.overrides)
     assert all(part in said for part in case.says)
@@ -297,7 +297,7 @@ class Custom:
 @pytest.mark.parametrize("split", ["Train", "Eval"])
 @pytest.mark.parametrize("odd", [-100, -1, 2])
 @pytest.mark.parametrize("listed", [False, True])
-def test_labels_out_of_range_of_a_dataset_of_others_are_refused(cli, tmp_path, monkeypatch, split, odd, listed):
+def test_labels_out_of_range_of_a_plug_in_are_refused(cli, tmp_path, monkeypatch, split, odd, listed):
     kind = f"{split}{odd + 200}{listed}"
     code = CUSTOM % {"kind": kind, "listed": "self.labels = np.array(self.numbers)" if listed else ""}
     (tmp_path / f"custom_{kind}.py").write_text(code, encoding="utf-8")

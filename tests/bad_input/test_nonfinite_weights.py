@@ -1,4 +1,4 @@
-"""Weights that are not finite, and outputs that are not: refused by everything that would use them."""
+"""Non-finite weights and outputs are refused by all commands that use them."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ STEP = "classifier/checkpoints/step_00000002"
 
 
 def change(name, function):
-    """Rewrites one tensor of the newest checkpoint of `classifier`, as a whole checkpoint."""
+    """Change one tensor of the newest checkpoint of `classifier`; the checkpoint stays complete."""
     path = Path(STEP)
     checkpoint = Checkpoint(path)
     state, parts = checkpoint.state, {part: checkpoint.read(part) for part in ("model", "optimizer")}
@@ -51,13 +51,13 @@ def test_weights_that_are_not_finite_are_refused(cli, runs, arguments):
     refused(cli, arguments, says)
 
 
-def test_a_part_that_is_not_taken_need_not_be_finite(cli, runs):
+def test_unused_weights_may_be_non_finite(cli, runs):
     change("model.head.linear.weight", broken)
     code, _, err = cli("train", "-c", "classify.yaml", "-o", "Init.checkpoint=classifier")
     assert code == 0, err
 
 
-def test_a_report_says_that_weights_are_not_finite(cli, runs):
+def test_a_report_shows_that_weights_are_not_finite(cli, runs):
     change("model.head.linear.weight", broken)
     code, out, err = cli("report", "classifier", "--out", "page.html")
     assert code == 0, out + err
@@ -66,7 +66,7 @@ def test_a_report_says_that_weights_are_not_finite(cli, runs):
 
 @pytest.fixture
 def overflowing(cli, runs):
-    """A run whose weights are finite and whose logits are not."""
+    """A run with finite weights and non-finite logits."""
     change("model.head.linear.weight", lambda array: np.full_like(array, 3e38))
     return cli
 
@@ -88,7 +88,7 @@ def test_a_prediction_names_images_whose_scores_are_not_finite_and_stays_json(ov
     assert code == 1 and out.splitlines()[0] == "images/val/class0/0.png  no finite scores"
 
 
-def test_a_run_that_meets_such_outputs_in_an_evaluation_says_so_and_goes_on(cli, runs, monkeypatch):
+def test_a_run_reports_non_finite_outputs_of_an_evaluation_and_continues(cli, runs, monkeypatch):
     from plsc.evaluation.evaluate import Evaluator
 
     plain, calls = Evaluator.__call__, []
@@ -107,7 +107,7 @@ def test_a_run_that_meets_such_outputs_in_an_evaluation_says_so_and_goes_on(cli,
     assert Path("out/checkpoints/best").is_file()
 
 
-def test_the_features_of_an_image_are_refused_too(cli, runs):
+def test_features_that_are_not_finite_are_refused(cli, runs):
     change("model.encoder.norm.weight", lambda array: np.full_like(array, 3e38))
     out = ["--out", "features.npz"]
     code, _, err = cli("extract-features", "images/val", "--checkpoint", "classifier", *out)

@@ -1,4 +1,4 @@
-"""Overrides that are none, or reach nothing."""
+"""Invalid overrides."""
 
 import pytest
 
@@ -49,7 +49,7 @@ CASES = rows(
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_an_override_that_reaches_nothing_is_refused(cli, case):
+def test_an_invalid_override_is_refused(cli, case):
     refused(cli, ["train", "-c", "classify.yaml", "-o", *case.overrides], case.says)
 
 

@@ -1,4 +1,4 @@
-"""Arguments of the verbs besides `train`; and a few mistakes through a process of their own."""
+"""Invalid arguments of the verbs other than `train`; a few of them in separate processes."""
 
 import os
 import subprocess
@@ -91,7 +91,7 @@ VERBS = [
     ("plan -c classify.yaml --measured list.json", "--measured list.json: has no results.scaling.cost_model"),
     ("plan -c classify.yaml --measured odd.json", "--measured odd.json: has no results.scaling.cost_model"),
     ("plan -c classify.yaml -o DistributedStrategy.sharding_degree=3", "sharding_degree: 3 does not divide the 1"),
-    ("plan -c classify.yaml -o Model.encoder.patch_size=5", "image_size (16, 16) is no multiple of patch_size (5, 5)"),
+    ("plan -c classify.yaml -o Model.encoder.patch_size=5", "image_size (16, 16) is not a multiple of patch_size (5"),
     ("visualize", "plsc visualize: error: -c FILE or --checkpoint PATH is needed"),
     ("visualize -c classify.yaml --out out --count 0", "--count must be at least 1, got 0"),
     ("visualize -c classify.yaml --out out --patch 1", "--patch takes a row and a column, such as 3,4, got '1'"),
@@ -100,7 +100,7 @@ VERBS = [
     ("visualize -c classify.yaml --out out --parts all", "argument --parts: invalid choice: 'all'"),
     ("visualize -c classify.yaml --out out --parts attention", "--parts: attention cannot be drawn here; what can is"),
     ("visualize -c classify.yaml --out out --images nowhere", "nowhere: there is no such file or folder"),
-    ("visualize -c classify.yaml --out out --images bad.png", "bad.png: is no image of a known format, or damaged"),
+    ("visualize -c classify.yaml --out out --images bad.png", "bad.png: is not an image of a known format"),
     ("visualize -c classify.yaml --out file.txt", "error: file.txt: File exists"),
     ("visualize -c pretrain.yaml --checkpoint classifier --out out", "is missing in the checkpoint"),
     ("extract-features --checkpoint classifier", "error: the following arguments are required: --out"),
@@ -110,7 +110,7 @@ VERBS = [
     ("extract-features --checkpoint classifier --out out.npz --num-workers -1", "--num-workers must be at least 0,"),
     ("extract-features --checkpoint classifier --out out.npz --num-workers 100000", "--num-workers must be at mos"),
     ("extract-features --checkpoint classifier --out out.npz empty", "empty: there are no images; looked for"),
-    ("extract-features --checkpoint classifier --out out.npz bad.png", "bad.png: is no image of a known format"),
+    ("extract-features --checkpoint classifier --out out.npz bad.png", "bad.png: is not an image of a known format"),
     ("extract-features --checkpoint pretrained --out out.npz", "DataLoader.Eval: the run has none; name images, or"),
     ("evaluate-frozen", "plsc evaluate-frozen: error: give either --checkpoint PATH or -c CONFIG"),
     ("evaluate-frozen -c classify.yaml --ema", "plsc evaluate-frozen: error: --ema needs --checkpoint"),
@@ -144,7 +144,7 @@ VERBS = [
 
 @pytest.fixture
 def mess(runs):
-    """Files and runs that are none."""
+    """Invalid files and runs."""
     for name, content in FILES.items():
         path = Path(name)
         path.parent.mkdir(exist_ok=True)
@@ -159,14 +159,14 @@ def test_arguments_that_make_no_sense_are_refused(cli, mess, row):
 
 
 @pytest.mark.parametrize("verb", ["trian", "Train", "--version"])
-def test_a_verb_that_is_none_is_refused(cli, verb):
+def test_an_unknown_verb_is_refused(cli, verb):
     code, _, err = cli(verb)
     assert code == 2
     assert err.startswith(f"plsc: there is no verb {verb!r}")
 
 
 @pytest.mark.parametrize("name", ["bad.png", "file.txt"])
-def test_one_file_that_is_no_image_does_not_stop_the_prediction_of_others(cli, mess, name):
+def test_a_file_that_is_not_an_image_does_not_stop_the_prediction_of_others(cli, mess, name):
     code, out, err = cli("predict", name, "images/val", "--checkpoint", "classifier")
     assert code == 1
     assert "class0" in out
@@ -175,12 +175,12 @@ def test_one_file_that_is_no_image_does_not_stop_the_prediction_of_others(cli, m
 
 PROCESSES = [
     (["-o", "Model.encoder.num_heads=3"], "16 does not divide into 3 heads"),
-    (["-o", "DataLoader.Train.batch_transforms=[]"], "images are paddle.uint8, not floats"),
+    (["-o", "DataLoader.Train.batch_transforms=[]"], "images are paddle.uint8, not float"),
 ]
 
 
 @pytest.mark.parametrize(("options", "message"), PROCESSES, ids=[message for _, message in PROCESSES])
-def test_a_process_of_its_own_ends_the_same_way(tmp_path, bad_input_images, options, message):
+def test_a_separate_process_fails_in_the_same_way(tmp_path, bad_input_images, options, message):
     (tmp_path / "classify.yaml").write_text(CLASSIFY, encoding="utf-8")
     (tmp_path / "images").symlink_to(bad_input_images)
     command = [sys.executable, str(ROOT / "tools" / "train.py"), "-c", "classify.yaml", *options]
@@ -199,7 +199,7 @@ def test_debug_shows_the_traceback_of_a_mistake(cli):
     assert "plsc/models/vit.py" in err.replace("\\", "/")
 
 
-def test_the_tables_are_as_long_as_promised():
+def test_the_tables_have_the_promised_number_of_cases():
     tables = [
         test_yaml.CASES,
         test_yaml.PATHS,

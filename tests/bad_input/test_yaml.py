@@ -1,4 +1,4 @@
-"""Config files that are no config: syntax, encoding, layers, tags, keys and types."""
+"""Invalid config files: syntax, encoding, layers, tags, keys and types."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ NEEDED = "the config does not say, and every run needs it"
 
 
 def below(text):
-    """Text below a `_base_` that is right, so that it begins in line 2."""
+    """Put text below a valid `_base_`, so that it starts in line 2."""
     return BASE + text
 
 
@@ -132,13 +132,13 @@ def write(name, text):
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_a_file_that_is_no_config_is_refused(cli, case):
+def test_an_invalid_config_file_is_refused(cli, case):
     case.prepare()
     refused(cli, ["train", "-c", "x.yaml"], case.says)
     assert not Path("ran").exists()
 
 
-# name, what stands after -c, parts of the message
+# name, argument of -c, parts of the message
 PATHS = [
     Case("a config that is not there", ["nope.yaml: no such config file, neither here nor"], arguments=["nope.yaml"]),
     Case("another ending", ["did you mean classify.yaml?"], arguments=["classify.yml"]),
@@ -174,7 +174,7 @@ PATHS = [
 
 
 @pytest.mark.parametrize("case", PATHS, ids=lambda case: case.name)
-def test_a_path_that_is_no_config_is_refused(cli, case):
+def test_an_invalid_config_path_is_refused(cli, case):
     case.prepare()
     refused(cli, ["train", "-c", *case.arguments], case.says)
 
@@ -184,6 +184,6 @@ def test_a_path_that_is_no_config_is_refused(cli, case):
     ["\ufeff" + CLASSIFY, CLASSIFY.replace("\n", "\r\n"), CLASSIFY.replace("16", "&n 16", 1)],
     ids=["byte order mark", "Windows line ends", "anchor"],
 )
-def test_what_is_unusual_but_right_trains(cli, content):
+def test_unusual_but_valid_configs_train(cli, content):
     write("classify.yaml", content)
     trains(cli)

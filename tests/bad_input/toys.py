@@ -1,4 +1,4 @@
-"""What all tables of mistakes share: two small configs that are right, and what every mistake has to end in."""
+"""Shared parts of the tables of invalid input: two small valid configs, and the check of the error."""
 
 import os
 import re
@@ -58,14 +58,14 @@ _DEBUG_HINT = "(--debug shows where in the code)"
 
 
 class Case(NamedTuple):
-    """A mistake and what has to be said of it.
+    """An invalid input and the expected message.
 
     Attributes:
-        name: For pytest.
-        says: Parts of the message, each of which must be in it.
-        overrides: What is written after `-o`.
-        prepare: Makes the mistake on disk, in the current folder; None if it is in the overrides.
-        arguments: The command line, if it is not `train -c CONFIG -o overrides`.
+        name: Test id.
+        says: Required parts of the message.
+        overrides: Arguments of `-o`.
+        prepare: Makes files in the current folder invalid; None if the overrides are the invalid part.
+        arguments: The command line; by default `train -c CONFIG -o overrides`.
     """
 
     name: str
@@ -76,12 +76,12 @@ class Case(NamedTuple):
 
 
 def rows(table) -> List[Case]:
-    """Cases from rows `(overrides in one string, part of the message, ...)`; two blanks separate overrides."""
+    """Cases from rows `(overrides in one string, part of the message, ...)`; two spaces separate overrides."""
     return [Case(text, says, text.split("  ")) for text, *says in table]
 
 
 def make_images(root: Path) -> None:
-    """`train` and `val` of two classes."""
+    """Write images of two classes to `train` and `val`."""
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
         for label in range(CLASSES):
@@ -92,7 +92,7 @@ def make_images(root: Path) -> None:
 
 
 def refused(cli, arguments, says, output="out") -> str:
-    """Runs `plsc arguments`, which must fail as a user's mistake does; returns what was printed.
+    """Run `plsc arguments`, check that it fails with a user's error, and return its output.
 
     One error, exit code 2, no traceback, each of `says` in the message, and no output directory.
     """
@@ -111,7 +111,7 @@ def refused(cli, arguments, says, output="out") -> str:
 
 
 def trains(cli, *overrides, config="classify.yaml"):
-    """Trains with a config that is unusual, but right; removes what it wrote and returns what it said."""
+    """Train with an unusual but valid config, remove its files and return its output."""
     code, out, err = cli("train", "-c", config, "-o", "Global.seed=0", *overrides)
     assert code == 0, out + err
     assert Path("out/checkpoints/latest").is_file()

@@ -143,7 +143,7 @@ def test_the_index_of_a_grid_that_is_not_square_survives(tmp_path, through):
     convert(tmp_path / f"b.{through}", tmp_path / "c.pth", "official")
     same(read_state_file(tmp_path / "c.pth")["model"], state)
     write_torch_file(tmp_path / "d.pth", {n: value for n, value in state.items() if not n.endswith("index")})
-    with pytest.raises(ValueError, match="has 48 rows, which no square grid has, and the file does not tell its grid"):
+    with pytest.raises(ValueError, match="has 48 rows, which does not fit a square grid, and the file does not store"):
         convert(tmp_path / "d.pth", tmp_path / "e.pth", "official")
 
 

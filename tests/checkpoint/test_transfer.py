@@ -195,7 +195,7 @@ def test_the_grid_of_a_run_of_before_is_that_of_its_config(tmp_path):
 
 
 def positions(grid, wanted, tmp_path, given=None):
-    """A table of positions in a file that does not tell its grid, for a model with another one."""
+    """A position table of a file without its grid, for a model with another grid."""
     source, task = with_tables(1, grid), with_tables(2, wanted)
     source.model.trunk.relative_position_bias = task.model.trunk.relative_position_bias = None
     save(tmp_path / "checkpoints", source, encoder="model.trunk")
@@ -205,9 +205,9 @@ def positions(grid, wanted, tmp_path, given=None):
 
 @pytest.mark.parametrize("grid", [(4, 4), (2, 8), (8, 2)])
 def test_a_grid_that_may_be_another_is_refused_or_given(tmp_path, grid):
-    with pytest.raises(CheckpointError, match=r"pos_embed is \[1, 17, 4\], which a grid of 4 x 4 has as well"):
+    with pytest.raises(CheckpointError, match=r"pos_embed is \[1, 17, 4\], which fits both a grid of 4 x 4"):
         positions(grid, (2, 8), tmp_path / "a")
-    with pytest.raises(CheckpointError, match="in the checkpoint .* in the model, which no square grid .* Init.grid"):
+    with pytest.raises(CheckpointError, match="in the checkpoint .*, which does not fit a square grid.* Init.grid"):
         positions((3, 4), (2, 8), tmp_path / "b")
     report, stored, taken = positions(grid, (2, 8), tmp_path / "c", list(grid))
     np.testing.assert_array_equal(taken, resample_pos_embed(stored, grid, (2, 8)))
@@ -218,7 +218,7 @@ def test_a_grid_that_may_be_another_is_refused_or_given(tmp_path, grid):
 def test_an_assumed_grid_is_said(tmp_path, wanted):
     report, stored, taken = positions((4, 4), wanted, tmp_path)
     np.testing.assert_array_equal(taken, resample_pos_embed(stored, (4, 4), wanted))
-    assert "the file does not tell its grid of positions; 4 x 4 was assumed" in str(report)
+    assert "the file does not store its grid of positions; 4 x 4 was assumed" in str(report)
 
 
 def vit_task(**options):

@@ -43,7 +43,7 @@ GRID = [
     "Optimizer={_delete_: true, name: SGD}",
 ]  # fmt: skip
 EVAL = "DataLoader.Eval.dataset.root"
-UNKNOWN = ["1 of its 3 classes is unknown to", "'date'; known are 'apple', 'berry', 'cherry'"]
+UNKNOWN = ["1 of its 3 classes is unknown to", "'date'; the known classes are 'apple', 'berry', 'cherry'"]
 
 
 def make(root, names, first=0):

@@ -6,7 +6,7 @@ import pytest
 
 from tests.data.toys import jpeg_bomb, png_bomb
 
-MESSAGE = "pixels, and the limit is 89,478,485 in all"
+MESSAGE = "pixels, but the limit is 89,478,485 pixels"
 
 
 @pytest.fixture(params=["pillow", "fast"])

@@ -33,7 +33,7 @@ def test_a_damaged_file_stops_no_other(cli, toy_runs, tmp_path):
     options = ["--checkpoint", toy_runs.classifier]
     code, out, err = cli("predict", "bad.png", good, *options, "--format", "json")
     first, second = map(json.loads, out.splitlines())
-    assert code == 1 and "is no image of a known format" in first["error"] and second["predictions"]
+    assert code == 1 and "is not an image of a known format" in first["error"] and second["predictions"]
     assert err == "1 file(s) could not be read or classified\n"
     assert "bad.png  cannot be read" in cli("predict", "bad.png", *options)[1]
 

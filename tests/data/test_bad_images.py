@@ -1,4 +1,4 @@
-"""Images that cannot be read: an error, or others in their place, the same for any number of workers."""
+"""Policies for unreadable images: stop, or substitutes that do not depend on the number of workers."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ SECTION = "DataLoader.Train.loader"
 
 @pytest.fixture
 def folder(tmp_path):
-    """24 images, of which 5 is no image and 17 is missing."""
+    """24 images; file 5 is not an image and file 17 is missing."""
     dataset = ImageFolder(write_images(tmp_path, [f"a/{number:02}.png" for number in range(24)]))
     (tmp_path / "a" / "05.png").write_bytes(b"broken")
     (tmp_path / "a" / "17.png").unlink()
@@ -37,12 +37,12 @@ def skipping(dataset, limit=100, leave_out=False, say=print, **options):
 def test_stop_names_the_file_and_the_key(folder, workers):
     reading = DataLoader(folder, [RandomResizedCrop(8)], batch_size=24, bad_images=BadImages(SECTION, "stop"),
                          shuffle=False, num_workers=workers)  # fmt: skip
-    with pytest.raises(ValueError, match=rf"a/05.png: is no image .* go on without it: {SECTION}.on_bad_image: skip"):
+    with pytest.raises(ValueError, match=rf"a/05.png: is not an image .*skip it: set {SECTION}.on_bad_image: skip"):
         read(reading)
 
 
 @linux
-def test_another_image_takes_its_place_whoever_reads(folder, tally):
+def test_substitutes_do_not_depend_on_workers(folder, tally):
     for epoch, step in ((0, 0), (1, 2)):
         alone = read(skipping(folder), epoch, step)
         for workers in (1, 3):
@@ -58,7 +58,7 @@ def test_another_image_takes_its_place_whoever_reads(folder, tally):
     tally.add("faults survived", 1)
 
 
-def test_a_substitute_is_cropped_as_the_position_says_not_as_itself(folder):
+def test_a_substitute_uses_the_random_numbers_of_the_position(folder):
     samples = skipping(folder).samples
     own, other = samples[0, 3], samples.read((0, 5), 3)
     assert own["index"] == other["index"] == 3
@@ -66,13 +66,13 @@ def test_a_substitute_is_cropped_as_the_position_says_not_as_itself(folder):
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=linux)])
-def test_each_is_told_once_and_survives_a_resume(folder, workers):
+def test_each_bad_image_is_reported_once_also_after_a_resume(folder, workers):
     lines = []
     reading = skipping(folder, say=lines.append, num_workers=workers)
     for epoch in range(2):
         read(reading, epoch)
         assert reading.bad_images.share() == 2
-    assert [line.split("a/")[1][:20] for line in lines] == ["05.png: is no image ", "17.png: there is no "]
+    assert [line.split("a/")[1][:24] for line in lines] == ["05.png: is not an image ", "17.png: there is no such"]
     assert all(line.startswith("bad image, skipped: ") for line in lines)
     resumed = skipping(folder, say=lines.append)
     resumed.bad_images.set_state_dict(json.loads(json.dumps(reading.bad_images.state_dict())))
@@ -81,26 +81,26 @@ def test_each_is_told_once_and_survives_a_resume(folder, workers):
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=linux)])
-def test_too_many_are_an_error_that_lists_them(folder, workers):
+def test_too_many_bad_images_are_an_error_that_lists_them(folder, workers):
     with pytest.raises(ImageError) as caught:
         read(skipping(folder, limit=1, num_workers=workers))
     lines = str(caught.value).splitlines()
-    assert lines[0] == f"2 images cannot be read, more than {SECTION}.max_bad_images: 1:"
+    assert lines[0] == f"2 images cannot be read; {SECTION}.max_bad_images allows 1:"
     assert sorted(line.split("a/")[-1][:7] for line in lines[1:3]) == ["05.png:", "17.png:"]
     assert lines[3] == "repair or remove them, or raise the limit"
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=linux)])
-def test_nothing_but_bad_images(tmp_path, workers):
+def test_a_dataset_of_bad_images_only_is_refused(tmp_path, workers):
     dataset = ImageFolder(write_images(tmp_path, ["a/0.png", "a/1.png"]))
     for path in (tmp_path / "a").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(ValueError, match="none of these images, tried in a row, can be read:\n .*png: "):
+    with pytest.raises(ValueError, match="an image and all its substitutes cannot be read; .*:\n .*png: "):
         read(skipping(dataset, batch_size=2, num_workers=workers))
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=linux)])
-def test_left_out_of_an_evaluation(folder, workers):
+def test_bad_images_are_left_out_of_an_evaluation(folder, workers):
     options = {"leave_out": True, "shuffle": False, "drop_last": False, "num_workers": workers}
     reading = skipping(folder, batch_size=1, **options)
     batches = read(reading)

@@ -58,7 +58,7 @@ class Evil:
         return os.mkdir, (str(self.marker),)
 
 
-def test_its_pickles_are_read_without_running_them(tmp_path, monkeypatch):
+def test_pickles_are_read_without_executing_them(tmp_path, monkeypatch):
     members = {"c/data_batch_1": {**content(b"labels", 1, 0), b"x": Evil(tmp_path / "marker")}}
     monkeypatch.setattr(CIFAR10, "md5", write_archive(tmp_path, CIFAR10.archive, members))
     with pytest.raises(ValueError, match=r"gz/c/data_batch_1: the file asks for posix\.mkdir; only tensors and plain"):
@@ -72,7 +72,7 @@ def test_missing_file_is_named_and_nothing_downloaded(tmp_path, dataset):
         dataset(str(tmp_path))
 
 
-def test_another_file_is_not_opened(tmp_path):
+def test_a_file_with_another_checksum_is_refused(tmp_path):
     write_archive(tmp_path, CIFAR10.archive, {"c/data_batch_1": content(b"labels", 1, 0)})
-    with pytest.raises(ValueError, match="is not the published cifar-10-python.tar.gz .MD5 c58f30"):
+    with pytest.raises(ValueError, match="differs from the published cifar-10-python.tar.gz .MD5 c58f30"):
         CIFAR10(str(tmp_path))

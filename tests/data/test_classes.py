@@ -10,7 +10,7 @@ KNOWN = ["apple", "berry", "cherry"]
 
 
 class Named:
-    """Samples of the given labels; `classes` names them."""
+    """Dataset with the given labels and class names."""
 
     def __init__(self, classes, labels, listed=True):
         self.classes = classes
@@ -33,7 +33,7 @@ def matched(dataset, known=KNOWN):
     return match_classes(dataset, known, "the run", said.append), said
 
 
-def test_the_same_classes_stay_as_they_are():
+def test_equal_classes_are_not_changed():
     dataset = Named(KNOWN, [2, 0])
     assert matched(dataset) == (dataset, [])
 
@@ -46,7 +46,7 @@ def test_labels_of_another_order_follow_the_names(listed):
     assert found.labels is None if not listed else found.labels.tolist() == [2, 0, 1, 2]
 
 
-def test_missing_classes_are_said():
+def test_missing_classes_are_reported():
     found, said = matched(Named(["berry", "cherry"], [0, 1]))
     assert found.labels.tolist() == [1, 2]
     assert said == ["note: DataLoader.Eval has no images of 1 of the 3 classes: 'apple'"]
@@ -55,7 +55,9 @@ def test_missing_classes_are_said():
 
 
 def test_unknown_classes_are_refused_and_listed():
-    with pytest.raises(ValueError, match="1 of its 2 classes is unknown to the run: 'date'; known are 'apple', "):
+    with pytest.raises(
+        ValueError, match="1 of its 2 classes is unknown to the run: 'date'; the known classes are 'apple', "
+    ):
         matched(Named(["berry", "date"], [0, 1]))
 
 
@@ -72,12 +74,12 @@ def test_composed_and_decomposed_letters_are_the_same_name():
         (Named(["a", "a"], [0]), KNOWN, "a class name occurs more than once"),
     ],
 )
-def test_without_names_it_is_said_that_positions_count(dataset, known, reason):
+def test_matching_by_position_is_reported(dataset, known, reason):
     found, (note,) = matched(dataset, known)
     assert found is dataset and note == f"note: classes are matched by position, not by name: {reason}"
 
 
-def test_a_list_file_numbers_its_classes_and_names_none(tmp_path):
+def test_a_list_file_has_no_class_names(tmp_path):
     write_images(tmp_path, ["a.png"])
     (tmp_path / "list.txt").write_text("a.png 2\n", encoding="utf-8")
     dataset = ListFile(str(tmp_path), str(tmp_path / "list.txt"))
@@ -87,16 +89,16 @@ def test_a_list_file_numbers_its_classes_and_names_none(tmp_path):
 
 @pytest.mark.parametrize("labels", [[-100], [0, -1], [3], [0, 7], np.int64(-5)])
 def test_labels_out_of_range_are_refused(labels):
-    with pytest.raises(ValueError, match="out of range: labels count from 0 to 2; correct the labels that X gives"):
+    with pytest.raises(ValueError, match="out of range: labels must be from 0 to 2; correct the labels of X"):
         check_labels(labels, 3, "X")
 
 
 @pytest.mark.parametrize("labels", [[], [0, 2], 1, np.array([0.5, -3.0]), None, "text"])
-def test_other_labels_are_not(labels):
+def test_labels_in_range_and_soft_labels_are_accepted(labels):
     check_labels(labels, 3)
 
 
-def test_a_negative_label_does_not_count_from_the_end_when_relabelled():
+def test_negative_labels_are_refused_when_relabelled():
     with pytest.raises(ValueError, match="label -1 is out of range"):
         Relabelled(Named(["b", "a"], [0, -1]), [1, 0], ["a", "b"])
     with pytest.raises(ValueError, match="label -1 is out of range"):

@@ -13,7 +13,7 @@ def jittered(image, seed=0, **strengths):
     return np.asarray(ColorJitter(**options)({"image": image}, np.random.default_rng(seed))["image"]).astype(int)
 
 
-def test_nothing_to_do():
+def test_zero_strengths_change_nothing():
     np.testing.assert_array_equal(jittered(noise()), np.asarray(noise()))
 
 
@@ -33,12 +33,12 @@ def test_contrast_keeps_a_flat_image():
     np.testing.assert_array_equal(jittered(grey, contrast=0.9), np.asarray(grey))
 
 
-def test_saturation_keeps_grey():
+def test_saturation_keeps_gray():
     grey = noise().convert("L").convert("RGB")
     np.testing.assert_allclose(jittered(grey, saturation=0.9), np.asarray(grey), atol=1)
 
 
-def test_hue_turns():
+def test_hue_is_rotated():
     red = Image.new("RGB", (1, 1), (200, 20, 20))
     hues = []
     for seed in range(200):
@@ -50,7 +50,7 @@ def test_hue_turns():
     assert 0.2 < max(hues) < 0.26
 
 
-def test_every_image_alike_and_from_the_generator():
+def test_all_images_change_equally_from_the_generator():
     jitter = ColorJitter(0.4, 0.4, 0.4, 0.1)
     sample = jitter({"image": noise(), "target_image": noise(), "label": 1}, np.random.default_rng(5))
     again = jitter({"image": noise()}, np.random.default_rng(5))

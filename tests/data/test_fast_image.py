@@ -1,4 +1,4 @@
-"""The fast decoder against the pixel-exact one: the same draws and sizes, nearly the same pixels."""
+"""The fast decoder against Pillow: equal random draws and sizes, nearly equal pixels."""
 
 import io
 
@@ -27,7 +27,7 @@ from plsc.data.transforms import (  # noqa: E402
 
 
 def smooth(width, height, seed=0):
-    """Something like a photograph: random colours at low resolution, enlarged, with some detail."""
+    """An image like a photograph: random colors at low resolution, enlarged, with some detail."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 255, (max(2, height // 40), max(2, width // 40), 3), dtype=np.uint8)
     image = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
@@ -79,7 +79,7 @@ def test_an_untouched_image_is_decoded_whole(folder):
 
 
 def spy(monkeypatch):
-    """A list that every array decoded from now on is added to."""
+    """List to which every array decoded from now on is appended."""
     decoded, original = [], simplejpeg.decode_jpeg
 
     def decode(*arguments, buffer, **options):
@@ -95,7 +95,7 @@ def test_a_large_photograph_is_decoded_no_larger_than_needed(folder, monkeypatch
     image = load_fast(str(folder / "4.jpg"))
     crop_and_resize(image, (0, 0, 1600, 1200), (224, 224), "bicubic")
     assert [pixels.shape for pixels in decoded] == [(300, 400, 3)]
-    crop_and_resize(image, (0, 0, 1600, 1200), (112, 112), "bicubic")  # what is there is large enough
+    crop_and_resize(image, (0, 0, 1600, 1200), (112, 112), "bicubic")  # the decoded pixels are large enough
     assert len(decoded) == 1
     crop_and_resize(image, (100, 100, 300, 200), (224, 224), "bicubic")
     assert decoded[-1].shape == (304, 1600, 3)  # at full size, down to the last row of the crop
@@ -109,19 +109,19 @@ def test_rows_below_a_crop_are_not_decoded(folder, monkeypatch):
     assert decoded[-1].shape == (144, 500, 3)  # whole rows of blocks
     assert (whole[30:130, 100:400] == part).all()
     np.asarray(image.crop((0, 0, 500, 140)))
-    assert len(decoded) == 2  # what is there is enough
+    assert len(decoded) == 2  # the decoded rows are enough
     np.asarray(image.crop((0, 200, 500, 300)))
     assert decoded[-1].shape == (304, 500, 3)
 
 
-def test_a_file_that_simplejpeg_stops_halfway_of_is_judged_by_pillow(tmp_path):
-    """After something to overlook, it overlooks this as well, and returns what happened to be in memory."""
+def test_a_file_that_simplejpeg_does_not_finish_is_left_to_pillow(tmp_path):
+    """simplejpeg ignores this after an earlier warning, and returns uninitialized memory."""
     data = bytearray(encoded(smooth(200, 150), "JPEG", progressive=True))
     at = data.rindex(b"\xff\xc4")  # a table between two scans
     data[at - 2 : at + 2] = b"\xff\xd0\xff\x60"
     (tmp_path / "a.jpg").write_bytes(bytes(data))
     for read in (load_image, lambda path: np.asarray(load_fast(str(path)))):
-        with pytest.raises(ImageError, match="a.jpg: (is no image of a known format|cannot be read as an image)"):
+        with pytest.raises(ImageError, match="a.jpg: (is not an image of a known format|cannot be read as an image)"):
             read(tmp_path / "a.jpg")
     assert simplejpeg.decode_jpeg(bytes(data), "RGB", strict=False).shape == (150, 200, 3)
 
@@ -206,7 +206,7 @@ def test_a_damaged_file_is_named_once(tmp_path, keep):
     data = encoded(smooth(200, 150), "JPEG")
     (tmp_path / "bad.jpg").write_bytes(data[:keep])
     samples = SampleDataset(ImageFolder(str(tmp_path), decoder="fast"), [RandomResizedCrop(64)])
-    with pytest.raises(ImageError, match=r"bad\.jpg: (cannot be read|is no image)") as caught:
+    with pytest.raises(ImageError, match=r"bad\.jpg: (cannot be read|is not an image)") as caught:
         samples[0, 0]
     assert str(caught.value).count("bad.jpg") == 1
 
@@ -218,12 +218,12 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_an_image_beyond_the_limit_is_not_decoded(folder, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(ImageError, match="has 500 x 375 pixels, and the limit is 1,000 in all"):
+    with pytest.raises(ImageError, match="has 500 x 375 pixels, but the limit is 1,000 pixels"):
         load_fast(str(folder / "0.jpg"))
 
 
-def test_other_ways_of_mirroring_are_refused(folder):
-    with pytest.raises(ValueError, match="decoder: fast knows no .*set decoder: pillow"):
+def test_other_transpose_methods_are_refused(folder):
+    with pytest.raises(ValueError, match="decoder: fast does not support .*set decoder: pillow"):
         load_fast(str(folder / "0.jpg")).transpose(Image.Transpose.ROTATE_90)
 
 

@@ -24,7 +24,7 @@ def test_moved_folder_is_the_same(tmp_path):
     assert one["samples"] == 8 and one["classes"] == ["cat", "dog"] and len(one["digest"]) == 64
 
 
-def test_every_change_of_names_labels_or_order_shows(tmp_path):
+def test_names_labels_and_order_change_the_fingerprint(tmp_path):
     lines = ["x/1.png 0", "x/2.png 0", "y/1.png 1"]
     variants = [
         lines,
@@ -98,7 +98,7 @@ class Unlabelled(Images):
         return sample
 
 
-def test_data_set_without_names_by_its_length_and_some_labels():
+def test_dataset_without_names_by_its_length_and_some_labels():
     kinds = [Images(10), Images(11), Shifted(10), Damaged(10), Unlabelled(10)]
     found = [fingerprint(kind) for kind in kinds]
     assert len({one["digest"] for one in found}) == len(kinds)
@@ -118,11 +118,11 @@ def test_labels_of_any_kind():
     same = [fingerprint(Kept(np.array([0, 1], dtype=dtype))) for dtype in ("int32", "int64", "uint8")]
     assert same[0] == same[1] == same[2] == fingerprint(Kept([0, 1]))
     data = Images(4)
-    for data.labels in ("labels", 3, np.int64(3), [1, 2]):  # none of them is a list of labels
+    for data.labels in ("labels", 3, np.int64(3), [1, 2]):  # none of these is a list of labels
         assert fingerprint(data) == fingerprint(Images(4))
 
 
-def test_few_samples_are_read_of_a_large_data_set(monkeypatch):
+def test_few_samples_are_read_of_a_large_dataset(monkeypatch):
     read = []
     monkeypatch.setattr(Images, "__getitem__", lambda self, index: read.append(index) or {"label": 0})
     fingerprint(Images(100_000))

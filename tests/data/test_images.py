@@ -23,11 +23,11 @@ def pixels(path):
     return np.asarray(image)
 
 
-def test_rgb_as_it_is(tmp_path):
+def test_rgb_is_not_changed(tmp_path):
     np.testing.assert_array_equal(pixels(saved(tmp_path, noise())), np.asarray(noise()))
 
 
-def test_grey_and_one_bit(tmp_path):
+def test_gray_and_one_bit(tmp_path):
     grey = noise().convert("L")
     expected = np.repeat(np.asarray(grey)[..., None], 3, axis=2)
     np.testing.assert_array_equal(pixels(saved(tmp_path, grey)), expected)
@@ -56,7 +56,7 @@ def test_palette_with_and_without_transparency(tmp_path):
     np.testing.assert_allclose(pixels(several), [[[227, 127, 127], [0, 100, 0]]], atol=1)
 
 
-def test_one_transparent_colour(tmp_path):
+def test_one_transparent_color(tmp_path):
     image = Image.new("RGB", (2, 1), (1, 2, 3))
     image.putpixel((1, 0), (4, 5, 6))
     np.testing.assert_array_equal(
@@ -94,7 +94,7 @@ def test_cmyk(tmp_path):
     np.testing.assert_allclose(found, np.broadcast_to([255, 0, 0], found.shape), atol=6)
 
 
-def test_orientation_is_left_alone(tmp_path):
+def test_orientation_is_ignored(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by 90 degrees
     assert load_image(saved(tmp_path, noise(20, 16), "image.jpg", exif=exif)).size == (20, 16)
@@ -135,13 +135,13 @@ READERS = pytest.mark.parametrize("read", [load_image, load_fast])
 def test_a_decompression_bomb_is_not_decoded(tmp_path, read, bomb):
     path = tmp_path / "bomb"
     path.write_bytes(bomb(10_000, 9_000))
-    message = r"bomb: has 10,000 x 9,000 pixels, and the limit is 89,478,485 in all, so that no small file fills the "
-    message += "memory; if the file is to be trusted, set PLSC_MAX_IMAGE_PIXELS in the environment, otherwise replace"
+    message = r"bomb: has 10,000 x 9,000 pixels, but the limit is 89,478,485 pixels, because decoding a small file "
+    message += "could fill the memory; if you trust the file, set PLSC_MAX_IMAGE_PIXELS in the environment, otherwise"
     with warnings.catch_warnings(), pytest.raises(ImageError, match=message):
         warnings.simplefilter("ignore")
         read(str(path))
-    path.write_bytes(bomb(60_000, 60_000))  # above twice the limit Pillow raises by itself, and does not say the size
-    with pytest.raises(ImageError, match="has (60,000 x 60,000|more than 178,956,970) pixels, and the limit is 89,478"):
+    path.write_bytes(bomb(60_000, 60_000))  # above twice the limit Pillow raises an error without the size
+    with pytest.raises(ImageError, match="has (60,000 x 60,000|more than 178,956,970) pixels, but the limit is 89,478"):
         read(str(path))
 
 
@@ -150,13 +150,13 @@ def test_a_decompression_bomb_is_not_decoded(tmp_path, read, bomb):
 def test_the_environment_sets_the_limit(tmp_path, monkeypatch, read, name):
     path = str(saved(tmp_path, noise(20, 16), name))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(ImageError, match="image.*pixels, and the limit is 100 in all"):
+    with pytest.raises(ImageError, match="image.*pixels, but the limit is 100 pixels"):
         read(path)
     monkeypatch.setenv("PLSC_MAX_IMAGE_PIXELS", "320")
     assert read(path).size == (20, 16)
     for wrong in ("many", "0", "-1", "1e9"):
         monkeypatch.setenv("PLSC_MAX_IMAGE_PIXELS", wrong)
-        with pytest.raises(ValueError, match=f"PLSC_MAX_IMAGE_PIXELS is the largest number of pixels.*got '{wrong}'"):
+        with pytest.raises(ValueError, match=f"PLSC_MAX_IMAGE_PIXELS must be a positive whole number.*got '{wrong}'"):
             read(path)
 
 
@@ -168,13 +168,13 @@ def test_no_limit(tmp_path, monkeypatch, read):
 
 @READERS
 def test_no_image_starts_another_program(tmp_path, monkeypatch, read):
-    """Pillow hands PostScript to Ghostscript, whatever the file is called."""
+    """Pillow starts Ghostscript for PostScript, independent of the file's name."""
     path = tmp_path / "image.jpg"
     noise().save(path, "EPS")
     started = []
     for name in ("run", "Popen", "check_call", "check_output", "call"):
         monkeypatch.setattr(subprocess, name, lambda *arguments, **_: started.append(arguments))
-    with pytest.raises(ImageError, match="image.jpg: is no image of a known format"):
+    with pytest.raises(ImageError, match="image.jpg: is not an image of a known format"):
         read(str(path))
     assert started == []
 
@@ -214,20 +214,20 @@ def test_values_of_any_depth_become_all_levels(tmp_path, read, name, greatest, d
 @READERS
 def test_a_range_that_is_unknown_or_exceeded_is_refused(tmp_path, read):
     path = str(saved(tmp_path, Image.fromarray((RAMP * 4095).astype(np.int32)), "12 in 32.tif"))
-    with pytest.raises(ImageError, match="32.tif.*32-bit numbers from 0 to 4095, whose full range is unknown; set"):
+    with pytest.raises(ImageError, match="32.tif.*32-bit integers from 0 to 4095 of an unknown full range; set"):
         read(path)
-    with pytest.raises(ImageError, match="32.tif.*range from 0 to 4095, beyond 10 bits; set the dataset's `bits`"):
+    with pytest.raises(ImageError, match="32.tif.*range from 0 to 4095, beyond 10 bits; raise the dataset's `bits`"):
         read(path, bits=10)
 
 
-def test_all_values_of_16_bits_are_scaled_as_ever():
+def test_full_range_16_bit_values_are_scaled():
     values = np.arange(65536, dtype=np.int64)
     found = np.asarray(to_rgb(Image.fromarray(values.reshape(256, 256).astype(np.uint16))))[..., 0]
     np.testing.assert_array_equal(found.ravel(), (values + 128) // 257)
 
 
 def tiff(bands, photometric, extra=None, size=4, dtype=np.uint8):
-    """A TIFF whose every pixel has the values `bands`; `extra`: its ExtraSamples, or none."""
+    """A TIFF in which every pixel has the values `bands`, with the tag ExtraSamples `extra` (None: without it)."""
     array = np.broadcast_to(np.array(bands, dtype=dtype), (size, size, len(bands)))
     data, bits = array.tobytes(), 8 * array.itemsize
     tags = {256: (4, [size]), 257: (4, [size]), 258: (3, [bits] * len(bands)), 259: (3, [1]), 262: (3, [photometric])}
@@ -291,7 +291,7 @@ def test_names_are_escaped_in_messages(tmp_path, read):
     path.write_bytes(b"x")
     with pytest.raises(ImageError) as caught:
         read(str(path))
-    assert r"caf\xe9\n2026-01-01 forged \x1b[2J.png: is no image" in str(caught.value)
+    assert r"caf\xe9\n2026-01-01 forged \x1b[2J.png: is not an image" in str(caught.value)
     with pytest.raises(FileNotFoundError) as caught:
         read(str(path) + "x")
     assert r"caf\xe9\n2026" in str(caught.value)

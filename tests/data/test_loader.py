@@ -39,7 +39,7 @@ def assert_same(first, second):
 
 
 def children():
-    """Processes that this one started and that are still running."""
+    """Running child processes of this process."""
     found = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -68,7 +68,7 @@ def test_a_batch_of_tensors():
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("shared", [True, False])
-def test_workers_change_nothing(workers, shared):
+def test_results_do_not_depend_on_workers(workers, shared):
     reading = loader(num_workers=workers, use_shared_memory=shared)
     for epoch, step in ((0, 0), (1, 0), (1, 3)):
         assert_same(read(reading, epoch, step), read(loader(), epoch, step))
@@ -128,7 +128,7 @@ def test_no_worker_outlives_its_epoch():
 
 
 @pytest.mark.parametrize("taken", range(5))
-def test_leaving_an_epoch_early_leaves_nothing_behind(taken):
+def test_leaving_an_epoch_early_ends_workers_and_frees_memory(taken):
     reading = loader(Images(64), num_workers=2, use_shared_memory=True)
     batches = iter(reading)
     for _ in range(taken + 1):
@@ -144,7 +144,7 @@ def test_leaving_an_epoch_early_leaves_nothing_behind(taken):
 def test_a_damaged_file_is_named(tmp_path, workers):
     root = write_images(tmp_path, [f"a/{number}.png" for number in range(8)])
     (tmp_path / "a" / "5.png").write_bytes(b"broken")
-    with pytest.raises(ValueError, match=r"a/5.png: is no image of a known format, or damaged"):
+    with pytest.raises(ValueError, match=r"a/5.png: is not an image of a known format, or is damaged"):
         read(loader(ImageFolder(root), num_workers=workers))
     assert children() == []
 
@@ -181,7 +181,7 @@ def test_bad_numbers(options, message):
 
 
 def run(script, **options):
-    """A process in a group of its own that runs `script` with a loader of 2 workers and the marks it prints."""
+    """Start a process in a new process group that runs `script` with a loader of 2 workers, and read its marks."""
     head = "import os, signal, sys, time\nfrom tests.data.test_loader import loader, Images\n"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(

@@ -16,7 +16,7 @@ def smoothed(labels, classes=4, smoothing=0.1):
 
 
 def shares_of(labels, soft, smoothing=0.1):
-    """How much each image keeps of its own label, where its partner has another one."""
+    """Fraction of its own label that each image keeps, where its partner has another label."""
     labels = np.asarray(labels)
     own = soft[np.arange(len(labels)), labels] - smoothing / 4
     return np.where(labels == labels[::-1], np.nan, own / (1 - smoothing))

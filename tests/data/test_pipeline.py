@@ -35,7 +35,7 @@ def test_without_labels_and_masks():
     assert sorted(batch) == ["image", "index"]
 
 
-def test_a_function_of_seed_epoch_and_index():
+def test_samples_depend_on_seed_epoch_and_index():
     def sample(seed, epoch, index):
         return SampleDataset(Images(), [TwoSizeCrop(8, 4)], Mask(), seed)[(epoch, index)]
 

@@ -9,7 +9,7 @@ WARP = {"resample": Image.Resampling.NEAREST, "fillcolor": (9, 8, 7)}
 
 
 class Coin:
-    """A generator whose draws are all `value`."""
+    """Random generator that always returns `value`."""
 
     def __init__(self, value):
         self.value = value
@@ -71,12 +71,12 @@ def test_brightness_goes_both_ways():
     assert apply("Brightness", 1.0, grey(100), heads=False)[0, 0, 0] == 10
 
 
-def test_posterize_is_pillows():
+def test_posterize_equals_pillow():
     for level, bits in ((0.0, 4), (0.3, 3), (0.6, 2), (0.9, 1)):
         np.testing.assert_array_equal(apply("Posterize", level, noise()), np.asarray(ImageOps.posterize(noise(), bits)))
 
 
-def test_translation_is_a_share_of_the_side_and_fills():
+def test_translation_is_a_fraction_of_the_side_and_fills():
     moved = apply("TranslateX", 1.0, noise(20, 16))  # 0.45 * 20 = 9 pixels
     np.testing.assert_array_equal(moved[:, :11], np.asarray(noise(20, 16))[:, 9:])
     assert (moved[:, 11:] == [9, 8, 7]).all()
@@ -95,7 +95,7 @@ def test_shear():
     np.testing.assert_array_equal(sheared[50, :80], np.asarray(image)[50, 15:95])
 
 
-def test_how_often_and_how_strong(monkeypatch):
+def test_frequency_and_level_of_operations(monkeypatch):
     levels = []
 
     def record(level, rng, warp):
@@ -106,13 +106,13 @@ def test_how_often_and_how_strong(monkeypatch):
     rng, augment, image = np.random.default_rng(0), RandAugment(), noise(2, 2)
     for _ in range(4000):
         augment({"image": image}, rng)
-    assert abs(len(levels) / 4000 - 1.0) < 0.05  # two operations, each half of the time
+    assert abs(len(levels) / 4000 - 1.0) < 0.05  # two operations, each with probability 1/2
     assert max(levels) == 1.0
     assert abs(np.mean(levels) - 0.9) < 0.01
     assert abs(np.quantile(levels, 0.16) - 0.85) < 0.01
 
 
-def test_every_image_alike_and_from_the_generator():
+def test_all_images_change_equally_from_the_generator():
     augment = RandAugment("rand-m9-n4-mstd0.5-inc1", interpolation="random")
     for seed in range(10):
         sample = augment({"image": noise(), "target_image": noise()}, np.random.default_rng(seed))

@@ -9,7 +9,7 @@ def indices(sampler):
 
 
 def by_step(num_samples, batch_size, accumulate, world_size, **options):
-    """For each optimizer step the samples of all processes and micro-batches, in the order of the contract."""
+    """Samples of all processes and micro-batches of each optimizer step, in the documented order."""
     samplers = [
         EpochBatchSampler(num_samples, batch_size, accumulate, rank, world_size, **options)
         for rank in range(world_size)
@@ -89,7 +89,7 @@ def test_steps_and_lengths():
 
 def test_too_few_samples():
     with pytest.raises(
-        ValueError, match="5 samples, fewer than one global batch of 8 .2 a micro-batch x 2 accumulated x 2 processes"
+        ValueError, match="5 samples, fewer than one global batch of 8 .2 per micro-batch x 2 accumulated x 2 processes"
     ):
         EpochBatchSampler(5, 2, 2, world_size=2)
     with pytest.raises(ValueError, match="the dataset is empty"):

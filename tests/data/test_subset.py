@@ -8,7 +8,7 @@ from tests.integration.runs import make_digits
 
 
 class Labelled:
-    """`counts[c]` samples of class c."""
+    """Dataset with `counts[c]` samples of class c."""
 
     classes = ["a", "b", "c"]
 
@@ -27,7 +27,7 @@ def chosen(*arguments, **options):
     return [int(subset[i]["path"]) for i in range(len(subset))]
 
 
-def test_parts_are_the_whole_with_the_same_shares():
+def test_parts_are_disjoint_complete_and_stratified():
     data = Labelled(50, 20, 5)
     train, validation = chosen(data, part="train"), chosen(data, part="validation")
     assert sorted(train + validation) == list(range(75))
@@ -46,12 +46,12 @@ def test_few_are_taken_from_the_part():
     assert not set(chosen(data, part="train", fraction=0.3)) & set(chosen(data, part="validation"))
 
 
-def test_the_seed_decides():
+def test_the_choice_depends_on_the_seed():
     data = Labelled(50, 20, 5)
     assert chosen(data, per_class=3) == chosen(data, per_class=3) != chosen(data, per_class=3, seed=1)
 
 
-def test_it_is_a_dataset_like_others(tmp_path):
+def test_a_subset_is_a_dataset(tmp_path):
     root = str(make_digits(tmp_path) / "train")
     node = {"name": "Subset", "per_class": 3, "dataset": {"name": "ImageFolder", "root": root}}
     subset = registry.DATASETS.build(node)
@@ -60,7 +60,7 @@ def test_it_is_a_dataset_like_others(tmp_path):
     assert Subset(subset, per_class=2).labels.tolist() == [0, 0, 1, 1]
 
 
-def test_a_dataset_that_lists_no_labels_is_asked(monkeypatch):
+def test_labels_are_read_from_samples_without_a_list(monkeypatch):
     data = Labelled(4, 4)
     hidden = type("Hidden", (), {"__len__": lambda s: 8, "__getitem__": lambda s, i: data[i]})()
     assert Subset(hidden, per_class=1).labels.tolist() == [0, 1]
@@ -72,17 +72,17 @@ def test_a_dataset_that_lists_no_labels_is_asked(monkeypatch):
         ({"validation_share": 1.0}, r"validation_share must be in \(0, 1\), got 1.0"),
         ({"per_class": 0}, "per_class must be at least 1, got 0"),
         ({"fraction": 0.0}, r"fraction must be in \(0, 1\], got 0.0"),
-        ({"fraction": 0.5, "per_class": 1}, "two ways to say the same"),
+        ({"fraction": 0.5, "per_class": 1}, "cannot be combined"),
         ({"per_class": 6}, "per_class is 6, but class c has 5 samples"),
     ],
 )
-def test_mistakes_are_named(options, message):
+def test_invalid_arguments_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         Subset(Labelled(50, 20, 5), **options)
 
 
-def test_nothing_left():
-    with pytest.raises(ValueError, match="nothing is left of 2 samples"):
+def test_an_empty_subset_is_refused():
+    with pytest.raises(ValueError, match="the subset of 2 samples is empty"):
         Subset(Labelled(1, 1), part="validation")
 
 
@@ -92,5 +92,5 @@ def test_images_without_labels_are_one_class(tmp_path):
     assert (len(train), len(validation)) == (7, 3) and train.labels is train.classes is None
     assert not {train[i]["path"] for i in range(7)} & {validation[i]["path"] for i in range(3)}
     assert len(Subset(folder, fraction=0.2)) == 2
-    with pytest.raises(ValueError, match="the dataset has no classes to choose from; .* or give a fraction of all"):
+    with pytest.raises(ValueError, match="per_class needs a dataset with classes; .* or set fraction instead"):
         Subset(folder, per_class=1)

@@ -27,7 +27,7 @@ def test_files_that_are_left_out_are_counted(tmp_path, with_classes):
     expected = {".heic": 2, ".txt": 1, "no ending": 1, ".md": 1}
     assert dataset.left_out == expected
     said = summary(Subset(dataset))
-    assert "; 5 other files left out (see extensions): 2 .heic, 1 .md, 1 .txt, 1 no ending" in said
+    assert "; 5 other files ignored (see extensions): 2 .heic, 1 .md, 1 .txt, 1 no ending" in said
 
 
 def test_labels_without_images(tmp_path):
@@ -39,7 +39,7 @@ def test_labels_without_images(tmp_path):
 
 def test_classes_that_look_the_same(tmp_path):
     root = write_images(tmp_path, [unicodedata.normalize(form, "crème") + "/1.png" for form in ("NFC", "NFD")])
-    assert r"look the same and are different: cre\u0300me, cr\xe8me" in summary(ImageFolder(root))
+    assert r"look the same but differ: cre\u0300me, cr\xe8me" in summary(ImageFolder(root))
 
 
 def grey(path, greatest, dtype=np.uint16):
@@ -52,7 +52,7 @@ def test_images_that_use_few_of_16_bits(tmp_path):
         grey(tmp_path / "a" / f"{number}.png", 4095)
     (tmp_path / "a" / "broken.png").write_bytes(b"x")
     said = summary(ImageFolder(str(tmp_path)))
-    assert "its 16-bit images have no value above 4,095 of 65,535 (of 3 looked at)" in said and "dataset's bits" in said
+    assert "the 16-bit images have no value above 4,095 of 65,535 (3 were checked)" in said and "dataset's bits" in said
     assert "16-bit" not in summary(ImageFolder(str(tmp_path), bits=12))
     grey(tmp_path / "a" / "4.png", 65535)
     assert "16-bit" not in summary(ImageFolder(str(tmp_path)))

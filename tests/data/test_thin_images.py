@@ -1,4 +1,4 @@
-"""Images of extreme shapes: a small file must not become a huge image between two transforms."""
+"""Images with extreme aspect ratios: a small file must not become a huge intermediate image."""
 
 import subprocess
 import sys
@@ -25,7 +25,7 @@ def rng(seed=0):
 
 
 def smooth(width, height, seed=0):
-    """A photograph's smoothness, at any size."""
+    """A smooth image of any size, like a photograph."""
     small = rng(seed).integers(0, 256, (max(1, height // 5), max(1, width // 5), 3), dtype=np.uint8)
     return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
 
@@ -33,7 +33,7 @@ def smooth(width, height, seed=0):
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos"])
 @pytest.mark.parametrize("size", [(400, 300), (300, 400), (40, 900), (900, 7), (7, 5), (500, 500)])
 @pytest.mark.parametrize("fast", [False, True])
-def test_a_part_alone_is_that_of_the_whole_resized_image(monkeypatch, interpolation, size, fast):
+def test_resizing_a_part_equals_cropping_the_resized_image(monkeypatch, interpolation, size, fast):
     image = smooth(*size)
     crop = CenterCrop(56, interpolation=interpolation)
     expected = np.asarray(crop({"image": image}, rng())["image"]).astype(int)
@@ -41,7 +41,7 @@ def test_a_part_alone_is_that_of_the_whole_resized_image(monkeypatch, interpolat
     found = crop({"image": of_array(np.asarray(image)) if fast else image}, rng())["image"]
     assert isinstance(found, FastImage) == fast
     off = np.abs(np.asarray(found).astype(int) - expected)
-    if interpolation == "nearest":  # where a pixel's centre is between two, either is right
+    if interpolation == "nearest":  # if a pixel's center is between two pixels, both are correct
         assert (off > 0).mean() < 0.1
     else:
         assert off.max() <= 1
@@ -61,7 +61,7 @@ def test_ordinary_images_are_resized_as_a_whole(size, crop, ratio):
 
 
 class _Sizes:
-    """The sizes of all images that Pillow and OpenCV are asked for."""
+    """Record the sizes of all images that Pillow and OpenCV create."""
 
     def __init__(self, monkeypatch):
         self.pixels = []
@@ -69,7 +69,7 @@ class _Sizes:
 
         def noted(image, size, *arguments, **options):
             self.pixels.append(size[0] * size[1])
-            if size[1] < image.height:  # Pillow changes the width first, of all rows that it needs
+            if size[1] < image.height:  # Pillow resizes the width first, for all required rows
                 self.pixels.append(size[0] * image.height)
             return resize(image, size, *arguments, **options)
 
@@ -89,7 +89,7 @@ class _Sizes:
         TwoSizeCrop(224, 112),
     ],
 )
-def test_nothing_huge_is_asked_for(monkeypatch, size, transform):
+def test_no_intermediate_image_is_huge(monkeypatch, size, transform):
     sizes = _Sizes(monkeypatch)
     for image in (Image.new("RGB", size, (9, 99, 200)), of_array(np.full((size[1], size[0], 3), 99, dtype=np.uint8))):
         for seed in range(3):
@@ -105,7 +105,7 @@ def test_a_result_beyond_the_limit_names_the_file(tmp_path, read, name):
     path = tmp_path / name
     Image.new("L", (60_000, 1), 99).save(path)
     dataset = SampleDataset([{"image": read(str(path)), "path": str(path)}], [Resize(256), CenterCrop(224, None)])
-    message = f"{name}: Resize failed: 60,000 x 1 pixels would become 15,360,000 x 256, and the limit is 89,478,485"
+    message = f"{name}: Resize failed: 60,000 x 1 pixels would become 15,360,000 x 256, but the limit is 89,478,485"
     with pytest.raises(ImageError, match=message):
         dataset[0, 0]
 
@@ -149,7 +149,7 @@ def test_memory_is_limited(tmp_path):
 
 
 class _Hungry:
-    """A transform for which there is not enough memory."""
+    """A transform that runs out of memory."""
 
     def __call__(self, sample, rng):
         if sample["image"].width == 20:
@@ -159,5 +159,5 @@ class _Hungry:
 
 def test_memory_errors_name_the_image():
     samples = SampleDataset([{"image": noise(20, 16), "path": "large\n.png"}], [_Hungry()])
-    with pytest.raises(ImageError, match=r"large\\n.png: needs more memory than there is"):
+    with pytest.raises(ImageError, match=r"large\\n.png: needs more memory than is available"):
         samples[0, 0]

@@ -19,12 +19,12 @@ def rng(seed=0):
 
 
 def gradient(width, height):
-    """Red is the column, green the row."""
+    """Image whose red channel is the column and whose green channel is the row."""
     columns, rows = np.meshgrid(np.arange(width), np.arange(height))
     return Image.fromarray(np.stack([columns, rows, 0 * rows], axis=-1).astype(np.uint8))
 
 
-def test_flip_mirrors_every_image_alike():
+def test_flip_mirrors_all_images():
     sample = {"image": noise(), "target_image": noise(seed=1), "label": 3}
     flipped = RandomHorizontalFlip(1.0)(sample, rng())
     for key in ("image", "target_image"):
@@ -43,7 +43,7 @@ def test_flip_probability():
 
 @pytest.mark.parametrize("fit", ["retry", "clamp"])
 @pytest.mark.parametrize("size", [(400, 300), (30, 400), (1, 1), (3, 200)])
-def test_regions_lie_inside(fit, size):
+def test_regions_are_inside_the_image(fit, size):
     region, generator = RandomRegion((0.08, 1.0), (3 / 4, 4 / 3), fit), rng()
     for _ in range(300):
         left, top, width, height = region(*size, generator)
@@ -60,7 +60,7 @@ def test_regions_that_never_fit_become_the_largest_central_one():
 
 @pytest.mark.parametrize("scale", [(0, 1), (0.5, 0.2), (0.5, 1.5)])
 def test_bad_scale(scale):
-    with pytest.raises(ValueError, match="scale must be two shares of the area"):
+    with pytest.raises(ValueError, match="scale must be two fractions of the area"):
         RandomResizedCrop(8, scale=scale)
 
 
@@ -146,7 +146,7 @@ def test_center_crop_without_resizing():
     found = CenterCrop((4, 6), crop_ratio=None)({"image": gradient(20, 16)}, rng())["image"]
     assert found.size == (6, 4)
     assert found.getpixel((0, 0)) == (7, 6, 0)
-    with pytest.raises(ValueError, match="20 x 16 pixels, less than the crop of 18 x 18; set crop_ratio"):
+    with pytest.raises(ValueError, match="20 x 16 pixels, smaller than the crop of 18 x 18; set crop_ratio"):
         CenterCrop(18, crop_ratio=None)({"image": noise()}, rng())
     with pytest.raises(ValueError, match="CenterCrop: crop_ratio must be in"):
         CenterCrop(8, crop_ratio=1.5)

@@ -1,4 +1,4 @@
-"""Workers that are killed, crash, end or hang: an error that names the image, and nothing left behind."""
+"""Workers that are killed, crash, end or hang: an error that names the image, without leftovers."""
 
 import gc
 import multiprocessing
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="worker processe
 
 
 class Trap(Images):
-    """Images of which the last does something to whoever reads it."""
+    """Images, the last of which runs an action in the process that reads it."""
 
     def __init__(self, number, spring):
         super().__init__(number)
@@ -42,7 +42,7 @@ def segments(pids):
 
 
 def failure(reading):
-    """The message of a loader whose workers fail; checks that nothing of it is left."""
+    """Return the message of a loader whose workers fail; check that no processes or shared memory remain."""
     pids, others = [], children()
     threads = threading.active_count()
     handler = signal.getsignal(signal.SIGCHLD)
@@ -53,7 +53,7 @@ def failure(reading):
     assert segments(set(pids)) == []
     assert signal.getsignal(signal.SIGCHLD) == handler
     assert not [thread for thread in threading.enumerate() if thread.name == "worker watch"]
-    for _ in range(100):  # feeders of Paddle's queues take a moment
+    for _ in range(100):  # feeder threads of Paddle's queues take a moment
         if threading.active_count() <= threads:
             break
         time.sleep(0.1)
@@ -70,8 +70,8 @@ def test_a_killed_worker(tally, shared):
     dataset = Trap(64, kill_self)
     text = failure(loader(dataset, shuffle=False, num_workers=2, use_shared_memory=shared))
     assert text == (
-        "loader worker 2 of 2 was ended by SIGKILL while reading folder/63.png; often by the system, when memory is "
-        "short: fewer num_workers or a smaller prefetch need less"
+        "loader worker 2 of 2 was ended by SIGKILL while reading folder/63.png; often by the system when memory is "
+        "low: use fewer num_workers or a smaller prefetch"
     )
     tally.add("faults survived", 1)
 
@@ -86,7 +86,7 @@ def test_a_worker_that_is_killed_while_it_waits_for_work():
 
 
 def test_workers_leave_signals_that_ask_to_stop_to_the_training_process():
-    """A service manager sends SIGTERM to every process; the run needs its workers until the step is done."""
+    """A service manager sends SIGTERM to every process, but the run needs its workers until the step ends."""
 
     class Signalled(Images):
         def __getitem__(self, index):
@@ -100,7 +100,7 @@ def test_workers_leave_signals_that_ask_to_stop_to_the_training_process():
 
 @pytest.mark.parametrize(
     "number, advice",
-    [(signal.SIGSEGV, "the decoder crashed: look at the file"), (signal.SIGBUS, "usually because /dev/shm is full")],
+    [(signal.SIGSEGV, "the decoder crashed: check the file"), (signal.SIGBUS, "usually because /dev/shm is full")],
 )
 def test_a_worker_that_crashes(number, advice):
     def crash():
@@ -122,7 +122,7 @@ def test_a_worker_that_hangs(tally):
     dataset = Subset(Trap(64, lambda: time.sleep(600)))
     text = failure(loader(dataset, shuffle=False, num_workers=2, timeout=1))
     assert text == (
-        "loader worker 2 of 2 has been reading folder/63.png for more than 1 seconds; if its disk or network is that "
+        "loader worker 2 of 2 has been reading folder/63.png for more than 1 seconds; if the disk or network is "
         "slow, raise the loader's timeout"
     )
     tally.add("faults survived", 1)
@@ -131,12 +131,12 @@ def test_a_worker_that_hangs(tally):
 def test_a_worker_that_hangs_between_samples(tally, monkeypatch):
     monkeypatch.setattr(Whereabouts, "enter", lambda self, index: time.sleep(600))
     text = failure(loader(Images(64), num_workers=1, timeout=1))
-    assert text.startswith("no batch has come for 1 seconds, although no loader worker is reading a file; the same")
+    assert text.startswith("no batch arrived for 1 seconds, although no loader worker is reading a file; repeat")
     tally.add("faults survived", 1)
 
 
 class Garbage:
-    """Part of a circle that only the garbage collector finds; says where it was destroyed."""
+    """Part of a reference cycle; records the process in which it is destroyed."""
 
     def __init__(self, log):
         self.circle, self.log = self, log
@@ -146,7 +146,7 @@ class Garbage:
             file.write(f"{os.getpid()}\n")
 
 
-def test_workers_do_not_destroy_what_the_training_process_has_left(tmp_path):
+def test_workers_do_not_collect_garbage_of_the_training_process(tmp_path):
     class Collecting(Images):
         def __getitem__(self, index):
             gc.collect()
@@ -162,7 +162,7 @@ def test_workers_do_not_destroy_what_the_training_process_has_left(tmp_path):
     assert (tmp_path / "log").read_text(encoding="utf-8") == f"{os.getpid()}\n"
 
 
-def test_a_training_that_is_slower_than_the_timeout_is_none_of_the_workers_fault():
+def test_slow_training_steps_do_not_trigger_the_timeout():
     count = 0
     for _ in loader(Images(22), num_workers=1, timeout=0.5):
         time.sleep(0.7)
@@ -171,7 +171,7 @@ def test_a_training_that_is_slower_than_the_timeout_is_none_of_the_workers_fault
 
 
 def test_a_worker_that_dies_during_a_step_does_not_break_the_step():
-    """Paddle's own handler would raise SystemError here, wherever the main thread is."""
+    """Paddle's handler would raise SystemError at an arbitrary line of the main thread."""
     batches = iter(loader(Images(200), num_workers=2))
     next(batches)
     os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Small images, folders of them and masks, for the tests of this folder."""
+"""Small images, image folders and masks for the tests of this folder."""
 
 import io
 import struct
@@ -14,7 +14,7 @@ def noise(width=20, height=16, seed=0):
 
 
 def write_images(root, names, width=20, height=16):
-    """Saves noise under each name below `root`; returns `root` as text."""
+    """Save noise images under the names below `root`; return `root` as text."""
     for seed, name in enumerate(names):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -23,7 +23,7 @@ def write_images(root, names, width=20, height=16):
 
 
 def png_bomb(width, height):
-    """A PNG of a few hundred bytes that claims a size."""
+    """A PNG of a few hundred bytes with the given size in its header."""
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)), (b"IDAT", zlib.compress(b"\0" * 9999))]
     parts = [
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -33,7 +33,7 @@ def png_bomb(width, height):
 
 
 def jpeg_bomb(width, height):
-    """A JPEG of a few hundred bytes that claims a size."""
+    """A JPEG of a few hundred bytes with the given size in its header."""
     file = io.BytesIO()
     Image.new("RGB", (16, 16)).save(file, "JPEG")
     data = file.getvalue()
@@ -58,7 +58,7 @@ class Images:
 
 
 class Mask:
-    """Hides 6 of 4 x 4 patches."""
+    """Mask generator that masks 6 of 4 x 4 patches."""
 
     grid, num_masked = (4, 4), 6
 

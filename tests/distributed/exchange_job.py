@@ -1,4 +1,4 @@
-"""Run by each process of a job of two: whether the reducer's gradients are the mean, and what it is told to refuse."""
+"""Script of each process of a two-process job: checks the reducer's gradients and its refusals."""
 
 import sys
 
@@ -21,7 +21,7 @@ def own_images(step, part):
 
 
 def averaged(exchange, step):
-    """Gradients of a step of two micro-batches, by the exchange."""
+    """Gradients of a step of two micro-batches, averaged by the exchange."""
     loss(exchange.layer(own_images(step, FIRST), True)).backward()
     loss(exchange.forward(own_images(step, LAST))).backward()
     exchange.finish()
@@ -29,7 +29,7 @@ def averaged(exchange, step):
 
 
 def expected(exchange, step):
-    """The same, of all processes' images by this one."""
+    """Gradients of the same step, computed by this process from the images of all processes."""
     for rank in range(distributed.world_size()):
         for part in (FIRST, LAST):
             whole = loss(exchange.layer(images(100 * step + 10 * part + rank), True))
@@ -45,7 +45,7 @@ def gradients(exchange):
 
 
 class Always(paddle.nn.Layer):
-    """The toy network, with its branch unless told otherwise."""
+    """The toy network; uses its branch by default."""
 
     def __init__(self):
         super().__init__()
@@ -57,7 +57,7 @@ class Always(paddle.nn.Layer):
 
 
 class Recomputing(paddle.nn.Layer):
-    """A stem that computes itself again in the backward pass, without the config knowing."""
+    """A stem that recomputes its forward pass in the backward pass, independent of the config."""
 
     def __init__(self):
         super().__init__()

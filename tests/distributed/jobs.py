@@ -1,4 +1,4 @@
-"""Real jobs of several processes on this machine, over gloo."""
+"""Helpers that run jobs of several processes on this machine, with gloo."""
 
 import subprocess
 import sys
@@ -17,18 +17,18 @@ SMALL_CAE = [
 
 
 def launch_command(processes, config, overrides, logs="logs", launcher=()):
-    """The command line of a job."""
+    """Command line of a job."""
     launch = ["-m", "paddle.distributed.launch", "--nproc_per_node", str(processes), "--log_dir", str(logs), *launcher]
     return [sys.executable, *launch, str(ROOT / "tools/train.py"), "-c", str(ROOT / config), "-o", *SMALL, *overrides]
 
 
 def job_environment():
-    """Without what another launcher may have left."""
+    """Environment without the variables of another launcher."""
     return {key: value for key, value in environment().items() if not key.startswith(("PADDLE_", "FLAGS_"))}
 
 
 def launch(processes, overrides, cwd, config=PRETRAIN, expect=0, launcher=()):
-    """Runs a job to its end; returns what all its processes printed."""
+    """Run a job to its end and return the output of all processes."""
     done = subprocess.run(
         launch_command(processes, config, overrides, launcher=launcher),
         cwd=cwd, env=job_environment(), capture_output=True, text=True, timeout=300, check=False,
@@ -50,12 +50,12 @@ def arrays(run):
 
 
 def assert_close(run, other, tolerance=1e-5):
-    """Weights, optimizer state and losses of two runs are the same up to rounding."""
+    """Assert that weights, optimizer state and losses of two runs are equal up to rounding."""
     left, right = arrays(run), arrays(other)
     assert set(left) == set(right)
     for name, value in left.items():
         if ".norm1_k.bias" in name:
-            continue  # its gradient is zero but for rounding, which AdamW blows up to whole steps
+            continue  # its gradient is zero up to rounding, which AdamW amplifies to full steps
         np.testing.assert_allclose(value, right[name], rtol=0, atol=tolerance, err_msg=name)
     assert_same_losses(run, other, tolerance)
 

@@ -35,7 +35,7 @@ def nodes(digits, tmp_path):
 
 
 def run(nodes, *overrides, config=PRETRAIN, verb="train"):
-    """What a job prints whose processes start in their nodes' directories; and its exit code."""
+    """Run a job whose processes start in their nodes' directories; return its output and exit code."""
     options = ["-c", str(ROOT / config), "-o", *SMALL, *RUN] if verb == "train" else ["--checkpoint", "run"]
     return start_on_nodes(nodes, [verb, *options, *overrides])
 

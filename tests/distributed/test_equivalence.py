@@ -1,4 +1,4 @@
-"""However a global batch is divided among processes and micro-batches, the numbers are the same."""
+"""Results do not depend on the division of a global batch among processes and micro-batches."""
 
 import pytest
 
@@ -31,13 +31,13 @@ def test_accumulation(images, alone, tmp_path):
     assert_close(tmp_path / "run", alone)
 
 
-def test_two_processes_in_step_with_each_other(images, alone, tmp_path):
+def test_two_processes_train_like_one(images, alone, tmp_path):
     launch(2, options(images, "run", 4, "Global.check_sync_every=2"), tmp_path)
     assert_close(tmp_path / "run", alone)
 
 
 def test_two_processes_measure_frozen_features_together(images, tmp_path):
-    probe = "Callbacks=[{name: FrozenProbe, images: 21, batch_size: 4}]"  # 21: not the same for both
+    probe = "Callbacks=[{name: FrozenProbe, images: 21, batch_size: 4}]"  # 21: the processes have unequal parts
     train(PRETRAIN, options(images, "alone", 8, probe), tmp_path)
     launch(2, options(images, "run", 4, probe), tmp_path)
     wanted, found = metrics(tmp_path / "alone", "probe"), metrics(tmp_path / "run", "probe")
@@ -70,13 +70,13 @@ def test_saved_by_two_processes_resumed_by_one_and_by_four(images, alone, tmp_pa
     assert [row["loss"] for row in metrics(tmp_path / "one")] == pytest.approx(late, abs=1e-5)
 
 
-def test_a_probe_with_batch_normalisation(images, tmp_path):
-    """Its statistics are those of the whole batch, whoever holds it."""
+def test_a_probe_with_batch_normalization(images, tmp_path):
+    """Its statistics are those of the whole batch over all processes."""
     small = [
         *data(images), "Model.encoder.embed_dim=16", "Model.encoder.depth=1", "Model.encoder.num_heads=2",
         "Model.head.in_features=16", "Model.head.num_classes=2", "Model.head.batch_norm=true", "Init.checkpoint=null",
         "Model.freeze_encoder=false",  # so gradients pass through the statistics too
-        "Optimizer={_delete_: true, name: SGD}",  # AdamW makes whole steps of what rounds to a zero gradient
+        "Optimizer={_delete_: true, name: SGD}",  # AdamW amplifies rounding errors of zero gradients to full steps
         "LRScheduler.warmup_epochs=0", "Global.log_every_steps=1", "Global.epochs=null", "Global.steps=4",
     ]  # fmt: skip
     train(LINPROBE, [*small, "DataLoader.Train.loader.batch_size=8", "Global.output_dir=one"], tmp_path)

@@ -1,4 +1,4 @@
-"""Gradients averaged by Paddle's reducer while the backward pass goes on."""
+"""Gradients averaged by Paddle's reducer during the backward pass."""
 
 import subprocess
 import sys

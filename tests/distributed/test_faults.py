@@ -1,4 +1,4 @@
-"""Killed, asked to stop, started wrongly: what was saved continues, and nothing waits for ever."""
+"""Jobs that are killed, stopped or started wrongly: they resume from checkpoints, and no process hangs."""
 
 import os
 import random
@@ -59,7 +59,7 @@ def wait_for_steps(run, count, process, seconds=120):
 
 
 def workers(launcher):
-    """Process ids of a job's training processes, by rank."""
+    """Ids of a job's training processes, by rank."""
     found = {}
     for path in os.listdir("/proc"):
         if not path.isdecimal():
@@ -96,13 +96,13 @@ def kill_and_restart(images, folder, victim, step, expected):
     wait_for_steps(folder / "run", step, process)
     os.kill(workers(process)[victim], signal.SIGKILL)
     text, _ = process.communicate(timeout=180)
-    if process.returncode:  # the launcher may give up; the same command goes on all the same
+    if process.returncode:  # the launcher may give up; repeating the command continues the run
         launch(2, arguments, folder)
     assert metrics(folder / "run")[-1]["step"] == STEPS, text + logs(folder)
     assert_same(folder / "run", expected)
 
 
-def test_a_rank_that_is_killed_changes_nothing_after_a_restart(images, undisturbed, tmp_path):
+def test_a_killed_rank_does_not_change_results_after_a_restart(images, undisturbed, tmp_path):
     kill_and_restart(images, tmp_path, victim=1, step=8, expected=undisturbed)
 
 
@@ -133,7 +133,7 @@ def test_a_signal_to_one_rank_saves_and_ends_all(images, undisturbed, tmp_path, 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs prctl")
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
 def test_a_job_whose_launcher_ends_saves_and_ends(images, tmp_path, number):
-    """The launcher does not handle SIGHUP, of a terminal that is closed, nor SIGUSR1; nobody handles SIGKILL."""
+    """The launcher does not handle SIGHUP (of a closed terminal) and SIGUSR1; SIGKILL cannot be handled."""
     process = start(launch_command(2, PRETRAIN, options(images, "run", steps=10_000)), tmp_path)
     wait_for_steps(tmp_path / "run", 5, process)
     trained = workers(process)
@@ -168,7 +168,7 @@ def test_the_script_for_one_machine_passes_signals_on_and_says_which_in_its_code
 
 
 def test_a_signal_during_an_evaluation_with_uneven_shares(images, tmp_path):
-    """Each process has another number of batches; they still stop at the same one."""
+    """The processes have different numbers of batches, but stop at the same batch."""
     slow = tmp_path / "slow_metric.py"
     slow.write_text(
         "import time\nfrom plsc.config.registry import METRICS\nfrom plsc.evaluation.metrics import Accuracy\n"
@@ -235,7 +235,7 @@ def test_two_nodes(images, tmp_path):
     assert_close(tmp_path / "run", tmp_path / "one_node")  # other numbers of threads round differently
 
 
-def test_processes_with_different_configs_are_told_what_differs(images, tmp_path):
+def test_differences_between_configs_of_processes_are_named(images, tmp_path):
     script = tmp_path / "train.py"
     script.write_text(
         f"import os, sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom plsc.cli import main\n"
@@ -252,7 +252,7 @@ def test_processes_with_different_configs_are_told_what_differs(images, tmp_path
     assert not (tmp_path / "run").exists()
 
 
-def test_a_process_that_waits_for_nobody_gives_up(images, tmp_path):
+def test_a_process_without_peers_gives_up(images, tmp_path):
     arguments = options(images, "run", "DistributedStrategy.timeout=8")
     environment = {**job_environment(), "PADDLE_TRAINERS_NUM": "2", "PADDLE_TRAINER_ID": "1",
                    "PADDLE_TRAINER_ENDPOINTS": "127.0.0.1:1,127.0.0.1:2", "PADDLE_CURRENT_ENDPOINT": "127.0.0.1:2",
@@ -270,17 +270,17 @@ def test_a_batch_that_does_not_divide_is_refused_by_all(images, tmp_path):
     assert "12 is not a multiple of 8 (4 images x 2 processes)" in text
 
 
-def test_a_directory_that_another_run_has_is_refused_by_all(images, tmp_path):
+def test_a_directory_in_use_by_another_run_is_refused_by_all(images, tmp_path):
     (tmp_path / "run").mkdir()
     other = hold(tmp_path / "run")
     text = launch(2, options(images, "run", steps=2), tmp_path, expect=2)
     assert f"run is in use by another run (process {other.pid} on " in text
     other.communicate("")
-    launch(2, options(images, "run", steps=2), tmp_path)  # and the processes of one job do not shut each other out
+    launch(2, options(images, "run", steps=2), tmp_path)  # the processes of one job do not lock each other out
 
 
 def test_other_number_of_processes_without_a_global_batch(images, tmp_path):
-    """Half the processes, half the batch: the run is converted to the same images, and its length has to be too."""
+    """With half the processes and half the batch, the run and its length are converted to the same images."""
     launch(2, options(images, "run", "Global.max_train_step=3", steps=10), tmp_path)
     text = train(PRETRAIN, options(images, "run", steps=10), tmp_path, expect=2)
     assert "a step had 8 images and has 4" in text and "Global.steps: 20 is the same number of images" in text

@@ -1,4 +1,4 @@
-"""The barrier lets all go on together; whoever ends, fails, is elsewhere or does not come is named to all."""
+"""The barrier releases all processes together, and names a process that ends, fails or does not arrive."""
 
 import json
 import os
@@ -17,14 +17,14 @@ PATIENCE = 30  # seconds; reached only if a test fails
 
 
 def barriers(count, timeout=PATIENCE):
-    """The barriers of a job whose processes are threads."""
+    """Barriers of a job whose processes are threads."""
     pairs = {rank: socket.socketpair() for rank in range(1, count)}
     leader = ProcessBarrier(0, {rank: pair[0] for rank, pair in pairs.items()}, count, timeout)
     return [leader, *(ProcessBarrier(rank, {0: pair[1]}, count, timeout) for rank, pair in pairs.items())]
 
 
 def in_threads(*calls):
-    """What each call returned or raised."""
+    """Run calls in threads; return their results or exceptions."""
     results = [None] * len(calls)
 
     def run(number):
@@ -47,7 +47,7 @@ def texts(results):
     return [str(result) for result in results]
 
 
-def test_nobody_passes_before_the_last_has_come():
+def test_no_process_passes_before_the_last_arrives():
     jobs = barriers(3)
     passed = []
     threads = [threading.Thread(target=lambda job=job: (job.wait("a"), passed.append(job.rank))) for job in jobs[:2]]
@@ -61,7 +61,7 @@ def test_nobody_passes_before_the_last_has_come():
     assert sorted(passed) == [0, 1]
 
 
-def test_it_can_be_used_again_and_again():
+def test_the_barrier_can_be_reused():
     jobs = barriers(3)
     order = []
 
@@ -126,7 +126,7 @@ def test_process_0_does_not_come_in_time(monkeypatch):
 
 
 def test_time_in_which_the_process_was_suspended_does_not_count(monkeypatch):
-    """A wait that took 1,000 seconds of the clock, in slices of 1 second, has used up 1 second."""
+    """A wait of 1,000 seconds by the clock counts as 1 second if its slice is 1 second."""
     monkeypatch.setattr(process_barrier, "_SLICE", 0.01)
     ticks = iter(range(0, 10**9, 1000))
     monkeypatch.setattr(process_barrier.time, "monotonic", lambda: float(next(ticks)))
@@ -140,7 +140,7 @@ def test_time_in_which_the_process_was_suspended_does_not_count(monkeypatch):
     assert not waits.is_alive()
 
 
-def test_process_0_says_whom_it_waits_for(monkeypatch, capsys):
+def test_process_0_reports_the_missing_processes(monkeypatch, capsys):
     monkeypatch.setattr(process_barrier, "_SAY_AFTER", 0.0)
     monkeypatch.setattr(process_barrier, "_SLICE", 0.01)
     jobs = barriers(3)
@@ -153,7 +153,7 @@ def test_process_0_says_whom_it_waits_for(monkeypatch, capsys):
 
 
 def connected(count, exchange_first=lambda address: address):
-    """The barriers of `connect`, called by a thread for each process."""
+    """Barriers returned by `connect`, called by one thread per process."""
     shared, known = {}, threading.Event()
 
     def exchange(item):
@@ -169,7 +169,7 @@ def connected(count, exchange_first=lambda address: address):
     return in_threads(*(lambda rank=rank: connect(rank) for rank in range(count)))
 
 
-def test_processes_find_each_other_and_strangers_are_sent_away():
+def test_processes_connect_and_refuse_foreign_connections():
     strangers = []
 
     def visit(address):
@@ -211,7 +211,7 @@ def test_process_0_that_cannot_be_reached():
 
 
 def test_a_killed_process_is_noticed_although_its_child_lives():
-    """A loader worker that outlives the process must not hold its connections."""
+    """A loader worker that outlives the process must not keep its connections open."""
     ours, theirs = socket.socketpair()
     child_lives, tell = os.pipe()
     pid = os.fork()

@@ -1,4 +1,4 @@
-"""The code that a run uses has a checksum for every file: ours, and those of its plug-ins."""
+"""Checksums of the source files of plsc and of a run's plug-ins."""
 
 import importlib
 import sys

@@ -12,7 +12,7 @@ def clusters(dim=60):
 
 
 @pytest.mark.parametrize("method", ["pca", "tsne", "umap"])
-def test_classes_that_are_apart_stay_apart(method):
+def test_separable_classes_stay_separate(method):
     if method == "umap":
         pytest.importorskip("umap", reason="umap-learn is not installed")
     features, labels = clusters()
@@ -20,7 +20,7 @@ def test_classes_that_are_apart_stay_apart(method):
     assert points.shape == (90, 2) and points.dtype == np.float32 and words
     distances = np.linalg.norm(points[:, None] - points[None], axis=-1) + 1e9 * np.eye(90)
     assert (labels[distances.argmin(axis=1)] == labels).all()
-    np.testing.assert_array_equal(points, embed(features, method)[0])  # the same every time
+    np.testing.assert_array_equal(points, embed(features, method)[0])  # deterministic
 
 
 def test_three_points_are_enough():

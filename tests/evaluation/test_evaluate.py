@@ -13,7 +13,7 @@ from plsc.tasks.base import Task
 
 
 class Fixed(Task):
-    """Predicts the images themselves as logits."""
+    """Task that returns the images as logits."""
 
     def __init__(self):
         super().__init__(nn.Sequential(nn.Linear(1, 1), nn.Dropout(0.5)))
@@ -87,7 +87,7 @@ def test_every_layer_keeps_its_mode_even_after_an_interruption(data):
         assert (task.training, task.model[1].training) == modes
 
 
-def test_processes_meet_only_after_batches_that_all_have(data):
+def test_processes_synchronize_only_after_common_batches(data):
     calls = []
 
     loader = Batches(batches(*data, [50, 50, 3]), shared=2)  # another process has no third batch

@@ -5,7 +5,7 @@ from plsc.evaluation.measures import feature_deviation, rankme
 
 
 def on_subspace(rank, count=200, width=16):
-    """Features whose `rank` singular values are all the same."""
+    """Features with `rank` equal singular values."""
     rng = np.random.default_rng(0)
     left, _ = np.linalg.qr(rng.normal(size=(count, rank)))
     right, _ = np.linalg.qr(rng.normal(size=(width, rank)))

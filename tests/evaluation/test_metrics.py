@@ -142,7 +142,7 @@ def test_the_best_of_several_heads_comes_first():
     metric = BestHead()
     metric.bind(heads_of("a", "b", "c"))
     metric.reset()
-    assert metric.sums().tolist() == [0, 0, 0, 0]  # of a process without images
+    assert metric.sums().tolist() == [0, 0, 0, 0]  # a process without images
     guesses = np.array([[0, 1, 0], [1, 1, 0], [0, 1, 1]])  # (images, heads)
     metric.update(paddle.to_tensor(np.eye(2, dtype="float32")[guesses]), {"label": paddle.to_tensor([1, 1, 1])})
     found = metric.compute()

@@ -1,4 +1,4 @@
-"""A tiny classification run, to which things happen."""
+"""A tiny classification run for fault tests."""
 
 import json
 import subprocess
@@ -40,7 +40,7 @@ def assert_same(run, other):
 
 
 def lines(run):
-    """The lines of metrics.jsonl without what depends on the speed of the machine."""
+    """Lines of metrics.jsonl without the fields that depend on the machine's speed."""
     rows = [json.loads(line) for line in (Path(run) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     return [json.dumps({key: value for key, value in row.items() if key not in CLOCKS}) for row in rows]
 
@@ -78,7 +78,7 @@ def size_of(folder):
 
 
 def _state(entry):
-    """State and parent of a process; None if it has ended, or waits only for its parent to take note."""
+    """State and parent of a process; None if it has ended or is a zombie."""
     try:
         state, parent = (entry / "stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[:2]
     except OSError:

@@ -1,4 +1,4 @@
-"""A process that is killed at any moment of a checkpoint write leaves whole checkpoints, whatever it was doing."""
+"""A process killed at any moment of a checkpoint write leaves complete checkpoints."""
 
 import os
 import shutil
@@ -17,14 +17,14 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
 def touches_files(function):
-    """Whether a built-in function is one of the operating system, of files, or of safetensors."""
+    """Return True for built-in functions of the operating system, of files and of safetensors."""
     owner = getattr(function, "__self__", None)
     module = getattr(owner, "__name__", None) or type(owner).__module__
     return module.split(".")[0] in ("posix", "_io", "io", "safetensors") or function is open
 
 
 def killed_at(call, work, counts):
-    """Runs `work` in a child that kills itself before its `call`-th call that counts; whether it came so far."""
+    """Run `work` in a child that kills itself before its `call`-th counted call; return True if it was killed."""
     child = os.fork()
     if child == 0:
         left = call
@@ -75,7 +75,7 @@ def best(directory):
     checkpoint_files.keep_last(directory, 1)
 
 
-SCENES = [  # what is there before, what is interrupted, what may be found after
+SCENES = [  # existing steps, interrupted work, steps that may exist afterwards
     ((), first, {None, 2.0}),
     ((3,), next_one, {1.0, 2.0}),
     ((3,), same_step_again, {1.0, 2.0}),
@@ -89,7 +89,7 @@ every_scene = pytest.mark.parametrize("steps, work, allowed", SCENES, ids=lambda
 
 @every_scene
 def test_killed_at_every_call_that_touches_files(tmp_path, monkeypatch, tally, steps, work, allowed):
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # a kill loses nothing that a power failure would
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # not needed: a kill does not lose written data
     kill_at_every_call(tmp_path, tally, steps, work, allowed, touches_files)
 
 
@@ -125,7 +125,7 @@ def kill_at_every_call(tmp_path, tally, steps, work, allowed, counts):
     assert found == allowed
 
 
-def test_what_a_killed_write_had_put_aside_is_read_and_comes_back(tmp_path):
+def test_a_checkpoint_set_aside_by_a_killed_write_is_read_and_restored(tmp_path):
     path = save(tmp_path, 3, value=1.0)
     path.rename(tmp_path / f"{checkpoint_files.REPLACED}{path.name}")
     assert value_of(find_newest(tmp_path)) == 1.0
@@ -134,7 +134,7 @@ def test_what_a_killed_write_had_put_aside_is_read_and_comes_back(tmp_path):
     assert value_of(path) == 1.0
 
 
-def test_a_write_that_fails_at_the_last_moment_puts_the_old_one_back(tmp_path, monkeypatch):
+def test_a_write_that_fails_at_the_end_restores_the_old_checkpoint(tmp_path, monkeypatch):
     path = save(tmp_path, 3, value=1.0)
     replace = os.replace
 
@@ -150,7 +150,7 @@ def test_a_write_that_fails_at_the_last_moment_puts_the_old_one_back(tmp_path, m
     assert value_of(path) == 1.0
 
 
-def test_what_safetensors_cannot_write_is_an_os_error(tmp_path):
+def test_write_errors_of_safetensors_are_os_errors(tmp_path):
     (tmp_path / "model.safetensors").mkdir()
     with pytest.raises(OSError, match="model.safetensors: .*(os error|Is a directory)"):
         checkpoint_files.write_arrays(tmp_path / "model.safetensors", {"a": np.zeros(3)})

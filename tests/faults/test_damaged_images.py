@@ -1,4 +1,4 @@
-"""`on_bad_image: skip` wherever images are read: rehearsal, probe, frozen evaluation, features, figures, predict."""
+"""`on_bad_image: skip` in all readers of images: rehearsal, probe, frozen evaluation, features, figures, predict."""
 
 import json
 import shutil
@@ -42,7 +42,7 @@ def test_all_evaluation_images_are_damaged(tmp_path, images, cli):
     spoil(images, *of_class(images, "val/0"), *of_class(images, "val/1"))
     code, _, error = cli(*arguments(images, tmp_path / "run", *SKIP))
     assert code == 2 and "none of the 12 images of DataLoader.Eval can be read:\n  " in error
-    assert error.count("is no image") == 12 and "nothing to evaluate" not in error
+    assert error.count("is not an image") == 12 and "nothing to evaluate" not in error
     assert not (tmp_path / "run").exists()
 
 
@@ -52,8 +52,8 @@ def test_classes_without_a_readable_image_are_named(tmp_path, images, cli):
     assert code == 0, error
     log = (tmp_path / "run" / "train.log").read_text(encoding="utf-8")
     count = len(of_class(images, "train/1"))
-    assert f"no image of class 1 can be read ({count} of {count} are bad): nothing is learned about it" in log
-    assert "no image of class 1 can be read (6 of 6 are bad): it is not evaluated" in log
+    assert f"no image of class 1 can be read ({count} of {count} are bad): the class is not trained" in log
+    assert "no image of class 1 can be read (6 of 6 are bad): the class is not evaluated" in log
 
 
 def test_the_beginning_of_a_run_counts_images_classes_and_other_files(tmp_path, images, cli):
@@ -62,7 +62,7 @@ def test_the_beginning_of_a_run_counts_images_classes_and_other_files(tmp_path, 
     assert cli(*arguments(images, tmp_path / "run"))[0] == 0
     log = (tmp_path / "run" / "train.log").read_text(encoding="utf-8")
     count = len(of_class(images, "train/0")) + len(of_class(images, "train/1")) - 3
-    assert f"DataLoader.Train: {count} images in 2 classes ({count // 2} each); 3 other files left out" in log
+    assert f"DataLoader.Train: {count} images in 2 classes ({count // 2} each); 3 other files ignored" in log
     assert "(see extensions): 2 .heic, 1 .txt" in log and "DataLoader.Eval: 12 images in 2 classes (6 each)" in log
 
 
@@ -74,7 +74,7 @@ def test_the_probe_follows_the_policy_of_the_training_set(tmp_path, images, cli)
     rows = metrics(tmp_path / "run", "probe")
     assert len(rows) == 3 and all(np.isfinite(row["knn_top1"]) for row in rows)
     log = (tmp_path / "run" / "train.log").read_text(encoding="utf-8")
-    assert f"bad image, skipped: {images}/train/0/0.png: is no image" in log
+    assert f"bad image, skipped: {images}/train/0/0.png: is not an image" in log
     code, _, error = cli(*arguments(images, tmp_path / "other", *probe))
     assert code == 2 and "DataLoader.Train.loader.on_bad_image: skip" in error
 
@@ -87,7 +87,7 @@ def test_frozen_evaluation_follows_the_policy(images, toy_runs, cli):
     assert code == 0 and "ridge" in out, error
     assert error.count("bad image, skipped: ") == 3
     code, _, error = cli(*command)
-    assert code == 2 and "train/0/0.png: is no image" in error and "DataLoader.Train.loader.on_bad_image: skip" in error
+    assert code == 2 and "train/0/0.png: is not an image" in error and "Train.loader.on_bad_image: skip" in error
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -97,7 +97,7 @@ def test_features_follow_the_policy(tmp_path, images, toy_runs, cli, workers):
     for chosen in ([images / "val"], ["--split", "Eval"]):
         root = ["-o", f"DataLoader.Eval.dataset.root={images}/val"]
         code, _, error = cli("extract-features", *chosen, *options, *root)
-        assert code == 2 and "val/0/0.png: is no image" in error
+        assert code == 2 and "val/0/0.png: is not an image" in error
         assert "DataLoader.Eval.loader.on_bad_image: skip" in error
         code, _, error = cli("extract-features", *chosen, *options, *root, *SKIP)
         assert code == 0 and error.count("bad image, skipped") == 3, error
@@ -112,12 +112,12 @@ def test_figures_follow_the_policy(tmp_path, images, toy_runs, cli):
     command = ["visualize", "--checkpoint", toy_runs.classifier, "--images", images / "val"]
     command += ["--out", tmp_path / "drawn"]
     code, _, error = cli(*command, "--parts", "augmentation")
-    assert code == 2 and "val/0/0.png: is no image" in error and not (tmp_path / "drawn").exists()
+    assert code == 2 and "val/0/0.png: is not an image" in error and not (tmp_path / "drawn").exists()
     code, _, error = cli(*command, "--parts", "augmentation", "-o", *SKIP)
     assert code == 0 and error.count("bad image, skipped") == 1
 
 
-def test_a_thin_image_stops_no_prediction(images, toy_runs, cli):
+def test_a_thin_image_does_not_stop_a_prediction(images, toy_runs, cli):
     Image.new("L", (1, 60_000), 99).save(images / "val" / "0" / "thin.png")
     crop = "DataLoader.Eval.transforms=[{name: CenterCrop, size: 32%s}]"
     transforms = (crop % ", crop_ratio: null").replace("[", "[{name: Resize, size: 256}, ")
@@ -132,7 +132,7 @@ def test_a_thin_image_stops_no_prediction(images, toy_runs, cli):
 
 
 class _Greedy:
-    """Images of which some need more memory than there is."""
+    """Images, some of which need more memory than is available."""
 
     classes, labels = ["a"], np.zeros(6, dtype=np.int64)
 
@@ -156,7 +156,7 @@ def test_memory_errors_are_bad_images(workers, leave_out):
         return DataLoader(_Greedy(), batch_size=3, shuffle=False, drop_last=False, num_workers=workers, bad_images=bad)
 
     said = []
-    with pytest.raises(ValueError, match="0.png: needs more memory than there is.*on_bad_image: skip"):
+    with pytest.raises(ValueError, match="0.png: needs more memory than is available.*on_bad_image: skip"):
         list(loader("stop"))
     reader = loader("skip")
     assert sum(batch["image"].shape[0] for batch in reader) == (4 if leave_out else 6)
@@ -164,7 +164,7 @@ def test_memory_errors_are_bad_images(workers, leave_out):
     assert reader.first(2)["index"].tolist() == ([1, 2] if leave_out else reader.first(2)["index"].tolist())
 
 
-def test_no_image_is_left():
+def test_all_images_are_bad():
     class Bad(_Greedy):
         def __getitem__(self, index):
             raise ImageError(f"{index}.png: is damaged")
@@ -173,5 +173,5 @@ def test_no_image_is_left():
     with pytest.raises(ImageError, match="none of the 6 images of DataLoader.Eval can be read:\n  0.png: is damaged"):
         loader.first(2)
     few = DataLoader(Bad(), bad_images=BadImages("DataLoader.Eval.loader", "skip", limit=2, leave_out=True))
-    with pytest.raises(ImageError, match="3 images cannot be read, more than DataLoader.Eval.loader.max_bad_images: 2"):
+    with pytest.raises(ImageError, match="3 images cannot be read; DataLoader.Eval.loader.max_bad_images allows 2"):
         few.first(2)

@@ -1,4 +1,4 @@
-"""Runs whose data goes bad on the way."""
+"""Runs whose data becomes unreadable."""
 
 import json
 import shutil
@@ -14,18 +14,18 @@ SKIP = ["DataLoader.Train.loader.on_bad_image=skip", "DataLoader.Eval.loader.on_
 
 @pytest.fixture
 def images(tmp_path, toy_runs):
-    """Images of which one is bad in each part."""
+    """Images with one bad file per split."""
     shutil.copytree(toy_runs.images, tmp_path / "images")
     for part in ("train", "val"):
         (tmp_path / "images" / part / "1" / "4.png").write_bytes(b"not an image")
     return tmp_path / "images"
 
 
-def test_stop_names_the_file_and_the_run_goes_on_when_it_is_repaired(tmp_path, images, toy_runs, cli, tally):
+def test_stop_names_the_file_and_the_run_continues_after_a_repair(tmp_path, images, toy_runs, cli, tally):
     command = arguments(images, tmp_path / "run", "DataLoader.Eval=null", "Metric=null", "Global.monitor=null")
     code, _, error = cli(*command)
     assert code == 2
-    assert f"{images}/train/1/4.png: is no image of a known format, or damaged; replace or remove it, or go on" in error
+    assert f"{images}/train/1/4.png: is not an image of a known format, or is damaged; replace or remove" in error
     assert "DataLoader.Train.loader.on_bad_image: skip" in error
     shutil.copy(toy_runs.images / "train" / "1" / "4.png", images / "train" / "1" / "4.png")
     assert cli(*command)[0] == 0
@@ -40,18 +40,18 @@ def test_skip_counts_lists_and_resumes(tmp_path, images, cli, tally):
     assert_same(tmp_path / "cut", tmp_path / "whole")
     for run in ("whole", "cut"):
         log = (tmp_path / run / "train.log").read_text(encoding="utf-8")
-        assert log.count(f"bad image, skipped: {images}/train/1/4.png: is no image") == 1
-        assert f"bad image, skipped: {images}/val/1/4.png: is no image" in log
+        assert log.count(f"bad image, skipped: {images}/train/1/4.png: is not an image") == 1
+        assert f"bad image, skipped: {images}/val/1/4.png: is not an image" in log
         assert metrics(tmp_path / run)[-1]["bad_images"] == metrics(tmp_path / run, "eval")[-1]["bad_images"] == 1
     state = Checkpoint.open(tmp_path / "cut").state
     assert [text.split(":")[0] for _, text in state["bad_images"]["found"]] == [f"{images}/train/1/4.png"]
     tally.add("faults survived", 1)
 
 
-def test_an_evaluation_stops_unless_it_is_told_to_leave_images_out(tmp_path, images, cli):
+def test_an_evaluation_stops_at_bad_images_unless_they_are_skipped(tmp_path, images, cli):
     assert cli(*arguments(images, tmp_path / "run", *SKIP))[0] == 0
     code, _, error = cli("eval", "--checkpoint", tmp_path / "run", "-o", "DataLoader.Eval.loader.on_bad_image=stop")
-    assert code == 2 and "val/1/4.png: is no image" in error and "DataLoader.Eval.loader.on_bad_image: skip" in error
+    assert code == 2 and "val/1/4.png: is not an image" in error and "Eval.loader.on_bad_image: skip" in error
     code, out, error = cli("eval", "--checkpoint", tmp_path / "run")
     assert json.loads(out)["bad_images"] == 1 and "bad image, skipped: " in error
     share = json.loads(out)["top1"] * 11 / 100
@@ -63,11 +63,11 @@ def test_too_many_bad_images(tmp_path, images, cli):
         (images / "train" / "0" / f"{number}.png").write_bytes(b"")
     code, _, error = cli(*arguments(images, tmp_path / "run", *SKIP, "DataLoader.Train.loader.max_bad_images=3"))
     assert code == 2
-    assert "4 images cannot be read, more than DataLoader.Train.loader.max_bad_images: 3:\n  " in error
-    assert error.split("error:")[1].count(": is no image") == 4 and "repair or remove them, or raise the limit" in error
+    assert "4 images cannot be read; DataLoader.Train.loader.max_bad_images allows 3:\n  " in error
+    assert error.split("error:")[1].count(": is not an image") == 4 and "or remove them, or raise the limit" in error
 
 
-def test_metrics_are_the_same_to_the_last_bit(tmp_path, toy_runs, cli):
+def test_metrics_are_bit_equal(tmp_path, toy_runs, cli):
     def run(name, *more):
         assert cli(*arguments(toy_runs.images, tmp_path / name, *more))[0] == 0
         return lines(tmp_path / name)
@@ -81,7 +81,7 @@ def test_metrics_are_the_same_to_the_last_bit(tmp_path, toy_runs, cli):
     assert len(other) == len(expected) and other[0] != expected[0]
 
 
-def test_a_clock_that_jumps_changes_no_speed(tmp_path, toy_runs, cli, monkeypatch):
+def test_clock_jumps_do_not_change_the_speed(tmp_path, toy_runs, cli, monkeypatch):
     jumps = iter(range(10**6))
     monkeypatch.setattr("time.time", lambda: 1e9 + (-1) ** next(jumps) * 4e8)
     assert cli(*arguments(toy_runs.images, tmp_path / "run", "Global.report=true"))[0] == 0

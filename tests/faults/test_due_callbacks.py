@@ -25,7 +25,7 @@ PROBE = "Callbacks=[{name: FrozenProbe, images: 8, batch_size: 3}]"
 
 
 class Stop(Callback):
-    """Asks at the end of every step whether to stop; at one step, a signal comes just before."""
+    """Checks for a stop after every step; at one step, a signal arrives before the check."""
 
     def __init__(self, step):
         self.step = step
@@ -37,7 +37,7 @@ class Stop(Callback):
 
 
 class Probe(Callback):
-    """Adds a measurement of its own to that of the evaluation, and records the loss of the step."""
+    """Adds a metric to those of the evaluation, and records the loss of the step."""
 
     measures = ("probed",)
 
@@ -75,7 +75,7 @@ def test_a_signal_at_any_callback_of_a_step_changes_nothing(tmp_path, tally, pla
     run(tmp_path / "whole", place, None, monitor)[1].fit()
     with pytest.raises(Interrupted, match=f"after step {step}"):
         run(tmp_path / "cut", place, step, monitor)[1].fit()
-    for _ in range(2):  # the second time there is nothing left to do
+    for _ in range(2):  # the second time the run is finished already
         saver, trainer = run(tmp_path / "cut", place, None, monitor)
         saver.restore(trainer, find_newest(saver.directory))
         trainer.fit()
@@ -92,7 +92,7 @@ def test_a_signal_at_any_callback_of_a_step_changes_nothing(tmp_path, tally, pla
 
 
 def test_a_checkpoint_in_the_middle_of_an_interval_holds_its_sums(tmp_path):
-    """As after a kill: the run goes on from a checkpoint that no signal has asked for."""
+    """As after a kill: the run continues from a regular checkpoint."""
 
     def start(name, steps):
         saver = Checkpoints(tmp_path / name / "checkpoints", "", every_epochs=None, every_steps=2, keep_last=9)
@@ -106,7 +106,7 @@ def test_a_checkpoint_in_the_middle_of_an_interval_holds_its_sums(tmp_path):
     assert lines(tmp_path / "rest") == lines(tmp_path / "whole")
 
 
-def test_the_interrupted_evaluation_of_an_earlier_version_is_made_up_for(tmp_path):
+def test_the_interrupted_evaluation_of_an_earlier_version_is_repeated(tmp_path):
     run(tmp_path / "whole", 0, None)[1].fit()
     saver, trainer = run(tmp_path / "cut", 0, None)
     trainer.set_state_dict({"step": 4, "seed": 0, "evaluating": True})
@@ -116,7 +116,7 @@ def test_the_interrupted_evaluation_of_an_earlier_version_is_made_up_for(tmp_pat
     assert trainer.metrics.due == []
 
 
-def test_a_callback_that_the_config_has_no_longer_is_named(tmp_path):
+def test_a_callback_missing_from_the_config_is_named(tmp_path):
     with pytest.raises(Interrupted):
         run(tmp_path, 3, 4)[1].fit()
     saver, trainer = run(tmp_path, 3, None)
@@ -144,7 +144,7 @@ def test_packed_scalars_keep_every_bit():
 
 
 class Asked:
-    """Counts how often a run asks whether to stop, and says yes at one of the times."""
+    """Counts the stop checks of a run, and requests a stop at one of them."""
 
     def __init__(self, monkeypatch):
         self.number, self.limit = 0, None
@@ -163,7 +163,7 @@ class Asked:
 
 
 def cut_and_compare(tmp_path, command, cli, asked, limit):
-    """Stops a run at the `limit`-th time that it asks, goes on, and compares; the step it stopped after."""
+    """Stop a run at its `limit`-th check, resume it and compare; return the step after which it stopped."""
     cut = tmp_path / f"cut {limit}"
     asked.begin(limit)
     code, _, error = cli(*command(cut))

@@ -1,4 +1,4 @@
-"""20,000 steps with workers, evaluation, checkpoints and a report: nothing grows but the logs."""
+"""20,000 steps with workers, evaluation, checkpoints and a report: only the logs grow."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def measure(pid, run):
 
 
 @pytest.mark.slow
-def test_nothing_grows_over_twenty_thousand_steps(tmp_path, tally):
+def test_memory_and_files_do_not_grow_over_twenty_thousand_steps(tmp_path, tally):
     images = make_digits(tmp_path / "images", per_class=200, size=8)
     (images / "train" / "1" / "7.png").write_bytes(b"bad")
     run, samples = tmp_path / "run", []
@@ -47,7 +47,7 @@ def test_nothing_grows_over_twenty_thousand_steps(tmp_path, tally):
         try:
             samples.append(measure(process.pid, run))
         except (OSError, IndexError, KeyError, ValueError):
-            continue  # not there yet, or no longer, or a line that is being written
+            continue  # missing, or an incomplete line
     assert process.returncode == 0, process.stdout.read()
     found = np.array(samples)
     steps, memory, files, threads, kept, logs = found.T

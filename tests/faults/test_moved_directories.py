@@ -1,4 +1,4 @@
-"""An output directory that is moved, renamed or removed while a run writes into it."""
+"""Output directories that are moved, renamed or removed during a run."""
 
 import shutil
 import threading
@@ -56,7 +56,7 @@ def test_a_run_whose_directory_is_moved_goes_on_there(tmp_path, toy_runs, cli, a
     tally.add("faults survived", 1)
 
 
-def test_another_directory_in_its_place_is_left_alone(tmp_path, toy_runs, cli, at_step_2):
+def test_another_directory_at_the_same_path_is_not_changed(tmp_path, toy_runs, cli, at_step_2):
     def exchange():
         (tmp_path / "run").rename(tmp_path / "new")
         (tmp_path / "run").mkdir()
@@ -67,7 +67,7 @@ def test_another_directory_in_its_place_is_left_alone(tmp_path, toy_runs, cli, a
     assert Checkpoint.open(tmp_path / "new").state["step"] == 6
 
 
-def test_a_run_whose_directory_is_removed_fails_and_makes_no_other(tmp_path, toy_runs, cli, at_step_2, tally):
+def test_a_run_whose_directory_is_removed_fails_without_a_new_one(tmp_path, toy_runs, cli, at_step_2, tally):
     def remove():
         while (tmp_path / "run").exists():  # a checkpoint may be written into it meanwhile
             shutil.rmtree(tmp_path / "run", ignore_errors=True)

@@ -20,7 +20,7 @@ SHOWN = r"a\n2026-01-01 00:00:00,000 done: 12 steps\x1b[2J"
 
 @pytest.fixture
 def images(tmp_path, toy_runs):
-    """Images in classes of such names; one file of each is called so, too."""
+    """Images in classes with such names; one file per class has such a name, too."""
     for part in ("train", "val"):
         for old, new in (("0", FORGED), ("1", LATIN)):
             folder = tmp_path / "images" / part / new
@@ -32,7 +32,7 @@ def images(tmp_path, toy_runs):
 
 
 def run(*command, encoding="utf-8"):
-    """A command in a process of its own, whose output can hold that encoding only; all of it as text."""
+    """Run a command in a separate process with the given output encoding; return its output as text."""
     environment = {**os.environ, "PYTHONIOENCODING": f"{encoding}:strict", "PYTHONPATH": str(ROOT)}
     full = [sys.executable, "-m", "plsc", *map(str, command)]
     done = subprocess.run(full, capture_output=True, env=environment, check=False)
@@ -77,11 +77,11 @@ def test_a_damaged_file_is_named(tmp_path, images, workers, name):
     shown = r"caf\xe9" if name == LATIN else SHOWN
     common = [f"DataLoader.Train.loader.num_workers={workers}", "Global.epochs=1"]
     code, _, err = run(*arguments(images, tmp_path / "stop", *common))
-    assert code == 2 and f"{shown}/{shown}.png: is no image" in clean(err)
+    assert code == 2 and f"{shown}/{shown}.png: is not an image" in clean(err)
     code, _, err = run(*arguments(images, tmp_path / "run", *common, "DataLoader.Train.loader.on_bad_image=skip"))
     assert code == 0, err
     log = clean((tmp_path / "run" / "train.log").read_text(encoding="utf-8"))
-    assert f"bad image, skipped: {images}/train/{shown}/{shown}.png: is no image" in log
+    assert f"bad image, skipped: {images}/train/{shown}/{shown}.png: is not an image" in log
     assert metrics(tmp_path / "run")[-1]["bad_images"] == 1
 
 
@@ -115,7 +115,7 @@ def test_classes_in_another_normalization_are_the_same(tmp_path, cli):
     assert code == 0 and "DataLoader.Eval has no images of" not in err, err
 
 
-def test_labels_that_are_counted_from_1(tmp_path, toy_runs, cli):
+def test_labels_that_start_at_1(tmp_path, toy_runs, cli):
     files = sorted((toy_runs.images / "train").glob("[01]/*"))
     rows = [f"{file.parent.name}/{file.name} {int(file.parent.name) + 1}" for file in files]
     Path("list.txt").write_text("\n".join(rows), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Runs whose output directory is full, read-only, taken or no directory: one error, nothing lost, then they go on."""
+"""Output directories that are full, read-only, in use or not a directory: one error, no loss, and runs continue."""
 
 import os
 import shutil
@@ -71,7 +71,7 @@ def test_a_read_only_disk(toy_runs, cli, disk, tally):  # noqa: F811
     tally.add("faults survived", 1)
 
 
-def test_a_file_in_its_place(tmp_path, toy_runs, cli):
+def test_a_file_at_the_output_path(tmp_path, toy_runs, cli):
     (tmp_path / "run").write_text("mine", encoding="utf-8")
     code, _, error = cli(*arguments(toy_runs.images, tmp_path / "run"))
     assert code == 2
@@ -79,7 +79,7 @@ def test_a_file_in_its_place(tmp_path, toy_runs, cli):
     assert (tmp_path / "run").read_text(encoding="utf-8") == "mine"
 
 
-def test_a_directory_that_another_run_has(tmp_path, toy_runs, cli, tally):
+def test_a_directory_in_use_by_another_run(tmp_path, toy_runs, cli, tally):
     command = arguments(toy_runs.images, tmp_path / "run", "Global.max_train_step=3")
     assert cli(*command)[0] == 0
     before = lines(tmp_path / "run")
@@ -93,12 +93,12 @@ def test_a_directory_that_another_run_has(tmp_path, toy_runs, cli, tally):
     other.communicate("")
     assert cli(*arguments(toy_runs.images, tmp_path / "run"))[0] == 0
     lock = RunLock(tmp_path / "run")
-    lock.acquire()  # a run that has ended holds nothing
+    lock.acquire()  # a finished run releases its lock
     lock.release()
     tally.add("faults survived", 1)
 
 
-def test_a_line_that_was_not_finished_is_cut_off(tmp_path, toy_runs, cli):
+def test_an_incomplete_line_is_removed(tmp_path, toy_runs, cli):
     command = arguments(toy_runs.images, tmp_path / "run")
     assert cli(*command, "Global.max_train_step=3")[0] == 0
     with open(tmp_path / "run" / "metrics.jsonl", "a", encoding="utf-8") as file:
@@ -109,7 +109,7 @@ def test_a_line_that_was_not_finished_is_cut_off(tmp_path, toy_runs, cli):
     assert kept == [line for line in lines(tmp_path / "whole") if '"step": 3' not in line]
 
 
-def test_a_picture_that_does_not_fit_is_not_there(disk, tally):  # noqa: F811
+def test_a_figure_that_does_not_fit_is_removed(disk, tally):  # noqa: F811
     log = RunLog(progress="none")
     log.open(disk.path / "run")
     noise = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
@@ -127,7 +127,7 @@ def test_a_picture_that_does_not_fit_is_not_there(disk, tally):  # noqa: F811
     tally.add("faults survived", 1)
 
 
-def test_a_half_picture_of_an_older_version_does_not_stop_a_report(tmp_path, toy_runs, cli, tally):
+def test_a_partial_figure_of_an_older_version_does_not_stop_a_report(tmp_path, toy_runs, cli, tally):
     shutil.copytree(toy_runs.pixels, tmp_path / "run")
     picture = sorted((tmp_path / "run" / "pictures").iterdir())[-1]
     picture.write_bytes(picture.read_bytes()[:200])

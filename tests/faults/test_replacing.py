@@ -1,4 +1,4 @@
-"""Commands replace only what plsc has written, and all of it or nothing; files of others stay."""
+"""Commands replace only files written by plsc, completely or not at all; other files are kept."""
 
 import json
 import os
@@ -19,7 +19,7 @@ THESIS = "the only copy"
 
 
 def snapshot(folder):
-    """Every file and link below a folder with its content, without following links."""
+    """Content of every file and link below a folder, without following links."""
     found = {}
     for path in sorted(Path(folder).rglob("*")):
         name = str(path.relative_to(folder))
@@ -29,7 +29,7 @@ def snapshot(folder):
 
 @pytest.fixture
 def place(tmp_path, toy_runs):
-    """A working directory `here`, in a folder with a run `run` and a folder of somebody's `papers`."""
+    """A working directory `here`, next to a run `run` and a foreign folder `papers`."""
     shutil.copytree(toy_runs.classifier, tmp_path / "run")
     (tmp_path / "papers").mkdir()
     (tmp_path / "papers" / "thesis.tex").write_text(THESIS, encoding="utf-8")
@@ -43,13 +43,13 @@ def linked(path, target):
 
 
 def mixed(folder):
-    """A checkpoint directory with a file of somebody else in it."""
+    """A checkpoint directory that contains a foreign file."""
     save(folder, 0)
     (folder / "step_00000000" / "notes.txt").write_text(THESIS, encoding="utf-8")
     return folder
 
 
-TARGETS = {  # what OUT is, and a part of the reason
+TARGETS = {  # kind of OUT, and a part of the reason
     "papers": (lambda at: at / "papers", "it is a folder that holds thesis.tex"),
     "the folder above": (lambda at: Path(".."), "is a folder that exists"),
     "above by a longer way": (lambda at: at / "here" / ".." / ".." / at.name, "it is a folder that holds"),
@@ -90,7 +90,7 @@ def test_convert_by_force_does_not_replace_its_source(cli, place, monkeypatch):
     assert snapshot(place) == before
 
 
-def test_a_checkpoint_that_a_link_in_the_run_leads_to_is_the_source(cli, place, monkeypatch):
+def test_a_checkpoint_behind_a_link_in_the_run_is_the_source(cli, place, monkeypatch):
     monkeypatch.chdir(place / "here")
     path = Checkpoint.open(place / "run").path
     path.rename(place / "elsewhere")
@@ -115,8 +115,8 @@ def test_convert_by_force_replaces_files_empty_folders_and_checkpoints(cli, plac
 
 
 @pytest.mark.parametrize("to", ["own", "plsc", "official", "safetensors"])
-def test_a_conversion_that_fails_leaves_what_was_there(cli, place, monkeypatch, to):
-    shutil.copytree(Checkpoint.open(place / "run"), place / "old")
+def test_a_failed_conversion_keeps_existing_files(cli, place, monkeypatch, to):
+    shutil.copytree(Checkpoint.open(place / "run").path, place / "old")
     (place / ".old.tmp").write_text("a file of somebody", encoding="utf-8")
     before = snapshot(place)
 
@@ -151,7 +151,7 @@ def export(cli, toy_runs, out, *more):
     return cli("export", "--checkpoint", toy_runs.classifier, "--out", out, "--formats", "safetensors", *more)
 
 
-def test_an_export_again_takes_the_place_of_the_first(cli, toy_runs, tmp_path):
+def test_a_second_export_replaces_the_first(cli, toy_runs, tmp_path):
     assert export(cli, toy_runs, "out")[0] == 0
     first = snapshot("out")
     assert sorted(first) == ["README.md", "export.json", "model.safetensors", "preprocessing.json"]
@@ -193,7 +193,7 @@ def test_an_export_refuses_files_of_others(cli, toy_runs, tmp_path, change):
     assert snapshot(tmp_path) == before
 
 
-def test_an_export_does_not_delete_a_format_that_it_does_not_write(cli, toy_runs, tmp_path):
+def test_an_export_does_not_delete_other_formats(cli, toy_runs, tmp_path):
     assert export(cli, toy_runs, "out", "paddle")[0] == 0
     before = snapshot(tmp_path)
     code, _, error = export(cli, toy_runs, "out")
@@ -202,7 +202,7 @@ def test_an_export_does_not_delete_a_format_that_it_does_not_write(cli, toy_runs
 
 
 @pytest.mark.parametrize("earlier", [False, True])
-def test_an_export_that_fails_leaves_what_was_there(cli, toy_runs, tmp_path, monkeypatch, earlier):
+def test_a_failed_export_keeps_existing_files(cli, toy_runs, tmp_path, monkeypatch, earlier):
     if earlier:
         assert export(cli, toy_runs, "out")[0] == 0
     before = snapshot(tmp_path)
@@ -278,7 +278,7 @@ def test_a_file_of_the_same_kind_is_replaced_also_behind_a_link(cli, toy_runs, t
     assert names(tmp_path) == ["deep", "empty.npz", "link.npz"] and names(tmp_path / "deep") == ["out.npz"]
 
 
-def test_pictures_replace_pictures_only(cli, toy_runs, tmp_path):
+def test_figures_replace_figures_only(cli, toy_runs, tmp_path):
     options = ["--parts", "augmentation", "--count", "1", "--out", "."]
     command = ["visualize", "--checkpoint", toy_runs.classifier, *options]
     (tmp_path / "augmentation_0.png").write_text(THESIS, encoding="utf-8")
@@ -317,7 +317,7 @@ def test_rotation_deletes_checkpoints_only(tmp_path):
     shutil.rmtree(tmp_path.parent / "moved")
 
 
-def test_what_is_in_the_way_of_a_checkpoint_is_kept_under_another_name(tmp_path):
+def test_files_at_the_path_of_a_checkpoint_are_renamed(tmp_path):
     for number, content in enumerate(("one", "two")):
         (tmp_path / "step_00000003").mkdir()
         (tmp_path / "step_00000003" / "mine").write_text(content, encoding="utf-8")
@@ -329,7 +329,7 @@ def test_what_is_in_the_way_of_a_checkpoint_is_kept_under_another_name(tmp_path)
     assert checkpoint_files.checkpoints(tmp_path) == []
 
 
-def test_a_step_that_is_a_link_is_written_beside_what_it_leads_to(tmp_path):
+def test_a_checkpoint_at_a_link_is_written_beside_its_target(tmp_path):
     save(tmp_path / "a", 3, value=1.0)
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "step_00000003").symlink_to(tmp_path / "a" / "step_00000003")
@@ -339,7 +339,7 @@ def test_a_step_that_is_a_link_is_written_beside_what_it_leads_to(tmp_path):
     assert names(tmp_path / "b") == ["latest", "step_00000003"]
 
 
-IN_THE_WAY = {  # what is in the output directory, and what is said of it
+IN_THE_WAY = {  # content of the output directory, and the message
     "checkpoints a file": (lambda run: (run / "checkpoints").touch(), "checkpoints is a file, but the run needs"),
     "vdl a file": (lambda run: (run / "vdl").touch(), "vdl is a file, but the run needs a folder"),
     "pictures a file": (lambda run: (run / "pictures").touch(), "pictures is a file, but the run needs a folder"),
@@ -362,7 +362,7 @@ IN_THE_WAY = {  # what is in the output directory, and what is said of it
 
 
 @pytest.mark.parametrize("make, message", IN_THE_WAY.values(), ids=IN_THE_WAY)
-def test_what_is_in_the_way_of_a_run_is_found_before_it_begins(cli, toy_runs, tmp_path, make, message):
+def test_conflicting_files_are_found_before_a_run_starts(cli, toy_runs, tmp_path, make, message):
     (tmp_path / "thesis").write_text(THESIS, encoding="utf-8")
     (tmp_path / "run").mkdir()
     make(tmp_path / "run")
@@ -372,7 +372,7 @@ def test_what_is_in_the_way_of_a_run_is_found_before_it_begins(cli, toy_runs, tm
     assert snapshot(tmp_path) == before
 
 
-def test_everything_in_the_way_is_said_at_once(cli, toy_runs, tmp_path):
+def test_all_conflicting_files_are_reported_at_once(cli, toy_runs, tmp_path):
     (tmp_path / "run" / "config.yaml").mkdir(parents=True)
     (tmp_path / "run" / "vdl").touch()
     code, _, error = cli(*arguments(toy_runs.images, tmp_path / "run"))

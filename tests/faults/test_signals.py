@@ -1,4 +1,4 @@
-"""Signals at awkward moments: during an evaluation, during a checkpoint's write, twice, and as a kill at any time."""
+"""Signals during an evaluation, during a checkpoint write, sent twice, and kills at any time."""
 
 import os
 import random
@@ -27,8 +27,8 @@ def restored(saver, trainer):
     return trainer
 
 
-def test_an_evaluation_that_was_interrupted_is_made_up_for(tmp_path, tally):
-    """Even the last one, after which there is no step to take."""
+def test_an_interrupted_evaluation_is_repeated(tmp_path, tally):
+    """Also the last evaluation, after which no step follows."""
 
     def run(name, interrupt):
         def measure(on_batch):
@@ -74,7 +74,7 @@ def test_a_signal_during_the_write_of_a_checkpoint_waits_for_it(tmp_path, monkey
     tally.add("faults survived", 1)
 
 
-def test_gradients_that_are_not_finite_leave_the_checkpoints_of_before_and_the_run_goes_on(tmp_path, tally):
+def test_non_finite_gradients_keep_earlier_checkpoints_and_the_run_continues(tmp_path, tally):
     def run(action, name="run"):
         saver = Checkpoints(tmp_path / name / "checkpoints", "", every_epochs=None, every_steps=2)
         return saver, poisoned(tmp_path / name, action, 4, callbacks=[saver])
@@ -127,7 +127,7 @@ def test_ctrl_c_twice_stops_at_once_and_what_was_saved_continues(tmp_path, toy_r
 
 @pytest.mark.slow
 def test_a_hundred_kills_of_runs_at_any_moment(tmp_path, toy_runs, tally):
-    """Killed over and over at random until they come to their end: it is that of a run that nobody touched."""
+    """Runs killed repeatedly at random moments end with the results of an undisturbed run."""
     assert start(toy_runs.images, tmp_path / "whole", *LONG).wait(timeout=600) == 0
     rng, kills, number = random.Random(0), 0, 0
     while kills < 100:
@@ -140,7 +140,7 @@ def test_a_hundred_kills_of_runs_at_any_moment(tmp_path, toy_runs, tally):
 
 
 def kill_once(images, run, rng):
-    """Starts or goes on with a run and kills it at a random moment; false if it came to its end before."""
+    """Start or resume a run and kill it at a random moment; return False if it finished before."""
     log = run / "metrics.jsonl"
     before = size(log)
     process = start(images, run, *LONG)

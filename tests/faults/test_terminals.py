@@ -1,4 +1,4 @@
-"""Terminals, pipes and log files that end before the run, and the exit codes of what is asked to stop."""
+"""Terminals, pipes and log files that close before the run ends, and exit codes of stopped runs."""
 
 import os
 import pty
@@ -32,7 +32,7 @@ def steps(run):
 
 
 def wait_until(condition, process):
-    """Waits without reading what the process prints."""
+    """Wait without reading the output of the process."""
     end = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < end and process.poll() is None, f"ended with {process.returncode}"
@@ -40,7 +40,7 @@ def wait_until(condition, process):
 
 
 def ask_to_stop(process, run, number):
-    """Sends a signal after some steps; checks the exit code, and that everything is saved."""
+    """Send a signal after some steps; check the exit code and the saved checkpoint."""
     before = steps(run)
     wait_until(lambda: steps(run) > before + 3, process)
     workers = children_of(process.pid)
@@ -64,7 +64,7 @@ def test_a_pipe_whose_reader_has_ended(tmp_path, toy_runs, tally, number, progre
     tally.add("faults survived", 1)
 
 
-def test_a_run_whose_output_nobody_reads_comes_to_its_end(tmp_path, toy_runs, tally):
+def test_a_run_with_unread_output_finishes(tmp_path, toy_runs, tally):
     more = ["Global.epochs=2", "Global.report=true"]
     process = started(command(toy_runs.images, tmp_path / "run", *more), tmp_path,
                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
@@ -94,7 +94,7 @@ def test_a_terminal_that_is_closed(tmp_path, toy_runs, tally):
     while steps(run) < 4:
         assert time.monotonic() < end
         try:
-            os.read(master, 65536)  # the bar would fill the terminal's buffer
+            os.read(master, 65536)  # otherwise the progress bar would fill the terminal's buffer
         except BlockingIOError:
             time.sleep(0.005)
     os.close(master)
@@ -106,7 +106,7 @@ def test_a_terminal_that_is_closed(tmp_path, toy_runs, tally):
 
 
 def test_a_terminal_that_is_closed_under_nohup(tmp_path, toy_runs, tally):
-    """The run ignores SIGHUP then, and goes on although its terminal is gone."""
+    """The run ignores SIGHUP and continues without its terminal."""
     master, terminal = os.openpty()
     argv = ["nohup", *command(toy_runs.images, tmp_path / "run", progress="bar")]
     process = started(argv, tmp_path, stdout=subprocess.DEVNULL, stderr=terminal)
@@ -207,7 +207,7 @@ def verb(*arguments, **streams):
     return subprocess.Popen(argv, cwd=ROOT, env=environment(), text=True, **streams)
 
 
-def test_results_that_nobody_reads_end_a_verb_with_0(toy_runs):
+def test_verbs_exit_with_0_if_their_output_is_not_read(toy_runs):
     for arguments in (["train", "--list", "all"], ["--help"], ["train", "--help"], ["predict", "--help"]):
         process = verb(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         process.stdout.close()
@@ -224,7 +224,7 @@ def test_results_that_cannot_be_written_are_an_error(toy_runs):
 
 
 @pytest.mark.parametrize("name", ["export", "visualize", "report", "extract-features"])
-def test_files_are_written_whoever_reads_the_output(tmp_path, toy_runs, name):
+def test_files_are_written_if_the_output_is_not_read(tmp_path, toy_runs, name):
     out = tmp_path / {"report": "out.html", "extract-features": "out.npz"}.get(name, "out")
     arguments = {
         "export": ["--checkpoint", toy_runs.classifier, "--formats", "safetensors", "paddle"],

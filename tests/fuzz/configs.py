@@ -1,4 +1,4 @@
-"""Inputs for the config language, and what may happen to them: a tree or a ConfigError, and nothing else anywhere."""
+"""Fuzzing of the config language: every input gives a tree or a ConfigError, without side effects."""
 
 import contextlib
 import copy
@@ -13,7 +13,7 @@ from plsc.config.files import config_root, load
 from plsc.config.overrides import apply_override
 from plsc.config.tree import ConfigError, ConfigMap, describe, dump, parse, to_plain
 
-# What no config may make happen; `open` counts if it is for writing.
+# Audit events that no config may cause; `open` counts if it is for writing.
 _FORBIDDEN = {
     "os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.fork", "socket.connect", "shutil.rmtree",
     "os.remove", "os.rename", "os.mkdir", "ctypes.dlopen",
@@ -31,10 +31,10 @@ sys.addaudithook(_watch)
 
 @contextlib.contextmanager
 def nothing_happens(code=("exec", "compile")):
-    """Fails if what is inside runs code, starts a program, or writes; by Python's audit events.
+    """Context that fails if its body runs code, starts a program or writes files, by Python's audit events.
 
     Args:
-        code: The events of code; none where annotations of components, which are no data, are read.
+        code: Events of running code; empty where annotations of components, which are trusted, are evaluated.
     """
     _watching.append({*_FORBIDDEN, *code})
     try:
@@ -84,14 +84,14 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 @functools.lru_cache(maxsize=None)
 def shipped():
-    """Every config that comes with plsc, as plain data; all components are known after this."""
+    """All configs shipped with plsc, as plain data; this also registers all components."""
     plugins.load(ConfigMap())
     files = sorted(path for path in config_root().rglob("*.yaml") if "_base_" not in path.parts)
     return [to_plain(load(path)) for path in files]
 
 
 def check_text(folder, text, overrides):
-    """A file of any text, with any overrides."""
+    """Check a file with any text, and any overrides."""
     path = Path(folder) / "config.yaml"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     with nothing_happens(), contextlib.suppress(ConfigError):
@@ -99,13 +99,13 @@ def check_text(folder, text, overrides):
 
 
 def read_back(tree):
-    """What was accepted is printed so that it reads back to the same."""
+    """Check that the printed form of an accepted tree parses to the same tree."""
     assert repr(to_plain(parse(dump(tree), "x.yaml"))) == repr(to_plain(tree))
     assert repr(to_plain(parse(describe(tree), "x.yaml") or {})) == repr(to_plain(tree))
 
 
 def check_overrides(overrides):
-    """Any overrides of a config that comes with plsc."""
+    """Check any overrides of a shipped config."""
     tree = parse(dump(shipped()[0]), "x.yaml")
     with nothing_happens():
         for text in overrides:
@@ -116,7 +116,7 @@ def check_overrides(overrides):
 
 
 def check_mutant(number, changes):
-    """A config that comes with plsc, with nodes deleted, replaced, renamed, repeated or exchanged."""
+    """Check a shipped config with nodes deleted, replaced, renamed, repeated or exchanged."""
     tree = copy.deepcopy(shipped()[number % len(shipped())])
     for kind, place, value in changes:
         mutate(tree, kind, place, value)
@@ -127,7 +127,7 @@ def check_mutant(number, changes):
 
 
 def mutate(tree, kind, place, value):
-    """Changes one node of a tree, in place."""
+    """Change one node of a tree, in place."""
     nodes = list(_nodes(tree))
     if not nodes:
         return

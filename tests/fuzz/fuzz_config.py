@@ -25,7 +25,7 @@ def one_input(data):
 
 
 def seeds(folder):
-    """Configs that come with plsc, and attacks, to start from."""
+    """Write seed inputs: the configs shipped with plsc, and attacks."""
     for number, path in enumerate(sorted(configs.config_root().rglob("*.yaml"))):
         (folder / f"config-{number}").write_text(path.read_text() + "\x1eGlobal.epochs=3\x1e~Optimizer\x1ea.0+=[1]")
     for number, attack in enumerate(configs.ATTACKS):

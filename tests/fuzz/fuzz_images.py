@@ -20,7 +20,7 @@ with atheris.instrument_imports(include=["PIL"]):
 
     Image.init()
 
-import paddle  # noqa: E402, F401 - not instrumented: its code is not what is tested
+import paddle  # noqa: E402, F401 - imported before the instrumentation, as its code is not tested
 
 with atheris.instrument_imports(include=["plsc.data.images", "plsc.data.fast_image"]):
     from tests.fuzz import images
@@ -33,7 +33,7 @@ def one_input(data):
 
 
 def seeds(folder):
-    """Whole images of many kinds, to start from."""
+    """Write seed inputs: valid images of many kinds."""
     for number, data in enumerate(images.seeds()):
         (folder / f"image-{number}").write_bytes(data)
 

@@ -1,4 +1,4 @@
-"""Damaged images, and what may happen to them: pixels or an ImageError, the same verdict by both decoders."""
+"""Fuzzing of damaged images: both decoders give pixels, or both give an ImageError."""
 
 import functools
 import io
@@ -15,12 +15,12 @@ from PIL import Image
 from plsc.data.fast_image import load_fast
 from plsc.data.images import LIMIT, ImageError, load_image
 
-PIXELS = 1_000_000  # the limit that `limited` sets, to keep what damage makes of sizes small
+PIXELS = 1_000_000  # pixel limit set by `limited`, as damage can change the size in a header
 
 
 @functools.lru_cache(maxsize=None)
 def seeds():
-    """Whole images of many kinds, as bytes."""
+    """Valid images of many kinds, as bytes."""
     noise = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
     smooth = Image.fromarray(noise).resize((48, 32), Image.Resampling.BICUBIC)
     palette, grey = smooth.quantize(16), smooth.convert("L")
@@ -41,7 +41,7 @@ def seeds():
 
 
 def damaged(seed):
-    """An image with a few changes, from a number."""
+    """Image with a few random changes, a function of `seed`."""
     rng = random.Random(seed)
     data = bytearray(rng.choice(seeds()))
     for _ in range(rng.choice([1, 1, 2, 4, 16])):
@@ -87,7 +87,7 @@ _DAMAGE = (_flip, _flip, _cut, _remove, _insert, _overwrite, _overwrite, _append
 
 
 def _with_checksums(data):
-    """A PNG whose chunks have right checksums again, so that the damage gets further."""
+    """Correct the checksums of a PNG's chunks, so that the damage reaches the decoder."""
     if not data.startswith(b"\x89PNG"):
         return data
     parts, at = [data[:8]], 8
@@ -105,13 +105,13 @@ SEEDS = st.integers(0, 2**64)
 
 
 def limited(monkeypatch):
-    """Sets the limit of pixels to PIXELS."""
+    """Set the pixel limit to PIXELS."""
     monkeypatch.setenv(LIMIT, str(PIXELS))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", PIXELS)
 
 
 def verdict(read, path):
-    """The pixels, or the reason why there are none."""
+    """Return the pixels, or the error."""
     try:
         return np.asarray(read(path))
     except ImageError as error:
@@ -120,7 +120,7 @@ def verdict(read, path):
 
 
 def check_data(path, data):
-    """Any bytes as a file: both decoders give an RGB image of the same size, or both give an ImageError."""
+    """Check any bytes as a file: both decoders give an RGB image of the same size, or both an ImageError."""
     Path(path).write_bytes(data)
     slow, fast = verdict(load_image, os.fspath(path)), verdict(load_fast, os.fspath(path))
     if isinstance(slow, str) or isinstance(fast, str):

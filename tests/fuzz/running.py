@@ -1,4 +1,4 @@
-"""How the fuzzers of this folder run: many inputs, each counted, and no hang."""
+"""Runner of the fuzzers: many inputs, counted, with a timeout."""
 
 import contextlib
 import signal
@@ -10,17 +10,17 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-HANG = 60  # seconds that one input may never take, however busy the machine is
+HANG = 60  # seconds allowed for one input, far more than needed on a busy machine
 
 
 def examples(few, many):
-    """A test of `few` inputs that is always run, the same ones each time, and one of `many` in the slow tier."""
+    """Parametrize a test with `few` fixed inputs, and with `many` in the slow tier."""
     slow = pytest.param(many, marks=pytest.mark.slow, id=f"{many}")
     return pytest.mark.parametrize("count", [pytest.param(few, id=f"{few}"), slow])
 
 
 def fuzz(count, tally, name, check, *strategies):
-    """Calls `check` with `count` inputs; what it raises is a crash."""
+    """Call `check` with `count` inputs; any exception is a crash."""
 
     @settings(
         max_examples=count, deadline=None, database=None, derandomize=count < 1000,
@@ -42,7 +42,7 @@ def fuzz(count, tally, name, check, *strategies):
 
 @contextlib.contextmanager
 def no_hang():
-    """Raises TimeoutError if what is inside does not end."""
+    """Context that raises TimeoutError if its body hangs."""
 
     def stop(number, frame):
         raise TimeoutError(f"one input took more than {HANG} seconds")
@@ -60,11 +60,11 @@ LIMITS = [f"-timeout={HANG}", "-rss_limit_mb=2500", "-max_len=4096", "-print_fin
 
 
 def fuzz_by_coverage(one_input, seeds):
-    """Runs atheris with the options of the command line; ends the process.
+    """Run atheris with the options of the command line; does not return.
 
     Args:
-        one_input: Called with bytes; what it raises is a crash, and the input is written into the current folder.
-        seeds: Writes inputs to start from into a folder.
+        one_input: Called with bytes; any exception is a crash, and the input is written to the current folder.
+        seeds: Writes seed inputs into a folder.
     """
     import atheris
 

@@ -1,4 +1,4 @@
-"""The coverage-guided fuzzers, for a while."""
+"""Short runs of the coverage-guided fuzzers."""
 
 import re
 import subprocess

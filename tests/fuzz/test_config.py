@@ -1,4 +1,4 @@
-"""Whatever a config or an override says: a config, or a ConfigError; nothing is run, started or written."""
+"""Any config text or override gives a config or a ConfigError, without running code or writing files."""
 
 import os
 
@@ -27,7 +27,7 @@ def test_real_configs_with_changed_nodes(tally, count):
     fuzz(count, tally, "mutated configs", configs.check_mutant, configs.SEEDS, configs.CHANGES)
 
 
-def test_the_watch_sees_what_must_not_happen(tmp_path):
+def test_forbidden_events_are_detected(tmp_path):
     write, start = (lambda: open(tmp_path / "x", "w").close()), (lambda: os.system(":"))
     for happen in (lambda: compile("1", "text", "single"), write, start):
         with pytest.raises(AssertionError, match="a config made this happen"), configs.nothing_happens():

@@ -1,4 +1,4 @@
-"""Whatever an image file holds: pixels, or an ImageError that names it; by both decoders alike, in bounded memory."""
+"""Any image file gives pixels, or an ImageError that names it, with both decoders and in bounded memory."""
 
 import resource
 
@@ -7,7 +7,7 @@ import pytest
 from tests.fuzz import images
 from tests.fuzz.running import examples, fuzz
 
-MEMORY = 500 << 10  # KiB that decoding may add; a million pixels take three of them
+MEMORY = 500 << 10  # KiB that decoding may add; a million pixels need about 3 MB
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -21,7 +21,7 @@ def test_damaged_images(tmp_path, monkeypatch, tally, count):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_what_is_damaged_was_whole(tmp_path, monkeypatch):
+def test_seed_images_are_valid(tmp_path, monkeypatch):
     images.limited(monkeypatch)
     for data in images.seeds():
         images.check_data(tmp_path / "image", data)

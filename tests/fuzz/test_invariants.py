@@ -1,4 +1,4 @@
-"""Masks, crops, schedules and collation keep their promises for whatever arguments they accept."""
+"""Invariants of masks, crops, schedules and collation for all accepted arguments."""
 
 import math
 
@@ -19,7 +19,7 @@ ASPECTS = st.one_of(st.none(), st.floats(1e-3, 1e3), st.floats())
 
 
 def accepted(make, *arguments, **options):
-    """What is built of the arguments, unless they are refused; anything but a ValueError is a crash."""
+    """Build an object, or skip refused arguments; any exception other than ValueError is a crash."""
     try:
         return make(*arguments, **options)
     except ValueError as error:
@@ -28,7 +28,7 @@ def accepted(make, *arguments, **options):
 
 
 @examples(150, 10_000)
-def test_a_mask_hides_exactly_as_many_patches_as_promised(tally, count):
+def test_a_mask_has_the_requested_number_of_patches(tally, count):
     def check(grid, num_masked, ratio, min_block, max_block, aspects, seed):
         made = [
             accepted(BlockMask, grid, num_masked, min_block, max_block, *aspects),
@@ -53,7 +53,7 @@ RATIOS = st.one_of(st.tuples(st.floats(0.01, 9), st.floats(0.01, 99)).map(sorted
 
 
 @examples(200, 20_000)
-def test_a_region_lies_in_the_image(tally, count):
+def test_a_region_is_inside_the_image(tally, count):
     def check(width, height, scale, ratio, fit, seed):
         draw = accepted(RandomRegion, tuple(scale), tuple(ratio), fit)
         if draw is None:
@@ -65,7 +65,7 @@ def test_a_region_lies_in_the_image(tally, count):
 
 
 @examples(40, 3000)
-def test_a_crop_has_the_size_it_was_asked_for(tally, count):
+def test_a_crop_has_the_requested_size(tally, count):
     def check(sides, size, second, scale, ratio, seed):
         pixels = np.random.default_rng(seed).integers(0, 256, (*sides, 3), dtype=np.uint8)
         options = {"scale": tuple(scale), "ratio": tuple(ratio)}

@@ -1,4 +1,4 @@
-"""A small set of real colour images: crops of nine photographs that scikit-image ships, with transparency."""
+"""A small dataset of real color images: crops of nine photographs from scikit-image, with transparency."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 SIZE = 64
-# Unbalanced on purpose: training images of each class.
+# Number of training images per class; unbalanced on purpose.
 CLASSES = {
     "astronaut": 48,
     "chelsea": 40,

@@ -1,4 +1,4 @@
-"""Toy versions of the quickstart: real commands in processes of their own, on a few small images."""
+"""Toy versions of the quickstart: real commands in separate processes, on a few small images."""
 
 import json
 import os
@@ -15,7 +15,7 @@ SMALL_ENCODER = ["Model.encoder.embed_dim=16", "Model.encoder.depth=2", "Model.e
 
 
 def make_digits(root, per_class=10, classes=2, size=32):
-    """Two easily told classes: bright left or bright right halves, with noise."""
+    """Write images of two easily separable classes: bright left or bright right halves, with noise."""
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
         for label in range(classes):
@@ -30,14 +30,14 @@ def make_digits(root, per_class=10, classes=2, size=32):
 
 
 def data(root, evaluation=True):
-    """Overrides that point a config at a folder made by `make_digits`."""
+    """Overrides for data in a folder made by `make_digits`."""
     train = [f"DataLoader.Train.dataset.root={root}/train", "DataLoader.Train.loader.batch_size=4"]
     val = [f"DataLoader.Eval.dataset.root={root}/val", "DataLoader.Eval.loader.batch_size=3"]
     return train + (val if evaluation else [])
 
 
 def command(config, overrides):
-    """The command line of a run, as a list."""
+    """Command line of a run, as a list."""
     return [sys.executable, str(ROOT / "tools" / "train.py"), "-c", str(ROOT / config), "-o", *SMALL, *overrides]
 
 
@@ -46,7 +46,7 @@ def environment():
 
 
 def train(config, overrides, cwd, expect=0):
-    """Runs a config to its end; returns what it printed."""
+    """Run a config to its end and return its output."""
     done = subprocess.run(
         command(config, overrides), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=240, check=False
     )
@@ -56,6 +56,6 @@ def train(config, overrides, cwd, expect=0):
 
 
 def metrics(run, split="train"):
-    """The rows of a run's metrics.jsonl of one split."""
+    """Rows of one split in a run's metrics.jsonl."""
     rows = [json.loads(line) for line in (Path(run) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     return [row for row in rows if row["split"] == split]

@@ -1,4 +1,4 @@
-"""Runs that go on after their data, batch, seed or config have changed: converted where that is exact, or stopped."""
+"""Resumed runs whose data, batch size, seed or config has changed: converted if that is exact, otherwise refused."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ def images(tmp_path, toy_runs):
 
 @pytest.fixture
 def train(images, tmp_path, cli):
-    """`train(name, *overrides)`: a run of four epochs; its exit code and what it said."""
+    """`train(name, *overrides)` runs four epochs and returns the exit code and the output."""
 
     def start(name, *more):
         code, out, error = cli(*arguments(images, tmp_path / name, *FOUR, *more))
@@ -41,7 +41,7 @@ def losses(run):
 
 
 def untouched(run):
-    """Everything in a run's directory that a refused start must leave as it is."""
+    """Content of a run's directory that a refused start must not change."""
     return {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name not in (".lock",)}
 
 
@@ -65,7 +65,7 @@ def test_twice_the_batch_trains_all_epochs(train, tmp_path):
         "step_00000012_1",
     ]
     run = read_run(tmp_path / "run")
-    assert [row["step"] for row in run.rows["train"]] == [*range(1, 13), *range(7, 13)]  # nothing of the past is lost
+    assert [row["step"] for row in run.rows["train"]] == [*range(1, 13), *range(7, 13)]  # earlier rows are kept
     code, text = train("run")
     assert code == 0 and "this run is complete: 12 of 12 steps" in text
 
@@ -79,8 +79,8 @@ def test_learning_rate_is_that_of_a_run_that_had_this_batch_from_the_start(train
         assert rates[0][epoch] == pytest.approx(rates[1][epoch], rel=1e-9)
 
 
-def test_same_batch_by_accumulation_goes_on_as_it_was(train, tmp_path):
-    still = "Model.encoder.drop_path_rate=0"  # it draws numbers for each micro-batch
+def test_the_same_batch_by_accumulation_continues_equally(train, tmp_path):
+    still = "Model.encoder.drop_path_rate=0"  # drop path draws random numbers per micro-batch
     assert train("whole", still)[0] == 0
     assert train("run", still, "Global.max_train_step=7")[0] == 0
     code, text = train("run", still, BATCH + "2", "Global.global_batch_size=4")
@@ -90,14 +90,14 @@ def test_same_batch_by_accumulation_goes_on_as_it_was(train, tmp_path):
 
 
 def test_half_the_batch_in_the_middle_of_an_epoch(train, tmp_path):
-    """The images of the epoch that are left come once each."""
+    """Each remaining image of the epoch is used once."""
     assert train("run", "Global.max_train_step=7")[0] == 0
     code, text = train("run", BATCH + "2")
     assert code == 0 and "step 7 of 12 becomes step 14 of 24, the same 2 epochs and 4 images" in text
     assert [row[0] for row in losses(tmp_path / "run")] == [*range(1, 8), *range(15, 25)]
 
 
-def test_batch_that_does_not_divide_what_was_seen_is_refused(train, tmp_path):
+def test_a_batch_that_does_not_divide_the_seen_images_is_refused(train, tmp_path):
     assert train("run", "Global.max_train_step=7")[0] == 0
     before = untouched(tmp_path / "run")
     code, text = train("run", BATCH + "3")
@@ -123,7 +123,7 @@ def add(images, name):
          "had 2 classes and has 2 (removed: '1'; new: 'b'), so labels would change"),
     ],
 )  # fmt: skip
-def test_other_data_stops_and_the_old_data_goes_on(train, images, tmp_path, change, text):
+def test_other_data_is_refused_and_the_old_data_continues(train, images, tmp_path, change, text):
     assert train("run", "Global.max_train_step=6")[0] == 0
     before = untouched(tmp_path / "run")
     shutil.copytree(images, tmp_path / "kept")
@@ -157,14 +157,14 @@ def test_another_seed_between_epochs_only(train, tmp_path):
     assert code == 0 and "Global.seed was 0 and is 5: later epochs draw other random numbers" in text
 
 
-def test_longer_run_is_said_and_goes_on(train, tmp_path):
+def test_a_longer_run_is_reported_and_continues(train, tmp_path):
     assert train("run")[0] == 0
     code, text = train("run", "Global.epochs=5")
     assert code == 0 and "the run has 15 steps instead of 12" in text and "Global.epochs: 4 -> 5" in text
     assert Checkpoint.open(tmp_path / "run").state["step"] == 15
 
 
-def test_monitor_that_changes_begins_best_anew(train, tmp_path):
+def test_a_changed_monitor_resets_best(train, tmp_path):
     assert train("run", "Global.monitor=top1", "Global.max_train_step=6")[0] == 0
     assert Checkpoint.open(tmp_path / "run").state["best"] > 10
     code, text = train("run", "Global.monitor=loss", "Global.monitor_mode=min")
@@ -176,7 +176,7 @@ def test_monitor_that_changes_begins_best_anew(train, tmp_path):
 
 
 @pytest.mark.parametrize("warmup", ["true", "false"])
-def test_average_that_is_switched_on_late_starts_at_the_weights(train, tmp_path, warmup):
+def test_an_average_enabled_later_starts_at_the_weights(train, tmp_path, warmup):
     assert train("run", "Global.max_train_step=6")[0] == 0
     start = arrays(tmp_path / "run")
     code, text = train("run", "Global.max_train_step=7", "EMA.decay=0.75", f"EMA.warmup={warmup}")
@@ -216,7 +216,7 @@ def test_earlier_configs_stay_in_the_run_its_report_and_its_model_card(train, tm
     assert "until step" not in next((tmp_path / "old").glob("*.md")).read_text(encoding="utf-8")
 
 
-def test_checkpoint_of_an_earlier_version_goes_on_with_a_note(train, tmp_path):
+def test_a_checkpoint_of_an_earlier_version_continues_with_a_note(train, tmp_path):
     assert train("whole")[0] == 0
     assert train("run", "Global.max_train_step=7")[0] == 0
     for path in checkpoint_files.checkpoints(tmp_path / "run/checkpoints"):

@@ -1,4 +1,4 @@
-"""The pipeline of `make evidence` at toy length, and its configs on colour images with transparency."""
+"""The pipeline of `make evidence` at toy length, and its configs on color images with transparency."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ def evidence(*arguments):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """One seed and one change, from nothing to the page of results."""
+    """One seed and one variant, from data to the page of results."""
     folder = tmp_path_factory.mktemp("evidence")
     data = make_digits(folder / "digits", per_class=10, classes=10)
     arguments = ["--data", data, "--output", folder / "runs", "--results", folder / "docs", "--at-once", 2]
@@ -65,25 +65,25 @@ def test_numbers_are_those_of_the_runs(finished):
     assert f"| 10% | 400 | {scratch:.1f} | {fine:.1f} |" in text
 
 
-def test_the_held_out_images_are_looked_at_once(finished):
+def test_the_held_out_images_are_evaluated_once(finished):
     for path in (finished[0] / "runs").glob("*/metrics.jsonl"):
         rows = metrics(path.parent, "eval")
         assert len(rows) == (0 if path.parent.name.startswith(("pretrain", "change")) else 1)
 
 
-def test_what_is_done_is_not_run_again(finished):
+def test_finished_runs_are_not_repeated(finished):
     done = evidence(*finished[1])
     assert done.returncode == 0 and "done in" not in done.stdout
 
 
-def test_runs_of_other_settings_are_not_mistaken_for_these(finished):
+def test_runs_with_other_settings_are_not_reused(finished):
     done = evidence(*finished[1], "Optimizer.weight_decay=0.01")
     assert done.returncode == 2 and "was made by another command" in done.stderr
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """Tokenizer and encoder trained on colour images, by changing nothing but the folder."""
+    """Tokenizer and encoder trained on color images; only the data folder differs."""
     folder = tmp_path_factory.mktemp("photos")
     images = make_photos(folder / "photos")
     root = [f"DataLoader.Train.dataset.root={images}/train", "Global.max_train_step=4"]
@@ -93,7 +93,7 @@ def photos(tmp_path_factory):
     return folder, [*root, held_out]
 
 
-def test_pretraining_on_colour_images_with_alpha(photos):
+def test_pretraining_on_color_images_with_alpha(photos):
     run = photos[0] / "output" / "evidence" / "pretrain"
     assert Checkpoint.open(run).path.name == "step_00000004"
     assert metrics(run)[-1]["loss"] > 0

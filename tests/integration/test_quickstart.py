@@ -27,7 +27,7 @@ RUNS = ("tokenizer", "pretrain", "linprobe", "linprobe_random", "finetune", "scr
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_a_run_leaves_what_is_promised(finished, name):
+def test_a_run_writes_the_documented_files(finished, name):
     run = finished[0] / name
     for file in ("config.yaml", "env.json", "train.log", "metrics.jsonl"):
         assert (run / file).stat().st_size > 0
@@ -45,7 +45,7 @@ def test_classifiers_are_evaluated_on_every_image(finished, name):
     assert (finished[0] / name / "checkpoints" / "best").is_file()
 
 
-def test_pretraining_draws_pictures(finished):
+def test_pretraining_draws_figures(finished):
     assert list((finished[0] / "pretrain" / "pictures").glob("*.png"))
 
 
@@ -63,6 +63,6 @@ def test_a_frozen_encoder_does_not_change(finished):
     assert all((probe[name] == source[name]).all() for name in names)
 
 
-def test_the_resolved_config_runs_as_it_is(finished, tmp_path):
+def test_the_resolved_config_can_be_run(finished, tmp_path):
     text = train(str(finished[0] / "scratch" / "config.yaml"), [], finished[0].parent.parent)
     assert "this run is complete" in text

@@ -1,4 +1,4 @@
-"""A run that is interrupted and resumed ends where an uninterrupted one ends, bit for bit."""
+"""An interrupted and resumed run is bit-equal to an uninterrupted one."""
 
 import signal
 import subprocess

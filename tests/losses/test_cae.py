@@ -59,7 +59,7 @@ def test_half_precision_gives_float32_losses():
 
 
 def test_refuses_latents_of_different_shapes():
-    with pytest.raises(ValueError, match=r"predicted latents have shape \[2, 3, 4\], their targets \[2, 2, 4\]"):
+    with pytest.raises(ValueError, match=r"predicted latents have shape \[2, 3, 4\], but their targets \[2, 2, 4\]"):
         alignment_loss(paddle.zeros([2, 3, 4]), paddle.zeros([2, 2, 4]))
 
 

@@ -41,7 +41,7 @@ def test_refuses_labels_of_another_shape(shape):
 
 
 @pytest.mark.parametrize("smoothing", [-0.1, 1.0])
-def test_refuses_an_impossible_smoothing(smoothing):
+def test_refuses_smoothing_out_of_range(smoothing):
     with pytest.raises(ValueError, match=r"label_smoothing must be in \[0, 1\)"):
         CrossEntropy(smoothing)
 

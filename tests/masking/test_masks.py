@@ -13,7 +13,7 @@ from plsc.masking import BlockMask, RandomMask
         RandomMask(8, 40), RandomMask((3, 5), ratio=0.5),
     ],
 )  # fmt: skip
-def test_every_mask_hides_the_same_number(masks):
+def test_every_mask_has_the_same_number_of_patches(masks):
     drawn = [masks(np.random.default_rng(seed)) for seed in range(50)]
     assert all(mask.shape == masks.grid and mask.dtype == bool and mask.sum() == masks.num_masked for mask in drawn)
     assert len({mask.tobytes() for mask in drawn}) > 5
@@ -47,15 +47,18 @@ def test_a_ratio_is_rounded_down():
         (lambda: RandomMask(4, 0), "num_masked must be between 1 and 15"),
         (lambda: BlockMask(14, 10, min_block=16), r"min_block must be in \[1, num_masked=10\], got 16"),
         (lambda: BlockMask(14, 75, max_block=4), "max_block must be at least min_block=16"),
-        (lambda: BlockMask(14, 75, min_aspect=0), "needs 0 < min_aspect <= max_aspect, got 0 and None"),
-        (lambda: BlockMask(14, 75, min_aspect=1e-4), r"aspects must be in \[1 / 1000, 1000\], got 0.0001 and None"),
-        (lambda: BlockMask(14, 75, max_aspect=math.inf), r"aspects must be in \[1 / 1000, 1000\], got 0.3 and inf"),
+        (
+            lambda: BlockMask(14, 75, min_aspect=0),
+            r"needs 0 < min_aspect <= max_aspect \(null: 1 / min_aspect\), got 0 and None",
+        ),
+        (lambda: BlockMask(14, 75, min_aspect=1e-4), r"max_aspect must be in \[1 / 1000, 1000\], got 0.0001 and None"),
+        (lambda: BlockMask(14, 75, max_aspect=math.inf), r"max_aspect must be in \[1 / 1000, 1000\], got 0.3 and inf"),
         (lambda: RandomMask(4), "either num_masked or ratio"),
         (lambda: RandomMask(4, 3, 0.5), "either num_masked or ratio"),
         (lambda: RandomMask(4, ratio=1.5), "ratio must be between 0 and 1"),
-        (lambda: RandomMask(0, 1), "positive sides"),
+        (lambda: RandomMask(0, 1), "sides of the grid must be positive"),
     ],
 )
-def test_impossible_masks_are_errors(make, message):
+def test_invalid_masks_are_errors(make, message):
     with pytest.raises(ValueError, match=message):
         make()

@@ -136,7 +136,7 @@ def test_layer_index():
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"image_size": 18}, r"image_size \(18, 18\) is no multiple of patch_size \(4, 4\)"),
+        ({"image_size": 18}, r"image_size \(18, 18\) is not a multiple of patch_size \(4, 4\)"),
         ({"patch_size": 0}, "patch_size must be a positive whole number"),
         ({"num_heads": 3}, "num_heads must divide the width: 16 does not divide into 3 heads"),
         ({"embed_dim": 18, "num_heads": 2}, "multiple of 4, got 18"),

@@ -66,7 +66,7 @@ def test_relative_position_bias_starts_at_zero_and_reads_its_table():
     assert set(bias.state_dict()) == {"table"}
 
 
-def test_own_and_shared_bias_add_up():
+def test_layer_bias_and_shared_bias_are_added():
     layer = Attention(8, 2, bias_grid=(2, 2))
     x, shared = paddle.randn([1, 5, 8]), paddle.randn([2, 5, 5])
     plain = layer(x, shared)
@@ -116,7 +116,7 @@ def test_weights_are_those_of_the_forward_pass(grid):
     assert np.allclose(y.numpy(), layer(x, bias).numpy(), atol=1e-6)
 
 
-def test_maps_of_every_block_and_no_hook_left():
+def test_attention_maps_of_every_block_without_hooks_afterwards():
     paddle.seed(0)
     blocks = [Block(8, 2), Block(8, 2)]
     x = paddle.randn([1, 5, 8])

@@ -10,7 +10,7 @@ def features(batch=16):
     return np.random.default_rng(0).normal(2.0, 3.0, size=(batch, 4)).astype(np.float32)
 
 
-def test_normalises_by_the_batch_and_keeps_an_unbiased_running_variance():
+def test_normalizes_by_the_batch_and_keeps_an_unbiased_running_variance():
     norm, x = FeatureBatchNorm(4, eps=1e-6), features()
     y = norm(paddle.to_tensor(x)).numpy()
     np.testing.assert_allclose(y, (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-6), atol=1e-5)
@@ -43,7 +43,7 @@ def test_running_statistics_are_saved_and_nothing_is_trained():
     assert not norm.parameters()
 
 
-def test_half_precision_features_are_normalised_in_float32():
+def test_half_precision_features_are_normalized_in_float32():
     assert FeatureBatchNorm(4)(paddle.to_tensor(features()).astype("float16")).dtype == paddle.float32
 
 

@@ -18,7 +18,7 @@ def test_residual_branches_and_scales(layer_scale):
     assert block.mlp.fc1.weight.shape == [8, 16]
 
 
-def test_a_dropped_branch_leaves_the_sample_as_it_is():
+def test_a_dropped_branch_does_not_change_the_sample():
     paddle.seed(0)
     block, x = Block(8, 2, drop_path_rate=0.9), paddle.randn([64, 5, 8])
     unchanged = (block(x).numpy() == x.numpy()).all(axis=(1, 2)).mean()

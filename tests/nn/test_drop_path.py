@@ -81,7 +81,7 @@ def test_results_and_gradients_are_those_of_a_device_that_multiplies_by_zero(kin
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0])
-def test_refuses_an_impossible_rate(rate):
+def test_refuses_a_rate_out_of_range(rate):
     with pytest.raises(ValueError, match=r"drop_path_rate must be in \[0, 1\)"):
         DropPath(rate)
 

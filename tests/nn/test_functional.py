@@ -1,4 +1,4 @@
-"""The fast functions against Paddle's own operators, in float64."""
+"""The fast CPU functions against Paddle's operators, in float64."""
 
 import itertools
 
@@ -70,7 +70,7 @@ LEARNING = [
 
 
 def run(function, shapes, learns):
-    """Outputs of a function, and gradients of the inputs that learn."""
+    """Return the outputs of a function, and the gradients of the inputs that need one."""
     inputs = [paddle.to_tensor(draw(*shape)) for shape in shapes]
     for tensor, learning in zip(inputs, learns):
         tensor.stop_gradient = not learning
@@ -83,7 +83,7 @@ def run(function, shapes, learns):
 
 
 @pytest.mark.parametrize(("name", "learns"), LEARNING)
-def test_values_and_gradients_whatever_learns(name, learns):
+def test_values_and_gradients_for_any_trained_inputs(name, learns):
     fast, native, shapes = CASES[name]
     values, gradients = run(fast, shapes, learns)
     expected, expected_gradients = run(native, shapes, learns)
@@ -94,7 +94,7 @@ def test_values_and_gradients_whatever_learns(name, learns):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_values_where_nothing_learns(name):
+def test_values_without_gradients(name):
     fast, native, shapes = CASES[name]
     nothing = [False] * len(shapes)
     for actual, wanted in zip(run(fast, shapes, nothing)[0], run(native, shapes, nothing)[0]):
@@ -107,13 +107,13 @@ def test_values_where_nothing_learns(name):
 @pytest.mark.parametrize("size", [1e-3, 1.0, 10.0, 100.0, 1000.0])
 @pytest.mark.parametrize("shift", [0.0, -300.0, 300.0])
 def test_scores_of_any_size(size, shift):
-    """Exponentials that leave the numbers' range are taken of shifted scores instead."""
+    """Scores are shifted if their exponentials would over- or underflow."""
     q, k, v = (paddle.to_tensor(draw(*shape, scale=size).astype("float32")) for shape in ATTENTION[:3])
     bias = paddle.full([3, 5, 7], shift)
     actual = attend(q, k, v / size, 0.3, bias).numpy()
     wanted = native_attend(*(t.astype("float64") for t in (q, k, v / size)), bias.astype("float64")).numpy()
     assert np.isfinite(actual).all()
-    tolerance = 2e-3 if size > 10 else 1e-5  # scores of 1e6 have few digits behind the point
+    tolerance = 2e-3 if size > 10 else 1e-5  # scores of 1e6 have few decimal places in float32
     np.testing.assert_allclose(actual, wanted, rtol=0, atol=tolerance)
 
 
@@ -125,7 +125,7 @@ def test_one_row_out_of_range_among_others():
     np.testing.assert_allclose(actual, attend(q, k, v, 0.3).numpy(), atol=1e-5)
 
 
-def test_what_is_no_number_stays_so():
+def test_nan_is_kept():
     q, k, v = (paddle.to_tensor(draw(*shape).astype("float32")) for shape in ATTENTION[:3])
     q[0, 0, 0, 0] = float("nan")
     y = attend(q, k, v, 0.3).numpy()
@@ -141,7 +141,7 @@ def test_a_mask_of_minus_infinity_hides():
     np.testing.assert_allclose(hidden, attend(q, k[:, :, :5], v[:, :, :5], 0.3).numpy(), atol=1e-12)
 
 
-def test_layers_are_paddles_by_name_and_state():
+def test_layers_have_the_names_and_state_of_paddles():
     ours, native = Linear(6, 4), paddle.nn.Linear(6, 4)
     assert {k: v.shape for k, v in ours.state_dict().items()} == {k: v.shape for k, v in native.state_dict().items()}
     x = paddle.randn([3, 6])
@@ -153,7 +153,7 @@ def test_layers_are_paddles_by_name_and_state():
 
 @pytest.mark.parametrize("cross", [False, True])
 def test_one_kernel_computes_the_same_attention(cross):
-    """Only GPUs use it, but Paddle has it on every device."""
+    """Used on GPUs only, but available on every device."""
     values = [draw(2, 3, n, 8) for n in (5, 7 if cross else 5, 7 if cross else 5)]
     outcomes = []
     for function in (lambda *qkv: attend_fused(*qkv, 0.3, 0.0), native_attend):

@@ -83,7 +83,7 @@ def test_rescale_by_depth():
         assert not layer.weight.stop_gradient
 
 
-def test_parameters_without_memory_are_left_alone():
+def test_lazy_parameters_are_not_initialized():
     with paddle.LazyGuard():
         layer = nn.Linear(2, 3)
     xavier_uniform_(layer)

@@ -19,7 +19,7 @@ def test_equals_the_convolution(size, patch):
     np.testing.assert_allclose(embed(x).numpy(), expected.numpy(), atol=1e-5)
 
 
-def test_only_the_patches_asked_for():
+def test_embeds_only_the_requested_patches():
     paddle.seed(0)
     embed, x = PatchEmbed((8, 8), (2, 2), 3, 5), image(2, 3, 8, 8)
     index = np.array([[0, 3, 15], [7, 8, 9]])
@@ -34,8 +34,8 @@ def test_gather_tokens_passes_gradients_back():
     assert tokens.grad.numpy().sum(axis=-1).tolist() == [[0, 3, 0, 0], [0, 0, 3, 0]]
 
 
-def test_refuses_an_image_that_is_no_multiple_of_the_patch():
-    with pytest.raises(ValueError, match=r"image_size \(10, 8\) is no multiple of patch_size \(4, 4\)"):
+def test_refuses_an_image_that_is_not_a_multiple_of_the_patch():
+    with pytest.raises(ValueError, match=r"image_size \(10, 8\) is not a multiple of patch_size \(4, 4\)"):
         PatchEmbed((10, 8), (4, 4), 3, 5)
 
 

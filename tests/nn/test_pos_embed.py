@@ -30,7 +30,7 @@ def test_official_order_differs_only_off_the_square():
 
 
 @pytest.mark.parametrize("dim", [0, 6])
-def test_refuses_a_width_that_is_no_multiple_of_4(dim):
+def test_refuses_a_width_that_is_not_a_multiple_of_4(dim):
     with pytest.raises(ValueError, match=f"multiple of 4, got {dim}"):
         sincos_2d((2, 2), dim)
 
@@ -62,7 +62,7 @@ def test_resampled_position_embedding_keeps_class_rows_constants_and_dtype():
     np.testing.assert_allclose(resampled[0, 2:], 3.0, rtol=1e-12)
 
 
-def test_rows_and_columns_are_resampled_apart():
+def test_rows_and_columns_are_resampled_independently():
     row, column = np.divmod(np.arange(4 * 6), 6)
     table = np.stack([row, column], axis=1)[None].astype(np.float64)
     resampled = resample_pos_embed(table, (4, 6), (8, 6), cls_rows=0)[0].reshape(8, 6, 2)

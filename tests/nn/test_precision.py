@@ -5,10 +5,10 @@ from plsc.nn.precision import LossScale, Precision
 from tests.engine.toys import toy_trainer
 
 
-def test_a_device_without_mixed_precision_is_told_once_and_computes_in_float32():
+def test_a_device_without_mixed_precision_uses_float32_and_logs_it_once():
     said = []
     precision = Precision(AMP(level="O1"), said.append)
-    assert said == ["AMP level O1 needs a GPU; this run computes in float32"]
+    assert said == ["AMP level O1 needs a GPU; this run uses float32"]
     assert not precision.enabled and precision.loss_scale is None and precision.state_dict() == {}
 
 
@@ -20,11 +20,11 @@ def test_the_scale_is_halved_by_overflow_and_doubled_after_good_steps():
     for _ in range(3):
         scale.succeeded()
     assert scale.value == 4.0
-    assert [scale.overflowed() for _ in range(3)] == [True, True, False]  # at 1 it is not the scale's fault
+    assert [scale.overflowed() for _ in range(3)] == [True, True, False]  # at 1 the scale is not the cause
 
 
 def scaled(tmp_path, **options):
-    """A run in float32 that scales its loss as float16 does."""
+    """A run in float32 with a loss scale, as float16 has."""
     trainer = toy_trainer(tmp_path, **options)
     trainer.train_step.precision.loss_scale = LossScale(1024.0, growth_steps=3)
     return trainer

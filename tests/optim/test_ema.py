@@ -34,7 +34,7 @@ def test_counters_are_copied_and_fixed_tables_are_not_kept():
     assert set(ema.averages) == set(task.state_dict())
 
 
-def test_swap_gives_the_average_and_takes_it_back():
+def test_swap_uses_the_average_and_restores_the_weights():
     task = toy_task()
     ema = WeightEMA(task, 0.5)
     shift(task, 1.0)
@@ -48,7 +48,7 @@ def test_swap_gives_the_average_and_takes_it_back():
         np.testing.assert_array_equal(values(task)[name], own[name])
 
 
-def test_a_restored_average_goes_on_as_if_nothing_had_happened():
+def test_a_restored_average_continues_equally():
     first, second = toy_task(1), toy_task(2)
     ema = WeightEMA(first, 0.9, warmup=True)
     shift(first, 1.0)

@@ -1,4 +1,4 @@
-"""LARS against its formula; its steps in the reference are in tests/parity/test_linprobe.py."""
+"""LARS against its formula; tests/parity/test_linprobe.py compares its steps with the reference."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def layer(weight=WEIGHT):
 
 
 def steps(linear, count=3, **options):
-    """Takes steps whose gradients depend on the step only."""
+    """Take steps with gradients that depend on the step only."""
     optimizer = LARS(linear, **options)
     for step in range(count):
         (linear.weight * (step + 1.0)).sum().backward()

@@ -1,4 +1,4 @@
-"""The update of many parameters by one call is Paddle's of each by itself."""
+"""Updating many parameters by one kernel call equals Paddle's update of each parameter."""
 
 import paddle
 import pytest
@@ -10,7 +10,7 @@ from tests.optim.toys import set_gradients, toy_task, values
 
 
 def one_by_one(optimizer):
-    """The same optimizer with Paddle's AdamW in it."""
+    """Replace the inner optimizer by Paddle's AdamW."""
     decayed = {optimizer.named[name].name for group in optimizer.groups if group.decayed for name in group.parameters}
     optimizer.inner = paddle.optimizer.AdamW(
         learning_rate=0.0,
@@ -40,7 +40,7 @@ def descend(task, optimizer, steps, branch_from=0):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """How many parameters each call of the kernel has got."""
+    """Number of parameters of each kernel call."""
     sizes, kernel = [], multi_tensor._C_ops.fused_adam_
 
     class Counting:
@@ -60,7 +60,7 @@ def assert_same(found, wanted):
 
 @pytest.mark.parametrize("layer_decay", [None, 0.5])
 @pytest.mark.parametrize("branch_from", [0, 2])
-def test_the_numbers_are_paddles_bit_for_bit(layer_decay, branch_from):
+def test_results_are_bit_equal_to_paddles(layer_decay, branch_from):
     task, optimizer = make(layer_decay)
     reference = toy_task()
     expected = one_by_one(AdamW(reference, 0.2, 0.8, 0.95, 1e-6, layer_decay))
@@ -76,21 +76,21 @@ def test_two_calls_update_everything(calls):
     assert len(calls) == 2 * 3 and sum(calls[:2]) == len(optimizer.parameters)
 
 
-def test_each_depth_has_its_own(calls):
+def test_each_depth_forms_separate_groups(calls):
     task, optimizer = make(layer_decay=0.5)
     descend(task, optimizer, range(1))
     assert len(calls) == len(optimizer.groups) and sum(calls) == len(optimizer.parameters)
 
 
-def test_parameters_with_fewer_updates_go_apart(calls):
-    """Their bias correction differs, and a GPU's kernel takes that of the first for all."""
+def test_parameters_with_fewer_updates_form_a_separate_group(calls):
+    """Their bias correction differs, and the GPU kernel uses that of the first parameter for all."""
     task, optimizer = make()
     descend(task, optimizer, range(3), branch_from=2)
     assert sum(calls[:2]) == sum(calls[2:4]) < len(optimizer.parameters) == sum(calls[4:]) and len(calls[4:]) > 2
 
 
 def test_the_state_of_another_run_is_regrouped(calls):
-    """Powers of the betas that were loaded are looked at, not those that were counted."""
+    """Groups depend on the loaded powers of the betas, not on those counted before."""
     task, optimizer = make()
     descend(task, optimizer, range(3), branch_from=2)
     state = {name: tensor.numpy() for name, tensor in optimizer.state_dict().items()}
@@ -106,10 +106,10 @@ def test_the_state_of_another_run_is_regrouped(calls):
     assert len(calls) > 2 * 2
 
 
-def test_types_go_apart():
+def test_dtypes_form_separate_groups():
     task, optimizer = make()
     task.model.head.to(dtype="float64")
-    optimizer.state_dict()  # there are moments from now on
+    optimizer.state_dict()  # creates the moments
     matrices = [parameter for parameter in optimizer.parameters if parameter.ndim == 2]
     assert len({optimizer.inner._treatment(parameter) for parameter in matrices}) == 2
 

@@ -16,7 +16,7 @@ EVERY = [
 
 
 def train(task, optimizer, steps, branch_from=0):
-    """Takes the steps of a range; the branch gets gradients from one step on."""
+    """Take the steps of a range; the branch has gradients from step `branch_from` on."""
     for step in steps:
         set_gradients(task, step, use_branch=step >= branch_from)
         optimizer.clip_gradients()
@@ -30,7 +30,7 @@ def arrays(optimizer):
 
 
 def single(value, dtype="float64"):
-    """A layer with one matrix and one vector of that value."""
+    """A layer with a matrix and a vector filled with `value`."""
     layer = nn.Layer()
     layer.matrix = layer.create_parameter([2, 2], dtype=dtype, default_initializer=nn.initializer.Constant(value))
     layer.vector = layer.create_parameter([2], dtype=dtype, default_initializer=nn.initializer.Constant(value))
@@ -38,7 +38,7 @@ def single(value, dtype="float64"):
 
 
 def descend(layer, optimizer, gradients, rate=0.1):
-    """Steps with given gradients, the same for every element."""
+    """Take steps with given gradients, equal for all elements."""
     for gradient in gradients:
         ((layer.matrix * gradient).sum() + (layer.vector * gradient).sum()).backward()
         optimizer.set_lr(rate)
@@ -47,7 +47,7 @@ def descend(layer, optimizer, gradients, rate=0.1):
     return float(layer.matrix[0, 0]), float(layer.vector[0])
 
 
-def test_adamw_is_torchs():
+def test_adamw_equals_torch():
     """torch.optim.AdamW: decay by lr * wd first, epsilon outside the bias-corrected root."""
     gradients, rate, epsilon = [0.3, -1.0, 2.0, 1e-9], 0.1, 1e-3
     layer = single(1.5)
@@ -63,7 +63,7 @@ def test_adamw_is_torchs():
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
-def test_sgd_is_torchs(nesterov):
+def test_sgd_equals_torch(nesterov):
     gradients, rate = [0.3, -1.0, 2.0], 0.1
     layer = single(1.5)
     actual = descend(layer, SGD(layer, 0.9, nesterov, weight_decay=0.2), gradients, rate)
@@ -88,7 +88,7 @@ def test_layer_decay_scales_the_update():
         np.testing.assert_allclose(change, 0.01 * scale, rtol=1e-3)
 
 
-def test_clipping_is_torchs():
+def test_clipping_equals_torch():
     task = toy_task()
     optimizer = SGD(task, clip_norm=0.05)
     set_gradients(task, 0)
@@ -105,7 +105,7 @@ def test_clipping_is_torchs():
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_clipping_without_the_host_multiplies_in_place(dtype):
-    """As on a GPU, where the factor is not read."""
+    """As on a GPU, where the host does not read the factor."""
     gradient = paddle.to_tensor([1.0, -4.0], dtype=dtype)
     same = gradient
     multiply([gradient], paddle.to_tensor(0.5))
@@ -113,7 +113,7 @@ def test_clipping_without_the_host_multiplies_in_place(dtype):
 
 
 @pytest.mark.parametrize("clip_norm", [None, 1e6])
-def test_small_gradients_stay_and_the_norm_is_told(clip_norm):
+def test_small_gradients_are_not_clipped_and_the_norm_is_returned(clip_norm):
     task = toy_task()
     optimizer = SGD(task, clip_norm=clip_norm)
     set_gradients(task, 0)
@@ -140,7 +140,7 @@ def test_gradients_accumulate_until_they_are_cleared():
 
 @pytest.mark.parametrize("build", EVERY)
 @pytest.mark.parametrize("branch_from", [0, 4], ids=["all", "some without a gradient so far"])
-def test_a_resumed_run_is_the_same_to_the_last_bit(build, branch_from):
+def test_a_resumed_run_is_bit_equal(build, branch_from):
     straight = toy_task()
     train(straight, build(straight), range(6), branch_from)
 
@@ -149,7 +149,7 @@ def test_a_resumed_run_is_the_same_to_the_last_bit(build, branch_from):
     train(first, optimizer, range(3), branch_from)
     weights, state = values(first), arrays(optimizer)
 
-    second = toy_task(seed=9)  # as another process would have it: other tensor names, other numbers
+    second = toy_task(seed=9)  # as in another process: other tensor names, other values
     names = [{p.name for p in task.parameters()} for task in (first, second)]
     assert not names[0] & names[1]
     for name, value in second.state_dict().items():
@@ -201,9 +201,9 @@ def test_names_of_a_state():
     assert {name.split("/")[1] for name in LARS(toy_task()).state_dict()} == {"velocity"}
 
 
-def test_a_state_of_something_else_is_refused():
+def test_a_state_of_another_optimizer_is_refused():
     state = arrays(AdamW(toy_task()))
-    with pytest.raises(ValueError, match="not that of this run's LARS"):
+    with pytest.raises(ValueError, match="does not fit this run's LARS"):
         LARS(toy_task()).set_state_dict(state)
     renamed = {name.replace("head", "tail"): value for name, value in state.items()}
     with pytest.raises(ValueError, match="(?s)not in this run: model.tail.*missing in the state: model.head.*resume"):
@@ -214,7 +214,7 @@ def test_a_state_of_something_else_is_refused():
         AdamW(toy_task()).set_state_dict({})
 
 
-def test_frozen_parameters_are_left_alone():
+def test_frozen_parameters_are_not_updated():
     task = toy_task()
     for parameter in task.encoder.parameters():
         parameter.stop_gradient = True
@@ -229,7 +229,7 @@ def test_frozen_parameters_are_left_alone():
         assert np.array_equal(after[name], value) == name.startswith("model.encoder."), name
 
 
-def test_weight_decay_that_ends_elsewhere():
+def test_weight_decay_schedule():
     layer = single(1.0)
     optimizer = AdamW(layer, weight_decay=0.1, weight_decay_end=0.5)
     for progress, expected in ((0.0, 0.1), (0.5, 0.3), (1.0, 0.5)):
@@ -240,18 +240,18 @@ def test_weight_decay_that_ends_elsewhere():
     assert float(layer.vector[0]) == 1.0
 
 
-def test_weight_decay_that_ends_elsewhere_is_never_silently_constant():
+def test_weight_decay_schedule_requires_the_progress():
     layer = single(1.0)
     with pytest.raises(AssertionError, match="set_progress"):
         descend(layer, AdamW(layer, weight_decay_end=0.5), [0.0])
 
 
 @pytest.mark.parametrize("build", EVERY)
-def test_progress_is_taken_by_every_optimizer(build):
+def test_every_optimizer_accepts_the_progress(build):
     build(toy_task()).set_progress(0.5)
 
 
-def test_whole_numbers_of_yaml():
+def test_integers_from_yaml_are_accepted():
     task = toy_task()
     optimizer = registry.OPTIMIZERS.build({"name": "AdamW", "weight_decay": 0, "beta1": 0}, model=task)
     train(task, optimizer, range(1))
@@ -284,7 +284,7 @@ def test_nothing_to_train():
     task = toy_task()
     for parameter in task.parameters():
         parameter.stop_gradient = True
-    with pytest.raises(ValueError, match="no trainable parameter; is everything frozen"):
+    with pytest.raises(ValueError, match="no trainable parameter; check the section Freeze"):
         SGD(task)
 
 
@@ -295,7 +295,7 @@ def test_layer_decay_needs_depths():
 
 @pytest.mark.parametrize("make", [AdamW, SGD])
 def test_state_of_parameters_of_16_bits_with_masters(make):
-    """As under AMP O2; Paddle keys their state by the names of the masters."""
+    """As under AMP O2; Paddle keys the state by the names of the master weights."""
 
     def halved():
         task = toy_task()

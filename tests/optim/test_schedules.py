@@ -38,7 +38,7 @@ def rates(schedule, steps):
     return [schedule(step) for step in range(steps)]
 
 
-def test_the_base_occurs_twice_by_default_and_once_as_plsc_has_it():
+def test_the_base_occurs_twice_by_default_and_once_as_in_plsc():
     run = {"epochs": 4, "steps_per_epoch": 4}
     official = rates(WarmupCosine(1.0, warmup_epochs=1, **run), 16)
     plsc = rates(WarmupCosine(1.0, warmup_epochs=1, warmup_both_ends=False, **run), 16)
@@ -72,7 +72,7 @@ def test_constant():
     assert rates(Constant(0.5, epochs=2, steps_per_epoch=2), 6) == [0.5] * 6
 
 
-def test_warmup_may_be_the_whole_run():
+def test_the_warmup_can_last_the_whole_run():
     assert rates(WarmupCosine(1.0, warmup_epochs=1, epochs=1, steps_per_epoch=3), 4) == [0.0, 0.5, 1.0, 1.0]
 
 
@@ -89,7 +89,7 @@ def test_warmup_may_be_the_whole_run():
         (lambda: WarmupCosine(1.0, min_lr=math.inf), "min_lr must be finite, got inf"),
         (lambda: WarmupStep(1.0, [1], gamma=10.0), r"gamma must be in \[0, 1\], got 10.0"),
         (lambda: WarmupCosine(1.0, min_lr=-1e-6), "min_lr must be at least 0, got -1e-06"),
-        (lambda: WarmupStep(1.0, [3, 2]), r"milestones must be above 0 and ascend, got \[3, 2\]"),
+        (lambda: WarmupStep(1.0, [3, 2]), r"milestones must be above 0 and ascending, got \[3, 2\]"),
     ],
 )
 def test_errors(build, message):

@@ -1,4 +1,4 @@
-"""Tasks small enough to follow by hand."""
+"""Small tasks for tests of optimizers."""
 
 import numpy as np
 import paddle
@@ -9,7 +9,7 @@ from plsc.tasks.base import Task
 
 
 class Encoder(nn.Layer):
-    """Two depths before its norm: an embedding with a token, and a block."""
+    """Encoder of two depths: an embedding with a token, and a block; then a norm."""
 
     num_layers = 3
 
@@ -49,7 +49,7 @@ class Network(plsc.nn.network.Network):
 
 
 def toy_task(seed=0, width=4):
-    """A task whose tensors have other global names each time it is built."""
+    """A task; its tensors get new global names each time it is built."""
     paddle.seed(seed)
     return Task(Network(width))
 
@@ -60,10 +60,10 @@ def images(step, count=6):
 
 
 def set_gradients(task, step, use_branch=False):
-    """Gradients of a loss of the images of a step."""
+    """Set the gradients of a loss for the images of a step."""
     (task.model(images(step), use_branch) ** 2).mean().backward()
 
 
 def values(layer):
-    """Every parameter and buffer by structured name, as arrays."""
+    """Parameters and buffers as arrays, by structured name."""
     return {name: value.numpy().copy() for name, value in layer.state_dict().items()}

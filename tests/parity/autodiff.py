@@ -5,7 +5,7 @@ from scipy.special import erf as _erf
 
 
 class Var:
-    """An array and how its gradient reaches what it was computed from.
+    """Array with the backward functions of its parents.
 
     Args:
         value: Array, kept as float64.
@@ -88,7 +88,7 @@ class Var:
         return total * (total.value.size / self.value.size)
 
     def backward(self):
-        """Sets `grad` of everything that this scalar was computed from."""
+        """Set `grad` of all arrays that this scalar depends on."""
         order, seen = [], set()
 
         def visit(node):
@@ -115,7 +115,7 @@ def as_var(value):
 
 
 def _fit(var):
-    """Sums a gradient over the axes along which `var` was broadcast."""
+    """Return a function that sums a gradient over the axes along which `var` was broadcast."""
 
     def fit(g):
         g = g.sum(axis=tuple(range(g.ndim - var.value.ndim)))

@@ -1,4 +1,4 @@
-"""Comparison with the reference that remembers how far off each family of fixtures was.
+"""Comparison with the reference; records the largest deviation of each family of fixtures.
 
 With `PLSC_DEVIATIONS=FILE` in the environment, the largest absolute differences of a pytest run are written there as
 JSON: {family: {"outputs": d, "gradients": d}}.
@@ -15,7 +15,7 @@ _largest = defaultdict(dict)
 
 
 def check(family, actual, expected, atol, quantity="outputs", name=""):
-    """Asserts that arrays differ by at most `atol`, and records by how much they do.
+    """Assert that arrays differ by at most `atol`, and record the difference.
 
     Args:
         family: Row of the report: "pre-training", "fine-tuning".
@@ -33,6 +33,6 @@ def check(family, actual, expected, atol, quantity="outputs", name=""):
 
 
 def write():
-    """Writes what was recorded, if the environment says where."""
+    """Write the recorded deviations to the file named in the environment, if any."""
     if "PLSC_DEVIATIONS" in os.environ:
         Path(os.environ["PLSC_DEVIATIONS"]).write_text(json.dumps(_largest, indent=1, sort_keys=True))

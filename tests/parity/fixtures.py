@@ -1,8 +1,8 @@
-"""The numbers of the reference: where they are and how to read them.
+"""Reference values: location and reading of the fixtures.
 
 There are three sets of the same form: `golden/`, made with the authors' code, and `golden_tall/` and `golden_wide/`
 with unlike settings, made by `make_golden.py`. `PLSC_GOLDEN_DIR` points at one other set instead.
-What each array means: `golden/README.md`.
+`golden/README.md` describes each array.
 """
 
 import json

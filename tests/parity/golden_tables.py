@@ -1,4 +1,4 @@
-"""What of a golden set needs no network: DALL-E's convolutions, tables, schedules, groups, statistics; NumPy only."""
+"""Parts of a golden set without a network: DALL-E's convolutions, tables, schedules, groups, statistics; NumPy only."""
 
 import math
 import random
@@ -390,7 +390,7 @@ def mask_stats(args):
 
 
 def crop_stats(tall):
-    """Crops with scales of their own: the retrying crop, and the one cut at the border, which has another scale."""
+    """Statistics of the retrying crop and of the clamped crop, which has another scale."""
     size = (120, 260) if tall else (500, 180)
     whole = {"image_wh": list(size), "scale": [0.3, 0.9], "ratio": [0.5, 1.5], "draws": DRAWS}
     part = {"scale": [0.2, 1.0], "ratio": [0.75, 4 / 3]}

@@ -103,7 +103,7 @@ def main(folder):
 
 
 def make(case, config):
-    """All arrays of a fixture: random weights and inputs, and what the oracle makes of them."""
+    """All arrays of a fixture: random weights and inputs, and the oracle's results."""
     rng = np.random.default_rng(zlib.crc32(case.encode()))
     arrays = INPUTS[config["kind"]](config, rng)
     arrays.update(COMPUTE[config["kind"]](config, arrays))
@@ -111,7 +111,7 @@ def make(case, config):
 
 
 def _stored(name, value):
-    """Weights and what optimizers make of them in float32, as in `golden/`."""
+    """Cast weights and updated weights to float32, as in `golden/`."""
     value = np.asarray(value)
     in_float32 = ("param/", "final/", "teacher_after/", "lars_step", "sgd_step", "encoder/", "decoder/")
     return value.astype(np.float32) if name.startswith(in_float32) and value.dtype == np.float64 else value
@@ -296,7 +296,7 @@ def classifier_inputs(config, rng):
     return arrays
 
 
-# ---- what the oracle makes of them
+# ---- results of the oracle
 
 
 def variables(arrays):
@@ -320,7 +320,7 @@ def cae_trained(weights, config):
 
 
 def moved_teacher(weights, config):
-    """The teacher after its update, which comes after the forward pass."""
+    """Teacher weights after the update that follows the forward pass."""
     keep = config["base_momentum"]
     return {
         name: weights[name].value * keep + weights[name.replace("teacher.", "encoder.", 1)].value * (1 - keep)

@@ -15,7 +15,7 @@ GRADIENT = 1e-6
 
 @contextmanager
 def double_precision():
-    """New tensors and layers are float64 inside."""
+    """Context in which new tensors and layers are float64."""
     before = paddle.get_default_dtype()
     paddle.set_default_dtype("float64")
     try:
@@ -95,7 +95,7 @@ def classifier(config):
 
 
 def to_own(arrays, is_classifier):
-    """Arrays by the authors' names -> by ours, matrices the way Paddle keeps them."""
+    """Rename arrays from the authors' names to ours, and transpose matrices to Paddle's layout."""
     own = {}
     for name, array in arrays.items():
         mapped = official_to_own(name, is_classifier)
@@ -105,7 +105,7 @@ def to_own(arrays, is_classifier):
 
 
 def load(model, arrays):
-    """Fills a model with a fixture's `param/`: every tensor of the model, and nothing is left over."""
+    """Load a fixture's `param/` into a model; the names must match exactly."""
     arrays = to_own(arrays, isinstance(model, Classifier))
     state = model.state_dict()
     for name, table in model.named_buffers():
@@ -118,13 +118,13 @@ def load(model, arrays):
 
 
 def load_table(table, expected, name):
-    """Compares a fixed position table, which both sides compute in float32, then takes over the reference's."""
+    """Compare a fixed position table, computed in float32 by both sides, then load the reference's."""
     check("position tables", table, expected, 2e-7, name=name)
     table.set_value(tensor(expected))
 
 
 def check_gradients(family, model, expected, detached=()):
-    """Compares the gradients of all parameters; the fixture may lack those that the reference detaches."""
+    """Compare the gradients of all parameters; the fixture may lack those that the reference detaches."""
     expected = to_own(expected, isinstance(model, Classifier))
     left_out = set(detached) - set(expected)
     actual = {n: p.grad for n, p in model.named_parameters() if p.grad is not None and n not in left_out}
@@ -134,6 +134,6 @@ def check_gradients(family, model, expected, detached=()):
 
 
 def check_outputs(family, arrays, **actual):
-    """Compares outputs with the arrays of the same name."""
+    """Compare outputs with the arrays of the same name."""
     for name, value in actual.items():
         check(family, value, arrays[name], OUTPUT, "outputs", name)

@@ -155,7 +155,7 @@ def picked(tokens, index):
 
 
 def encode(weights, prefix, images, index, config):
-    """The pre-training encoder on the patches `index` (B, V): (B, 1 + V, D), normalised."""
+    """The pre-training encoder on the patches `index` (B, V): (B, 1 + V, D), normalized."""
     tokens = picked(embed(weights, prefix, images, config), index)
     b, d = tokens.shape[0], tokens.shape[2]
     x = concat([weights[f"{prefix}cls_token"] + np.zeros((b, 1, d)), tokens], 1)
@@ -176,7 +176,7 @@ def pretraining(weights, config, images, mask, labels):
     Args:
         weights: Weights with `teacher.*`.
         config: Of a fixture.
-        images: (B, C, H, W), normalised.
+        images: (B, C, H, W), normalized.
         mask: Bool (B, N).
         labels: Token ids (B * M), or values (B * M, K).
     """
@@ -274,7 +274,7 @@ def batch_norm(x, running, training, eps, momentum=0.1):
 
 
 def attentive_features(weights, config, images, blocks="attentive_blocks", positioned=False):
-    """What the query gathers, (B, D)."""
+    """Features pooled by the query, (B, D)."""
     x = tokens(weights, config, images)
     x = x + detach(weights["pos_embed"]) if positioned else x
     query = weights["query_token"] + np.zeros((x.shape[0], 1, x.shape[2]))

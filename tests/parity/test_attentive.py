@@ -1,4 +1,4 @@
-"""Attentive probes: the authors', and PLSC's two variants."""
+"""Attentive probes of the authors, and PLSC's two variants."""
 
 import pytest
 

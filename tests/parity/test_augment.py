@@ -1,4 +1,4 @@
-"""Crops, resizing and normalisation against the reference: pixels exactly, statistics within sampling error."""
+"""Crops, resizing and normalization against the reference: pixels exactly, statistics within sampling error."""
 
 import numpy as np
 import paddle
@@ -21,7 +21,7 @@ def stats(request):
 
 
 def part_of(stats, name):
-    """A crop's own statistics: what it does not say of itself is that of the file."""
+    """Statistics of a crop; missing entries are those of the whole file."""
     if name not in stats:
         pytest.skip(f"{name} is not in augment_stats.json")
     return {**{key: stats[key] for key in ("image_wh", "scale", "ratio", "draws")}, **stats[name]}
@@ -66,7 +66,7 @@ def test_default_normalisation(stats):
 
 
 def draw(stats, fit):
-    """Areas as shares, logarithms of width / height, and the regions (left, top, width, height)."""
+    """Draw regions; return relative areas, logarithms of width / height, and (left, top, width, height)."""
     region, rng = RandomRegion(stats["scale"], stats["ratio"], fit), np.random.default_rng(0)
     regions = np.array([region(*stats["image_wh"], rng) for _ in range(stats["draws"])])
     width, height = regions[:, 2], regions[:, 3]
@@ -74,7 +74,7 @@ def draw(stats, fit):
 
 
 def assert_quantiles(values, expected, name):
-    """The share of our draws below each of the reference's quantiles is that of the quantile, within 5 deviations."""
+    """Assert that the fraction of our draws below each reference quantile is correct within 5 standard errors."""
     for level, value in expected.items():
         level = float(level)
         below, up_to = np.mean(values < value), np.mean(values <= value)

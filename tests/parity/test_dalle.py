@@ -51,5 +51,5 @@ def test_the_tokenizer_reads_the_published_folder(path, tmp_path):
     tokens = tokenizer({"target_image": paddle.to_tensor(arrays["pixels01"])})
     np.testing.assert_array_equal(tokens.numpy(), arrays["codebook_indices"].reshape(len(tokens), -1))
     rows, columns = arrays["codebook_indices"].shape[1:]
-    if rows == columns:  # tokens without their grid are taken for a square
+    if rows == columns:  # tokens without a stored grid are assumed to form a square
         close(tokenizer.decode(tokens), arrays["recon_unmapped"])

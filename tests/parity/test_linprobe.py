@@ -1,4 +1,4 @@
-"""Linear probe: the frozen encoder, batch normalisation with its running statistics, the head's gradients, LARS."""
+"""Linear probe: the frozen encoder, batch normalization with its running statistics, the head's gradients, LARS."""
 
 import pytest
 

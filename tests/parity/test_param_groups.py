@@ -1,4 +1,4 @@
-"""Weight decay and learning-rate scale of every parameter by the authors' names, and of those of our networks."""
+"""Weight decay and learning-rate scale of every parameter, by the authors' names and by ours."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Pixel targets in every normalisation."""
+"""Pixel targets in every normalization."""
 
 import re
 

@@ -29,7 +29,7 @@ def test_sincos_tables(path):
 
 def grid_of(index):
     """The grid whose relative positions an index table (1 + N, 1 + N) numbers."""
-    first = index[1, 1:]  # of the first patch to itself and its right neighbours: falls by one
+    first = index[1, 1:]  # of the first patch to itself and its right neighbors: falls by one
     columns = int(np.argmin(np.append(first == first[0] - np.arange(len(first)), False)))
     return len(first) // columns, columns
 

@@ -14,7 +14,7 @@ FAMILY = "pre-training steps"
 
 
 def norm(network):
-    """Over all numbers of a network, the fixed position table included, which is a parameter in the reference."""
+    """Norm over all elements of a network, including the fixed position table, a parameter in the reference."""
     return np.sqrt(sum(np.square(t.numpy()).sum() for t in network.parameters() + network.buffers()))
 
 

@@ -65,7 +65,7 @@ def test_fine_tuning_with_layer_decay(case):
 
 @pytest.mark.parametrize("case", cases("linprobe"))
 def test_linear_probe(case):
-    """The rate of a micro-batch is that of the last update's place in the epoch, whole updates in an epoch or not."""
+    """The learning rate of a micro-batch follows the position of the last update in the epoch."""
     args = case["args"]
     count, accumulate = args["niter_per_ep"], args["accum_iter"]
     steps = max(count // accumulate, 1)  # optimizer steps of an epoch; what is left over is dropped

@@ -49,7 +49,7 @@ def test_a_run_of_something_else_is_no_tokenizer(tmp_path):
 
 def test_a_run_whose_config_is_far_larger_than_its_weights_is_not_built(tmp_path):
     save_run(tmp_path, make_dvae(), "Model: {name: DiscreteVAE, image_size: 16, patch_size: 4, num_blocks: 200000}")
-    with pytest.raises(ValueError, match="parameters, and the model that its config describes has many more"):
+    with pytest.raises(ValueError, match="parameters, but the model in its config has many more"):
         DVAETokenizer(str(tmp_path))
 
 

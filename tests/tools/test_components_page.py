@@ -34,8 +34,8 @@ def test_every_kind_has_a_part_and_every_argument_an_explanation():
 def test_a_class_says_more_than_its_bases():
     plugins.load_built_in()
     words = tool.explanations(KINDS["lr_scheduler"].get("WarmupCosine"))
-    assert words["min_lr"] == "The rate at the end; absolute"
-    assert words["learning_rate"] == "The rate after the warm-up; above 0"
+    assert words["min_lr"] == "Learning rate at the end of the run, not scaled by the batch size"
+    assert words["learning_rate"] == "Learning rate after the warm-up, above 0"
 
 
 def test_entries_of_several_lines_and_later_sections():

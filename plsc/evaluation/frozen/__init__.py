@@ -1,1 +1,1 @@
-"""Classification by frozen features."""
+"""Classification with frozen features."""

@@ -1,4 +1,4 @@
-"""An attentive classifier on frozen tokens."""
+"""Attentive classifier on frozen tokens."""
 
 import math
 from typing import Any
@@ -19,16 +19,16 @@ def train_attentive(
     batch_size: int = 128,
     seed: int = 0,
 ) -> None:
-    """Trains a head on tokens by AdamW without weight decay and with a cosine schedule.
+    """Train a head on tokens by AdamW without weight decay and with a cosine schedule.
 
     Args:
-        head: Takes tokens (B, N, D), gives logits (B, C); trained in place.
-        tokens: float32 (M, N, D).
-        labels: int64 (M,).
-        rate: Learning rate at the start.
-        epochs: Passes over the tokens.
-        batch_size: Images a step; at most M.
-        seed: Of the order.
+        head: Layer that maps tokens (B, N, D) to logits (B, C); trained in place.
+        tokens: Tokens of M images, float32 (M, N, D).
+        labels: Classes, int64 (M,).
+        rate: Initial learning rate.
+        epochs: Number of passes over the tokens.
+        batch_size: Images per step; at most M are used.
+        seed: Seed of the order.
     """
     optimizer = paddle.optimizer.AdamW(rate, parameters=head.parameters(), weight_decay=0.0)
     batch_size = min(batch_size, len(tokens))
@@ -46,7 +46,7 @@ def train_attentive(
 
 
 def predict_attentive(head: Any, tokens: np.ndarray, batch_size: int = 512) -> np.ndarray:
-    """Classes of tokens (M, N, D): int64 (M,)."""
+    """Predict the classes of tokens (M, N, D) -> int64 (M,)."""
     set_training(head, False)
     with paddle.no_grad():
         parts = [

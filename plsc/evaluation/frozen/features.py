@@ -1,4 +1,4 @@
-"""Features of a frozen encoder, computed once for a whole dataset and kept in memory."""
+"""Features of a frozen encoder for a whole dataset, computed once and kept in memory."""
 
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Union
@@ -14,15 +14,15 @@ from plsc.tasks.base import Batch
 
 @dataclass
 class Features:
-    """Features of a dataset of N images from an encoder with L blocks, T patches and width D.
+    """Features of N images from an encoder with L blocks, T patches and width D.
 
     Attributes:
-        labels: int64 (N,).
-        cls: Class token after each block, normalized as at the end of the encoder, float32 (N, L, D).
-        mean: Mean of the patch tokens after each block, normalized after the mean, float32 (N, L, D).
-        tokens: All tokens at the end, normalized, float32 (N, 1 + T, D); empty (N, 0, D) if they are not requested.
-        mean_after: Mean of the patch tokens at the end, each normalized before the mean, float32 (N, D); None: probes
-            do not use it.
+        labels: Classes, int64 (N,).
+        cls: Class token after each block, with the encoder's final norm applied, float32 (N, L, D).
+        mean: Mean of the patch tokens after each block, norm applied to the mean, float32 (N, L, D).
+        tokens: All tokens after the last block and the norm, float32 (N, 1 + T, D); (N, 0, D) if not requested.
+        mean_after: Mean of the patch tokens after the last block, norm applied to each token, float32 (N, D); None: not
+            used by probes.
     """
 
     labels: np.ndarray
@@ -35,12 +35,12 @@ class Features:
         return len(self.labels)
 
     def take(self, indices: np.ndarray) -> "Features":
-        """The images at `indices`."""
+        """Select the images at `indices`."""
         after = None if self.mean_after is None else self.mean_after[indices]
         return Features(self.labels[indices], self.cls[indices], self.mean[indices], self.tokens[indices], after)
 
     def sets(self, last: int = 4) -> Dict[str, np.ndarray]:
-        """Inputs of linear probes by name, each float32 (N, width).
+        """Feature sets for linear probes by name, each float32 (N, width).
 
         Class token, mean, and both concatenated; of the last block, and of the last `last` blocks concatenated.
         """
@@ -53,7 +53,7 @@ class Features:
         return found
 
     def of_last_block(self) -> Dict[str, np.ndarray]:
-        """The inputs in `sets` from the last block."""
+        """Feature sets of the last block."""
         cls, mean = self.cls[:, -1], self.mean[:, -1]
         after = {} if self.mean_after is None else {"mean after norm": self.mean_after}
         return {"cls": cls, "mean": mean, "cls+mean": np.concatenate([cls, mean], axis=1), **after}
@@ -76,9 +76,9 @@ def extract(
     """Run an encoder over a dataset in inference mode.
 
     Args:
-        encoder: Its blocks give tokens (B, prefix + T, D), the class token first.
-        loader: Yields batches with `image` and `label`, in the order of the dataset.
-        batch_transforms: Transforms of an evaluation.
+        encoder: Encoder with `norm` and `blocks`, each of which returns tokens (B, 1 + T, D), the class token first.
+        loader: Loader of batches with `image` and `label`, in the order of the dataset.
+        batch_transforms: Batch transforms of the evaluation.
         with_tokens: Keep all tokens.
 
     Raises:
@@ -93,12 +93,12 @@ def extract(
     try:
         with inference(encoder), paddle.no_grad():
             for batch in loader:
-                if not batch:  # all its images were bad and are left out
+                if not batch:  # all images of the batch were bad and left out
                     continue
                 for transform in batch_transforms:
                     batch = transform(batch, rng)
                 if "label" not in batch:
-                    raise ValueError("the dataset has no labels: sort its images into one folder per class")
+                    raise ValueError("the dataset has no labels; sort the images into one folder per class")
                 outputs.clear()
                 tokens = encoder(batch["image"])
                 for key, value in _of_batch(encoder, outputs, tokens, with_tokens).items():
@@ -112,10 +112,10 @@ def extract(
 
 
 def tell_bad_images(loader: Any) -> None:
-    """Report which images a loader has left out after a whole pass.
+    """Report the images that a loader has left out, after a whole pass.
 
     Raises:
-        ImageError: If it has left out all images.
+        ImageError: If all images were left out.
     """
     if isinstance(loader, DataLoader) and loader.bad_images.count() == len(loader.dataset):
         raise loader.bad_images.none_left(loader.bad_images.found)
@@ -134,13 +134,13 @@ def _of_batch(
 
 
 def standardised(train: np.ndarray, *others: np.ndarray) -> List[np.ndarray]:
-    """Features (N, D) with mean 0 and deviation 1 in `train`; `others` are changed in the same way."""
+    """Standardize features (N, D) to mean 0 and deviation 1 in `train`; apply the same map to `others`."""
     mean, deviation = train.mean(axis=0), train.std(axis=0) + 1e-6
     return [((part - mean) / deviation).astype(np.float32) for part in (train, *others)]
 
 
 def stratified_split(labels: np.ndarray, share: float, seed: int = 0) -> Sequence[np.ndarray]:
-    """Indices of a larger and a smaller part with the same fraction of each class; the larger has every class."""
+    """Split indices into a larger and a smaller part, stratified by class; the larger part has every class."""
     rng = np.random.default_rng(seed)
     by_class = [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
     chosen = np.sort(np.concatenate([own[: int(share * len(own))] for own in by_class]))

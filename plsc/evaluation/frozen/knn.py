@@ -1,4 +1,4 @@
-"""Classification by nearest neighbours."""
+"""k-nearest-neighbor classification."""
 
 import numpy as np
 
@@ -8,25 +8,25 @@ _CHUNK = 1024
 def knn_predict(
     train: np.ndarray, labels: np.ndarray, test: np.ndarray, k: int, temperature: float = 0.07
 ) -> np.ndarray:
-    """Classes by a vote of the k nearest training images, weighted by exp(cosine / temperature).
+    """Predict classes by a vote of the k nearest training images, weighted by exp(cosine / temperature).
 
     Wu et al., arXiv 1805.01978, section 3.4; Caron et al., arXiv 2104.14294, appendix F.1.
 
     Args:
-        train: Features (N, D).
-        labels: int64 (N,).
-        test: Features (M, D).
-        k: Neighbours; at most N.
-        temperature: Above 0.
+        train: Features of training images, float (N, D).
+        labels: Classes of training images, int64 (N,).
+        test: Features of test images, float (M, D).
+        k: Number of neighbors, at most N.
+        temperature: Temperature of the weights, above 0.
 
     Returns:
-        int64 (M,).
+        Classes of the test images, int64 (M,).
 
     Raises:
         ValueError: If `k` or the temperature is out of range.
     """
     if not 1 <= k <= len(train):
-        raise ValueError(f"k-NN: k must be from 1 to the {len(train)} training images, got {k}")
+        raise ValueError(f"k-NN: k must be between 1 and the {len(train)} training images, got {k}")
     if temperature <= 0:
         raise ValueError(f"k-NN: the temperature must be above 0, got {temperature}")
     train, test = _unit(train), _unit(test)

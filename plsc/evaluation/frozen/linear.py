@@ -1,4 +1,4 @@
-"""Linear classifiers on frozen features: one for each learning rate, trained together in one pass."""
+"""Linear classifiers on frozen features, one per learning rate, trained together."""
 
 import math
 from typing import Sequence
@@ -18,19 +18,19 @@ def train_linear(
     batch_size: int = 256,
     seed: int = 0,
 ) -> np.ndarray:
-    """Softmax regressions by SGD with momentum and a cosine schedule, one for each learning rate.
+    """Train softmax regressions by SGD with momentum and a cosine schedule, one per learning rate.
 
-    Oquab et al., arXiv 2304.07193, section 7.1: the rates share batches and features, so that ten cost little more
-    than one.
+    Oquab et al., arXiv 2304.07193, section 7.1: all classifiers share batches and features, so that ten cost little
+    more than one.
 
     Args:
-        features: Standardised, float32 (N, D).
-        labels: int64 (N,).
-        rates: Learning rates, each at the start of its cosine.
+        features: Standardized features, float32 (N, D).
+        labels: Classes, int64 (N,).
+        rates: Initial learning rates.
         classes: Number of classes C.
-        epochs: Passes over the features.
-        batch_size: Images a step; at most N.
-        seed: Of the order.
+        epochs: Number of passes over the features.
+        batch_size: Images per step; at most N are used.
+        seed: Seed of the order.
 
     Returns:
         Weights with the bias as last row, float32 (len(rates), D + 1, C).
@@ -58,5 +58,5 @@ def train_linear(
 
 
 def predict_linear(weights: np.ndarray, features: np.ndarray) -> np.ndarray:
-    """Classes by each of the regressions: (R, D + 1, C) and (N, D) -> int64 (R, N)."""
+    """Predict classes by each regression: weights (R, D + 1, C), features (N, D) -> int64 (R, N)."""
     return (features @ weights[:, :-1] + weights[:, -1:]).argmax(axis=-1)

@@ -1,4 +1,4 @@
-"""All protocols on one frozen encoder. Whatever is chosen is chosen on a part of the training images."""
+"""Evaluation protocols for frozen encoders; hyperparameters are chosen on a part of the training images."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -17,17 +17,17 @@ NEIGHBOURS = (1, 5, 10, 20)
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 RATES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 ATTENTIVE_RATES = (1e-3, 3e-3, 1e-2)
-_FIXED_RATE = 0.3  # of the comparison of layers, where nothing is chosen
+_FIXED_RATE = 0.3  # learning rate of the comparison of layers
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How the protocols are run.
+    """Settings of the protocols.
 
     Attributes:
-        validation_share: Part of the training images that decides about neighbours, features and learning rates.
-        epochs: Of the classifiers.
-        seed: Of the split, the order and the heads' first weights.
+        validation_share: Fraction of the training images used to choose neighbors, features and learning rates.
+        epochs: Number of training epochs of the classifiers.
+        seed: Seed of the split, the order and the initial weights of heads.
     """
 
     validation_share: float = 0.2
@@ -41,31 +41,32 @@ DEFAULTS = Settings()
 def evaluate_frozen(
     train: Features, test: Optional[Features], protocols: Sequence[str], settings: Settings = DEFAULTS
 ) -> Dict[str, Any]:
-    """Accuracies on test images, and what led to them.
+    """Evaluate frozen features by one or more protocols.
 
-    For each of `knn`, `ridge`, `linear`, `attentive` and `ep`: every choice is trained on one part of the training
-    images and compared on the other; the best is trained on all of them and then, once, tested. `layers` compares
-    class token and mean after every block at one learning rate, on the validation part only.
+    For `knn`, `ridge`, `linear`, `attentive` and `ep`, each candidate is trained on one part of the training images and
+    compared on the other part. The best candidate is then trained on all training images and tested once. `layers`
+    compares class token and mean after every block at one learning rate, on the validation part only.
 
     Args:
         train: Features of the training images, without augmentation.
-        test: Features of the test images; None: stop after the validation.
-        protocols: Which of PROTOCOLS.
-        settings: How.
+        test: Features of the test images; None: validation only.
+        protocols: Names from PROTOCOLS.
+        settings: Settings of the protocols.
 
     Returns:
-        By protocol: `top1` on the test images (%, if there are any), `validation` (%), `chosen` (what was), and
-        `tried`, the validation accuracy (%) of every choice. `layers` has `tried` only.
+        For each protocol: `top1`, the accuracy on the test images (%, only with `test`); `validation`, that of the
+        chosen candidate on the validation part (%); `chosen`, its name; and `tried`, the validation accuracy (%) of
+        every candidate. `layers` has `tried` only.
 
     Raises:
-        ValueError: If a protocol is unknown, the sets have different classes, or training images are too few.
+        ValueError: If a protocol is unknown, the sets have different classes, or there are too few training images.
     """
     _check(train, test, protocols)
     fit, validation = (train.take(i) for i in stratified_split(train.labels, settings.validation_share, settings.seed))
     if not len(validation):
         raise ValueError(
-            f"no class has enough of the {len(train)} training images to leave {settings.validation_share:.0%} for "
-            "validation; use more images, or a larger share"
+            f"the {len(train)} training images are too few per class to use {settings.validation_share:.0%} for "
+            "validation; use more images, or a larger fraction"
         )
     methods: Mapping[str, Callable[..., Dict[Any, np.ndarray]]] = {
         "knn": _knn,
@@ -91,11 +92,11 @@ def evaluate_frozen(
 def _check(train: Features, test: Optional[Features], protocols: Sequence[str]) -> None:
     unknown = [name for name in protocols if name not in PROTOCOLS]
     if unknown:
-        raise ValueError(f"there is no protocol {unknown[0]!r}; there is: {', '.join(PROTOCOLS)}")
+        raise ValueError(f"unknown protocol {unknown[0]!r}; known protocols: {', '.join(PROTOCOLS)}")
     if test is not None and test.labels.max() > train.labels.max():
         raise ValueError(
-            f"the test images have classes up to {test.labels.max()}, the training images up to {train.labels.max()}; "
-            "both sets need the same classes"
+            f"the test images have classes up to {test.labels.max()}, but the training images up to "
+            f"{train.labels.max()}; both sets need the same classes"
         )
 
 
@@ -110,7 +111,7 @@ def _classes(train: Features) -> int:
 def _knn(train: Features, test: Features, settings: Settings, only: Any) -> Dict[str, np.ndarray]:
     predicted = {}
     for name, near in train.of_last_block().items():
-        if name == "cls+mean":  # whichever is longer would decide about the neighbours
+        if name == "cls+mean":  # the longer of the two would dominate the distances
             continue
         far = test.of_last_block()[name]
         for k in (k for k in NEIGHBOURS if k <= len(train)):
@@ -160,32 +161,32 @@ def _attentive(
     make_head: Callable[[int, int], Any], train: Features, test: Features, settings: Settings, only: Any
 ) -> Dict[str, np.ndarray]:
     if not train.tokens.shape[1]:
-        raise ValueError("the attentive protocols need all tokens: extract the features with_tokens")
+        raise ValueError("the attentive protocols need all tokens; extract the features with with_tokens=True")
     predicted = {}
     for rate in ATTENTIVE_RATES:
         if only in (None, f"rate {rate:g}"):
             paddle.seed(settings.seed)
             head = make_head(train.tokens.shape[-1], _classes(train))
-            epochs = max(1, settings.epochs // 2)  # its steps are small ones
+            epochs = max(1, settings.epochs // 2)  # it makes more steps per epoch
             attentive.train_attentive(head, train.tokens, train.labels, rate, epochs, seed=settings.seed)
             predicted[f"rate {rate:g}"] = attentive.predict_attentive(head, test.tokens)
     return predicted
 
 
 def _attentive_head(width: int, classes: int) -> AttentiveHead:
-    """With the most heads, up to twelve, that divide the width."""
+    """Build a head with the largest number of attention heads, up to 12, that divides the width."""
     heads = next(heads for heads in (12, 8, 6, 4, 3, 2, 1) if width % heads == 0)
     return AttentiveHead(width, classes, heads)
 
 
 def _efficient_head(width: int, classes: int) -> EfficientProbingHead:
-    """With 32 queries, as in the paper, or as many up to that as divide the width."""
+    """Build a head with 32 queries as in the paper, or the largest smaller number that divides the width."""
     return EfficientProbingHead(width, classes, next(count for count in range(32, 0, -1) if width % count == 0))
 
 
 def table(results: Mapping[str, Any], random: Optional[Mapping[str, Any]] = None) -> str:
-    """The accuracies as text; if given, beside those of a `random` encoder, on the same images as the rest."""
-    head = ["protocol", "top-1", "validation", "chosen there"]
+    """Format accuracies as a text table, optionally with those of a `random` encoder on the same images."""
+    head = ["protocol", "top-1", "validation", "chosen"]
     rows = [
         [name, f"{found['top1']:.1f}" if "top1" in found else "-", f"{found['validation']:.1f}", found["chosen"]]
         for name, found in results.items()

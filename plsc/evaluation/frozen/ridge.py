@@ -1,4 +1,4 @@
-"""Linear classification in closed form: least squares on class indicators, with a penalty on the weights."""
+"""Ridge classifier: regularized least squares on class indicators, in closed form."""
 
 from typing import Sequence
 
@@ -6,19 +6,19 @@ import numpy as np
 
 
 def fit_ridge(features: np.ndarray, labels: np.ndarray, penalties: Sequence[float], classes: int) -> np.ndarray:
-    """Ridge regressions of class indicators on features, one for each penalty; one decomposition serves all.
+    """Fit ridge regressions of class indicators on features, one per penalty, with one eigendecomposition.
 
-    Minimises |x W + b - y|^2 / N + penalty |W|^2 for centred x (N, D) and indicators y (N, C); the bias is not
-    penalised. Nothing is iterated or drawn, so the result is a function of the data, at the cost of O(N D^2 + D^3).
+    Minimizes |x W + b - y|^2 / N + penalty |W|^2 for centered x (N, D) and indicators y (N, C); the bias is not
+    penalized. Deterministic; the cost is O(N D^2 + D^3).
 
     Args:
-        features: Float (N, D), best standardised, so that one penalty fits all of them.
-        labels: int64 (N,).
-        penalties: Each above 0.
+        features: Features, float (N, D); standardize them, so that one penalty fits all of them.
+        labels: Classes, int64 (N,).
+        penalties: Penalties, each above 0.
         classes: Number of classes C.
 
     Returns:
-        Weights with the bias as last row, as `linear.predict_linear` takes them, float32 (len(penalties), D + 1, C).
+        Weights with the bias as last row for `linear.predict_linear`, float32 (len(penalties), D + 1, C).
 
     Raises:
         ValueError: If a penalty is not positive.

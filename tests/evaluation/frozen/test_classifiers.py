@@ -19,17 +19,17 @@ def blobs(count=120, width=8, classes=3, seed=0, apart=3.0):
     return (centres[labels] + noise).astype(np.float32), labels
 
 
-def test_nearest_neighbours_by_hand():
+def test_nearest_neighbors_by_hand():
     train = np.array([[1.0, 0], [0.9, 0.1], [0, 1], [0.1, 0.9], [0.2, 0.8]])
     labels = np.array([0, 0, 1, 1, 1])
     assert knn_predict(train, labels, np.array([[2.0, 0.1], [0, 7]]), k=1).tolist() == [0, 1]
-    # with all five, the near two outweigh the far three only if the temperature is low
+    # with k = 5, the two near images outweigh the three far ones only at a low temperature
     near = np.array([[1.0, 0.6]])
     assert knn_predict(train, labels, near, k=5, temperature=0.02).tolist() == [0]
     assert knn_predict(train, labels, near, k=5, temperature=10.0).tolist() == [1]
 
 
-def test_neighbours_do_not_depend_on_the_length_of_features():
+def test_neighbors_do_not_depend_on_the_length_of_features():
     train, labels = blobs()
     test, _ = blobs(seed=1)
     scaled = test * np.random.default_rng(2).uniform(0.1, 10, (len(test), 1))
@@ -37,17 +37,17 @@ def test_neighbours_do_not_depend_on_the_length_of_features():
 
 
 @pytest.mark.parametrize("k", [0, 121])
-def test_impossible_neighbours(k):
-    with pytest.raises(ValueError, match=f"k must be from 1 to the 120 training images, got {k}"):
+def test_k_out_of_range(k):
+    with pytest.raises(ValueError, match=f"k must be between 1 and the 120 training images, got {k}"):
         knn_predict(*blobs(), blobs()[0], k)
 
 
-def test_impossible_temperature():
+def test_temperature_out_of_range():
     with pytest.raises(ValueError, match="temperature must be above 0"):
         knn_predict(*blobs(), blobs()[0], 3, temperature=0)
 
 
-def test_each_learning_rate_is_a_classifier_of_its_own():
+def test_learning_rates_train_independent_classifiers():
     x, labels = blobs()
     test, wanted = blobs(seed=1)
     x, test = standardised(x, test)
@@ -68,7 +68,7 @@ def test_a_linear_classifier_is_logistic_regression():
     np.testing.assert_allclose(x.T @ (shares - np.eye(3)[labels]) / len(x), 0, atol=2e-3)
 
 
-def test_an_attentive_head_finds_the_token_that_tells():
+def test_an_attentive_head_finds_the_informative_token():
     rng = np.random.default_rng(0)
     labels = np.arange(96) % 2
     tokens = rng.normal(size=(96, 5, 8)).astype(np.float32)

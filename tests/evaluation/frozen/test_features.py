@@ -33,7 +33,7 @@ def test_features_are_the_encoders_in_the_datasets_order():
     with paddle.no_grad():
         tokens, before = encoder(images), encoder.forward_features(images)
         mean = encoder.norm(before[:, 1:].mean(axis=1))
-    assert training  # it was put back
+    assert training  # the mode was restored
     assert found.labels.tolist() == [i % 3 for i in range(10)]
     np.testing.assert_allclose(found.tokens, tokens.numpy(), atol=1e-5)
     np.testing.assert_allclose(found.cls[:, -1], tokens[:, 0].numpy(), atol=1e-5)
@@ -62,7 +62,7 @@ def test_hooks_are_gone_afterwards():
 
 
 def test_images_without_labels_are_refused():
-    with pytest.raises(ValueError, match="the dataset has no labels: sort its images into one folder per class"):
+    with pytest.raises(ValueError, match="the dataset has no labels; sort the images into one folder per class"):
         extract(vit(), batches(labels=False)[1])
 
 
@@ -71,7 +71,7 @@ def toy(count=6, blocks=5, width=2):
     return Features(np.arange(count) % 2, values, -values, np.zeros((count, 0, width), np.float32))
 
 
-def test_what_a_linear_probe_may_read():
+def test_feature_sets_of_linear_probes():
     sets = toy().sets()
     assert {name: part.shape[1] for name, part in sets.items()} == {
         "cls": 2, "mean": 2, "cls+mean": 4, "cls of 4 blocks": 8, "mean of 4 blocks": 8, "cls+mean of 4 blocks": 16,
@@ -85,12 +85,12 @@ def test_features_by_block():
     np.testing.assert_array_equal(blocks["cls of block 5"], toy().sets()["cls"])
 
 
-def test_taking_some():
+def test_selecting_images():
     some = toy().take(np.array([4, 1]))
     assert len(some) == 2 and some.labels.tolist() == [0, 1]
 
 
-def test_standardised_by_the_training_images():
+def test_features_are_standardized_by_the_training_images():
     rng = np.random.default_rng(0)
     train, test = standardised(rng.normal(5, 3, (200, 4)), rng.normal(5, 3, (50, 4)))
     np.testing.assert_allclose(train.mean(axis=0), 0, atol=1e-5)
@@ -98,7 +98,7 @@ def test_standardised_by_the_training_images():
     assert test.dtype == np.float32 and abs(test.mean()) < 0.3
 
 
-def test_a_split_keeps_the_shares_of_classes():
+def test_a_split_is_stratified():
     labels = np.repeat([0, 1, 2], [50, 20, 1])
     large, small = stratified_split(labels, 0.2)
     assert np.bincount(labels[small], minlength=3).tolist() == [10, 4, 0]

@@ -1,4 +1,4 @@
-"""The protocols choose on training images and look at the test images once."""
+"""Protocols choose hyperparameters on training images and evaluate the test images once."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def toy(count=90, seed=0, tokens=True, classes=3):
     return Features(labels, values, values + 0.1, all_tokens if tokens else all_tokens[:, :0])
 
 
-def test_every_protocol_learns_and_says_what_it_chose():
+def test_every_protocol_learns_and_reports_its_choice():
     results = evaluate_frozen(toy(count=900), toy(seed=1), protocols.PROTOCOLS, FEW)
     for name in ("knn", "ridge", "linear", "attentive", "ep"):
         found = results[name]
@@ -31,8 +31,8 @@ def test_every_protocol_learns_and_says_what_it_chose():
     assert "attentive" in text and "cls of block 2" in text
 
 
-def test_the_test_images_do_not_decide(monkeypatch):
-    """Whatever the test labels are, the same is chosen; and only the choice is ever predicted for them."""
+def test_the_test_images_do_not_influence_the_choice(monkeypatch):
+    """The choice does not depend on the test labels, and only the chosen candidate predicts test images."""
     test = toy(seed=1)
     wrong = Features((test.labels + 1) % 3, test.cls, test.mean, test.tokens)
     first, second = (evaluate_frozen(toy(), t, ("knn", "linear"), FEW) for t in (test, wrong))
@@ -51,7 +51,7 @@ def test_without_test_images_only_the_validation_part_counts():
     assert " -  " in table(results)
 
 
-def test_the_same_seed_gives_the_same_numbers():
+def test_results_are_a_function_of_the_seed():
     first, second = (evaluate_frozen(toy(), toy(seed=1), ("linear", "attentive"), FEW) for _ in range(2))
     assert first == second
 
@@ -59,12 +59,12 @@ def test_the_same_seed_gives_the_same_numbers():
 @pytest.mark.parametrize(
     ("train", "test", "protocols", "message"),
     [
-        (toy(), toy(), ["kmeans"], "there is no protocol 'kmeans'; there is: knn, ridge, linear"),
-        (toy(classes=2), toy(), ["knn"], "the test images have classes up to 2, the training images up to 1"),
-        (toy(count=6), toy(), ["knn"], "no class has enough of the 6 training images to leave 20%"),
+        (toy(), toy(), ["kmeans"], "unknown protocol 'kmeans'; known protocols: knn, ridge, linear"),
+        (toy(classes=2), toy(), ["knn"], "the test images have classes up to 2, but the training images up to 1"),
+        (toy(count=6), toy(), ["knn"], "the 6 training images are too few per class to use 20% for validation"),
         (toy(tokens=False), toy(), ["ep"], "need all tokens"),
     ],
 )
-def test_what_cannot_be_done_is_refused(train, test, protocols, message):
+def test_invalid_requests_are_refused(train, test, protocols, message):
     with pytest.raises(ValueError, match=message):
         evaluate_frozen(train, test, protocols, FEW)

@@ -21,14 +21,14 @@ def test_the_weights_solve_the_normal_equations():
         np.testing.assert_allclose((x @ weights[:-1] + weights[-1]).mean(axis=0), y.mean(axis=0), atol=1e-4)
 
 
-def test_a_high_penalty_leaves_the_shares_of_the_classes():
+def test_a_high_penalty_predicts_class_frequencies():
     x, labels = data()
     weights = fit_ridge(x, labels, [1e9], 3)[0]
     np.testing.assert_allclose(weights[:-1], 0, atol=1e-6)
     np.testing.assert_allclose(weights[-1], [0.34, 0.34, 0.32], atol=1e-4)
 
 
-def test_classes_that_lie_apart_are_told_apart():
+def test_separable_classes_are_separated():
     x, labels = data()
     assert (predict_linear(fit_ridge(x, labels, [1e-3], 3), x)[0] == labels).mean() > 0.9
 
