@@ -38,7 +38,7 @@ def read_dump(folder: Path, rank: int) -> Tuple[Dict[str, Any], List[Dict[str, p
 
 
 def replay(config: Config, folder: Path, rank: int) -> str:
-    """Repeats the step of a dump on this machine.
+    """Repeat the step of a dump on this machine.
 
     Args:
         config: The dump's own, checked by plsc.config.schema.

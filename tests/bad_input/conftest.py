@@ -11,7 +11,7 @@ from tests.bad_input.toys import CLASSIFY, PRETRAIN, make_images
 
 @pytest.fixture(scope="session")
 def bad_input_images(tmp_path_factory):
-    """Images that no test may change."""
+    """Images shared by all tests; no test may change them."""
     folder = tmp_path_factory.mktemp("bad_input") / "images"
     make_images(folder)
     return folder
@@ -19,7 +19,7 @@ def bad_input_images(tmp_path_factory):
 
 @pytest.fixture
 def cli(cli, tmp_path, bad_input_images):
-    """As for all tests, beside classify.yaml, pretrain.yaml and images."""
+    """Run `plsc` in a folder with classify.yaml, pretrain.yaml and images."""
     (tmp_path / "classify.yaml").write_text(CLASSIFY, encoding="utf-8")
     (tmp_path / "pretrain.yaml").write_text(PRETRAIN, encoding="utf-8")
     (tmp_path / "images").symlink_to(bad_input_images)
@@ -28,7 +28,7 @@ def cli(cli, tmp_path, bad_input_images):
 
 @pytest.fixture(scope="session")
 def bad_input_runs(tmp_path_factory, bad_input_images):
-    """A folder with finished runs of both configs, `classifier` and `pretrained`, that no test may change."""
+    """A folder with finished runs of both configs, `classifier` and `pretrained`; no test may change it."""
     folder = tmp_path_factory.mktemp("bad_input_runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -42,6 +42,6 @@ def bad_input_runs(tmp_path_factory, bad_input_images):
 
 @pytest.fixture
 def runs(cli, tmp_path, bad_input_runs):
-    """The runs `classifier`, which a test may spoil, and `pretrained`, beside the configs."""
+    """The runs `classifier`, which a test may damage, and `pretrained`, beside the configs."""
     shutil.copytree(bad_input_runs / "classifier", tmp_path / "classifier")
     (tmp_path / "pretrained").symlink_to(bad_input_runs / "pretrained")

@@ -1,4 +1,4 @@
-"""Checkpoints that are damaged, of something else, or none: to resume, to start from, to evaluate, to predict with."""
+"""Damaged, foreign and missing checkpoints, for all verbs that read checkpoints."""
 
 import json
 import pickle
@@ -27,7 +27,7 @@ def flip():
 
 
 def state(**changes):
-    """Changes entries of state.json; None removes one."""
+    """Change entries of state.json; None removes an entry."""
 
     def change():
         content = {**json.loads(Path(STEP, "state.json").read_text(encoding="utf-8")), **changes}
@@ -96,7 +96,7 @@ WRONG_PATHS = [
 
 
 @pytest.mark.parametrize(("path", "message"), WRONG_PATHS, ids=[path for path, _ in WRONG_PATHS])
-def test_a_path_that_is_no_checkpoint_is_refused(cli, runs, path, message):
+def test_a_path_that_is_not_a_checkpoint_is_rejected(cli, runs, path, message):
     Path("weights.pth").write_bytes(b"PK\x03\x04")
     refused(cli, ["train", "-c", "classify.yaml", "-o", f"Global.resume={path}"], ["-o Global.resume=", message])
     refused(cli, ["eval", "--checkpoint", path], [message])
@@ -117,15 +117,19 @@ def safetensors(**arrays):
 QKV = np.zeros((48, 16), np.float32)
 # name of the file, its content, parts of the message of Init.checkpoint
 FOREIGN = [
-    ("empty.pth", b"", "empty.pth: not a whole file of weights"),
-    ("text.pdparams", b"hello", "text.pdparams: not a whole file of weights"),
-    ("cut.pth", b"PK\x03\x04" + bytes(50), "cut.pth: not a whole file of weights"),
-    ("config.yaml", b"Global: {}\n", "config.yaml: not a whole file of weights"),
+    ("empty.pth", b"", "empty.pth: not a complete file of weights"),
+    ("text.pdparams", b"hello", "text.pdparams: not a complete file of weights"),
+    ("cut.pth", b"PK\x03\x04" + bytes(50), "cut.pth: not a complete file of weights"),
+    ("config.yaml", b"Global: {}\n", "config.yaml: not a complete file of weights"),
     ("cut.safetensors", safetensors(w=QKV)[:100], "cut.safetensors is damaged: "),
     ("list.pd", dumped([1, 2]), "list.pd holds no weights but a list; known are plsc's own, PLSC's .pd"),
     ("nothing.pd", dumped({}), "nothing.pd: its names are of no format known here"),
     ("other.pd", dumped({"a": np.zeros(3)}), "other.pd: its names are of no format known here (a, ...)"),
-    ("code.pd", dumped(print), "code.pd: the file asks for builtins.print; only tensors and plain containers are read"),
+    (
+        "code.pd",
+        dumped(print),
+        "code.pd: the file contains builtins.print; only tensors and plain containers can be read",
+    ),
     ("other.safetensors", safetensors(w=QKV), "other.safetensors: its names are of no format known here (w, ...)"),
     ("bias.safetensors", safetensors(blocks__0__attn__qkv__bias=QKV), "its names are of no format known here"),
     (
@@ -138,7 +142,7 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize("row", FOREIGN, ids=lambda row: row[0])
-def test_a_file_that_holds_no_known_weights_is_refused(cli, row):
+def test_a_file_without_known_weights_is_rejected(cli, row):
     name, content, *says = row
     Path(name).write_bytes(content)
     overrides = [f"Init.checkpoint={name}"]
@@ -170,7 +174,7 @@ def test_a_checkpoint_of_another_model_is_refused(cli, runs, overrides, message)
     refused(cli, ["train", "-c", "classify.yaml", "-o", *overrides], [message])
 
 
-def test_a_good_checkpoint_does_for_all(cli, runs):
+def test_all_verbs_accept_a_good_checkpoint(cli, runs):
     trains(cli, "Init.checkpoint=classifier")
     trains(cli, "Init.checkpoint=pretrained")
     trains(cli, "Global.resume=classifier", "Global.epochs=2")
@@ -204,6 +208,6 @@ def test_a_model_far_larger_than_its_weights_is_not_built(cli, runs, verb, size,
 def test_weights_that_were_converted_have_no_config(cli, runs):
     assert cli("convert", "classifier", "weights.pth", "--to", "official")[0] == 0
     assert cli("convert", "weights.pth", "converted", "--to", "own")[0] == 0
-    refused(cli, ["eval", "--checkpoint", "converted"], ["holds weights only; give the config of the model with -c"])
+    refused(cli, ["eval", "--checkpoint", "converted"], ["with weights only; set the config of the model with -c"])
     refused(cli, ["predict", "images/val", "--checkpoint", "converted"], ["holds weights only", "plsc eval -c"])
     assert cli("eval", "-c", f"{STEP}/config.yaml", "--checkpoint", "converted")[0] == 0

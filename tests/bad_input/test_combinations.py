@@ -1,4 +1,4 @@
-"""Numbers out of range, and sections that are right by themselves and do not go together."""
+"""Numbers out of range, and sections that are valid by themselves but not together."""
 
 import pytest
 
@@ -22,10 +22,10 @@ CLASSIFY = rows(
         ("Model.encoder.embed_dim=0", "Model.encoder: embed_dim must be at least 1, got 0"),
         ("Model.encoder.embed_dim=-16", "Model.encoder: embed_dim must be at least 1, got -16"),
         ("Model.encoder.embed_dim=18", "sin-cos positions need a width that is a multiple of 4, got 18"),
-        ("Model.encoder.embed_dim=100000000000", "Model.encoder: ViT cannot be built so: "),
+        ("Model.encoder.embed_dim=100000000000", "Model.encoder: cannot build ViT with these arguments: "),
         ("Model.encoder.depth=0", "-o Model.encoder.depth=0: Model.encoder: depth must be at least 1, got 0"),
         ("Model.encoder.mlp_ratio=-1", "Model.encoder: mlp_ratio must be above 0, got -1"),
-        ("Model.encoder.mlp_ratio=.nan", "Model.encoder.mlp_ratio: expected a number, got .nan; it has to be finite"),
+        ("Model.encoder.mlp_ratio=.nan", "Model.encoder.mlp_ratio: expected a number, got .nan; it must be finite"),
         ("Model.encoder.drop_rate=1", "Model.encoder: drop_rate must be in [0, 1), got 1"),
         ("Model.encoder.drop_path_rate=-0.1", "Model.encoder: drop_path_rate must be in [0, 1), got -0.1"),
         ("Model.encoder.attn_drop_rate=1.5", "Model.encoder: attn_drop_rate must be in [0, 1), got 1.5"),
@@ -67,7 +67,7 @@ CLASSIFY = rows(
         (TOKENIZER, "Task: needs a model that makes tokens, such as DiscreteVAE, got a Classifier"),
         # --------------------------------------------------------------------------------------------- optimizer
         ("Optimizer.weight_decay=-1", "-o Optimizer.weight_decay=-1: Optimizer: weight_decay must be at least 0, got"),
-        ("Optimizer.weight_decay=.nan", "Optimizer.weight_decay: expected a number, got .nan; it has to be finite"),
+        ("Optimizer.weight_decay=.nan", "Optimizer.weight_decay: expected a number, got .nan; it must be finite"),
         ("Optimizer.weight_decay_end=-1", "Optimizer: weight_decay_end must be at least 0, got -1"),
         ("Optimizer.beta1=1", "Optimizer: beta1 must be in [0, 1), got 1"),
         ("Optimizer.beta2=-0.1", "Optimizer: beta2 must be in [0, 1), got -0.1"),
@@ -95,9 +95,9 @@ CLASSIFY = rows(
         (STEPS % "milestones: [1], gamma: 0", "LRScheduler: gamma must be above 0, got 0"),
         # ----------------------------------------------------------------------------------------------- the run
         ("Global.epochs=0", "Global: epochs must be more than 0, got 0"),
-        ("Global.epochs=.inf", "Global.epochs: expected a number or null, got .inf; it has to be finite"),
-        ("Global.epochs=null", "Global: give the length of the run as either epochs or steps"),
-        ("Global.steps=3", "Global: give the length of the run as either epochs or steps, and set the other to null"),
+        ("Global.epochs=.inf", "Global.epochs: expected a number or null, got .inf; it must be finite"),
+        ("Global.epochs=null", "Global: set the length of the run by either epochs or steps"),
+        ("Global.steps=3", "Global: set the length of the run by either epochs or steps, and set the other to null"),
         ("Global.steps=0  Global.epochs=null", "Global.steps: must be at least 1, got 0"),
         ("Global.seed=-1", "Global.seed: must be at least 0, got -1"),
         ("Global.keep_last=0", "Global.keep_last: must be at least 1, got 0"),
@@ -106,7 +106,7 @@ CLASSIFY = rows(
         ("DataLoader.Train.loader.num_workers=100000", "loader.num_workers: must be at most 1024, got 100000"),
         ("DataLoader.Train.loader.prefetch=100000", "loader.prefetch: must be at most 1024, got 100000"),
         ("Global.device=tpu", "Global.device: expected one of auto, cpu, gpu, got the text 'tpu'"),
-        ("Global.profile={start: 3}", "Global: profile needs two numbers of optimizer steps"),
+        ("Global.profile={start: 3}", "Global: profile must have two optimizer steps"),
         ("Global.monitor=top5", "Global: monitor: nothing measures top5 during the run, only top1; change monitor"),
         ("Global.monitor=top1  Metric=null", "Global: monitor: nothing measures top1 during the run, only loss"),
         ("Global.monitor=top1  DataLoader.Eval=null", "nothing measures top1 during the run: there is no DataLoader."),
@@ -118,7 +118,7 @@ CLASSIFY = rows(
         ("AMP.init_loss_scaling=0", "AMP: init_loss_scaling must be at least 1, got 0"),
         ("EMA.decay=1", "EMA: decay must be in [0, 1), got 1"),
         ("EMA.decay=-0.5", "EMA: decay must be in [0, 1), got -0.5"),
-        ("EMA.decay=.nan", "EMA.decay: expected a number or null, got .nan; it has to be finite"),
+        ("EMA.decay=.nan", "EMA.decay: expected a number or null, got .nan; it must be finite"),
         ("DistributedStrategy.recompute=[nothing.*]", "DistributedStrategy.recompute: 'nothing.*' matches no layer"),
         # ----------------------------------------------------------------------------------------------- batches
         (f"{TRAIN}.loader.batch_size=9", f"{TRAIN}.loader: the dataset has 8 samples, fewer than one global batch of"),
@@ -243,7 +243,7 @@ def test_a_pre_training_that_cannot_be_is_refused(cli, case):
     refused(cli, ["train", "-c", "pretrain.yaml", "-o", *case.overrides], case.says)
 
 
-def test_what_is_written_in_a_file_is_named_by_its_line(cli, tmp_path):
+def test_errors_in_a_file_have_its_line(cli, tmp_path):
     (tmp_path / "x.yaml").write_text("_base_: classify.yaml\nModel:\n  encoder:\n    num_heads: 3\n", encoding="utf-8")
     text = refused(cli, ["train", "-c", "x.yaml"], [])
     assert text == ("error: x.yaml:4: Model.encoder: num_heads must divide the width: 16 does not divide into 3 heads")
@@ -265,7 +265,7 @@ def test_masks_on_another_grid_are_found_without_training(cli, verb):
     refused(cli, [*verb, "-c", "pretrain.yaml", "-o", "MaskGenerator.grid=8"], says)
 
 
-def test_both_configs_train_as_they_are(cli):
+def test_both_configs_train_unchanged(cli):
     assert "done: 2 steps" in trains(cli)
     assert "done: 2 steps" in trains(cli, config="pretrain.yaml")
     assert "note: the training set has 2 classes, the model tells 10 apart" in trains(cli, "Model.head.num_classes=10")
@@ -293,14 +293,14 @@ NOTES = rows(
 
 
 @pytest.mark.parametrize("case", NOTES, ids=lambda case: case.name)
-def test_what_has_no_effect_is_said(cli, case):
+def test_settings_without_effect_are_reported(cli, case):
     said = trains(cli, *case.overrides)
     assert said.count("note: ") == 1
     (note,) = [line for line in said.splitlines() if line.startswith("note: ")]
     assert all(part in note for part in case.says), said
 
 
-def test_patterns_of_init_that_match_nothing_are_said(cli, runs):
+def test_patterns_of_init_without_a_match_are_reported(cli, runs):
     patterns = ["Init.allow_missing=[x, 'blocks.*']", "Init.allow_unexpected=[y]"]
     said = trains(cli, "Init.checkpoint=pretrained", *patterns)
     assert "Init.allow_missing: the pattern 'x' matches no name" in said and "blocks.*" not in said

@@ -1,4 +1,4 @@
-"""Data that cannot be trained on; and data that look strange, but can."""
+"""Invalid training data, and unusual but valid data."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ def files():
 
 
 def every_file(content):
-    """Every image holds `content` instead."""
+    """Replace the content of every image by `content`."""
 
     def change():
         for file in files():
@@ -37,7 +37,7 @@ def every_file(content):
 
 
 def every_image(make, suffix):
-    """Every image is replaced by what `make(path)` writes under another ending."""
+    """Replace every image by the file that `make(path)` writes with another suffix."""
 
     def change():
         for file in files():
@@ -136,7 +136,7 @@ FOLDERS = [
 
 @pytest.fixture
 def data(cli):
-    """A copy of the training images that a test may spoil."""
+    """A copy of the training images that a test may damage."""
     shutil.copytree("images/train", "data")
 
 
@@ -180,7 +180,7 @@ DATASETS = rows(
 
 
 @pytest.mark.parametrize("case", DATASETS, ids=lambda case: case.name)
-def test_a_dataset_that_is_not_there_is_refused(cli, case):
+def test_a_missing_dataset_is_rejected(cli, case):
     refused(cli, ["train", "-c", "classify.yaml", "-o", *case.overrides], case.says)
 
 
@@ -251,7 +251,7 @@ STRANGE = [
 
 
 @pytest.mark.parametrize("case", STRANGE, ids=lambda case: case.name)
-def test_what_is_strange_but_right_trains(cli, data, case):
+def test_unusual_but_valid_data_trains(cli, data, case):
     case.prepare()
     said = trains(cli, ROOT, *case.overrides)
     assert all(part in said for part in case.says)
@@ -293,7 +293,7 @@ class Custom:
 @pytest.mark.parametrize("split", ["Train", "Eval"])
 @pytest.mark.parametrize("odd", [-100, -1, 2])
 @pytest.mark.parametrize("listed", [False, True])
-def test_labels_out_of_range_of_a_dataset_of_others_are_refused(cli, tmp_path, monkeypatch, split, odd, listed):
+def test_labels_out_of_range_of_a_plug_in_dataset_are_rejected(cli, tmp_path, monkeypatch, split, odd, listed):
     kind = f"{split}{odd + 200}{listed}"
     code = CUSTOM % {"kind": kind, "listed": "self.labels = np.array(self.numbers)" if listed else ""}
     (tmp_path / f"custom_{kind}.py").write_text(code, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Weights that are not finite, and outputs that are not: refused by everything that would use them."""
+"""Weights and outputs that are not finite are rejected by every verb that uses them."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ STEP = "classifier/checkpoints/step_00000002"
 
 
 def change(name, function):
-    """Rewrites one tensor of the newest checkpoint of `classifier`, as a whole checkpoint."""
+    """Change one tensor in the newest checkpoint of `classifier`, with valid checksums."""
     path = Path(STEP)
     state = checkpoint_files.read_state(path)
     parts = {part: checkpoint_files.read_arrays(path, part) for part in ("model", "optimizer")}
@@ -65,7 +65,7 @@ def test_a_report_says_that_weights_are_not_finite(cli, runs):
 
 @pytest.fixture
 def overflowing(cli, runs):
-    """A run whose weights are finite and whose logits are not."""
+    """A run with finite weights and non-finite logits."""
     change("model.head.linear.weight", lambda array: np.full_like(array, 3e38))
     return cli
 
@@ -87,7 +87,7 @@ def test_a_prediction_names_images_whose_scores_are_not_finite_and_stays_json(ov
     assert code == 1 and out.splitlines()[0] == "images/val/class0/0.png  no finite scores"
 
 
-def test_a_run_that_meets_such_outputs_in_an_evaluation_says_so_and_goes_on(cli, runs, monkeypatch):
+def test_a_run_with_nonfinite_outputs_in_an_evaluation_continues(cli, runs, monkeypatch):
     from plsc.evaluation.evaluate import Evaluator
 
     plain, calls = Evaluator.__call__, []

@@ -1,4 +1,4 @@
-"""Arguments of the verbs besides `train`; and a few mistakes through a process of their own."""
+"""Wrong arguments of the verbs other than `train`, some of them in a separate process."""
 
 import os
 import subprocess
@@ -49,7 +49,7 @@ VERBS = [
     ("eval --checkpoint classifier -o DataLoader.Eval.batch_transforms=[]", "DataLoader.Eval: images are paddle.uint8"),
     ("eval --checkpoint classifier -o DataLoader.Eval.transforms.0.size=32", "DataLoader.Eval: the model was built"),
     ("eval --checkpoint classifier -o Model.head.num_classes=3", "is of another model", "model.head.linear.bias is"),
-    ("eval --checkpoint classifier -c nope.yaml", "nope.yaml: no such config file"),
+    ("eval --checkpoint classifier -c nope.yaml", "nope.yaml: no config file with this path"),
     ("eval --checkpoint classifier --json file.txt/x.json", "error: file.txt: File exists"),
     ("export --checkpoint classifier", "plsc export: error: the following arguments are required: --out"),
     ("export --checkpoint classifier --out file.txt", "error: file.txt is a file; choose another folder"),
@@ -58,27 +58,30 @@ VERBS = [
     ("export --checkpoint pretrained --out out --part classifier", "which does not classify; export its encoder"),
     ("report", "plsc report: error: the following arguments are required: RUN"),
     ("report nowhere", "nowhere does not exist; give the Global.output_dir of a training run"),
-    ("report empty", "empty is no run: it has no config.yaml and no metrics.jsonl; give the Global.output_dir"),
-    ("report file.txt", "file.txt is no run: it has no config.yaml"),
+    ("report empty", "empty is not a run: it has no config.yaml and no metrics.jsonl; give the Global.output_dir"),
+    ("report file.txt", "file.txt is not a run: it has no config.yaml"),
     ("report cut_run", "cut_run/config.yaml:1: not valid YAML"),
-    ("report binary_run", "binary_run/metrics.jsonl: is no text; the run's files are damaged"),
-    ("report odd_run", "odd_run/config.yaml: a config is a mapping of sections, got a list"),
-    ("report classifier classifier", "a run is named twice; give each output directory once"),
+    ("report binary_run", "binary_run/metrics.jsonl is not a text file; the files of the run are damaged"),
+    ("report odd_run", "odd_run/config.yaml: a config must be a mapping of sections, got a list"),
+    ("report classifier classifier", "an output directory is given twice; give each directory once"),
     ("report classifier --images -1", "--images must be at least 0, got -1"),
     ("report classifier --images 0 --out empty", "empty is a folder; name the file to write, such as empty/"),
-    ("sweep -c classify.yaml", "nothing varies: give a key several values, as in -o Optimizer.weight_decay=0.0,0.05"),
+    (
+        "sweep -c classify.yaml",
+        "no key has several values; give at least two, such as -o Optimizer.weight_decay=0.0,0.05",
+    ),
     (SWEEP + "0.5,0.5", "-o Optimizer.beta1=0.5,0.5: the values must be different and not empty"),
     (SWEEP + "0.5,", "the values must be different and not empty"),
     (SWEEP + "0.5,x", "-o Optimizer.beta1=x: Optimizer.beta1: expected a number, got the text 'x'"),
-    (SWEEP + "log:1e-4:1e-2", "Optimizer.beta1: a range has no grid; list its values, or give --random N"),
+    (SWEEP + "log:1e-4:1e-2", "Optimizer.beta1: a grid cannot contain a range; list the values, or set --random N"),
     (SWEEP + "log:0:1 --random 3", "-o Optimizer.beta1=log:0:1: log takes two numbers, the lower first, above 0"),
     (SWEEP + "uniform:1:0 --random 3", "uniform takes two numbers, the lower first"),
     (SWEEP + "0.5,0.6 --at-once 0", "--at-once must be at least 1, got 0"),
     (SWEEP + "0.5,0.6 --random 0", "--random must be at least 1, got 0"),
     (SWEEP + "0.5,0.6 --out file.txt", "file.txt"),
     ("sweep -c classify.yaml -o Optimizer.beta11=0.5,0.6", "AdamW has no argument 'beta11'; did you mean 'beta1'?"),
-    ("sweep -c classify.yaml -o Global.output_dir=a,b", "each run of a sweep gets a folder of its own; --out says in"),
-    ("sweep -c nope.yaml -o Optimizer.beta1=0.5,0.6", "nope.yaml: no such config file"),
+    ("sweep -c classify.yaml -o Global.output_dir=a,b", "cannot vary: every run of a sweep has a subfolder of --out"),
+    ("sweep -c nope.yaml -o Optimizer.beta1=0.5,0.6", "nope.yaml: no config file with this path"),
     ("plan", "plsc plan: error: the following arguments are required: -c/--config"),
     ("plan -c classify.yaml --gpu h900", "--gpu: no device is called 'h900'; there is: v100-16g"),
     ("plan -c classify.yaml --devices 0", "--devices must be at least 1, got 0"),
@@ -87,14 +90,14 @@ VERBS = [
     ("plan -c classify.yaml --bandwidth nan", "--bandwidth must be above 0 (GB/s), got nan"),
     ("plan -c classify.yaml --efficiency 2", "--efficiency must be in (0, 1], got 2"),
     ("plan -c classify.yaml --measured nope.json", "error: nope.json: No such file or directory"),
-    ("plan -c classify.yaml --measured cut.json", "--measured cut.json: is no JSON"),
-    ("plan -c classify.yaml --measured list.json", "--measured list.json: has no results.scaling.cost_model"),
-    ("plan -c classify.yaml --measured odd.json", "--measured odd.json: has no results.scaling.cost_model"),
+    ("plan -c classify.yaml --measured cut.json", "--measured cut.json is not a JSON file"),
+    ("plan -c classify.yaml --measured list.json", "--measured list.json has no results.scaling.cost_model"),
+    ("plan -c classify.yaml --measured odd.json", "--measured odd.json has no results.scaling.cost_model"),
     ("plan -c classify.yaml -o DistributedStrategy.sharding_degree=3", "sharding_degree: 3 does not divide the 1"),
     ("plan -c classify.yaml -o Model.encoder.patch_size=5", "image_size (16, 16) is no multiple of patch_size (5, 5)"),
-    ("visualize", "plsc visualize: error: -c FILE or --checkpoint PATH is needed"),
+    ("visualize", "plsc visualize: error: -c FILE or --checkpoint PATH is required"),
     ("visualize -c classify.yaml --out out --count 0", "--count must be at least 1, got 0"),
-    ("visualize -c classify.yaml --out out --patch 1", "--patch takes a row and a column, such as 3,4, got '1'"),
+    ("visualize -c classify.yaml --out out --patch 1", "--patch must be a row and a column, such as 3,4, got '1'"),
     ("visualize --checkpoint classifier --out out --patch 9,9", "--patch: the encoder has 4 x 4 patches, counted"),
     ("visualize --checkpoint classifier --out out --block 9", "--block: the encoder has blocks 0 to 1, got 9"),
     ("visualize -c classify.yaml --out out --parts all", "argument --parts: invalid choice: 'all'"),
@@ -105,38 +108,38 @@ VERBS = [
     ("visualize -c pretrain.yaml --checkpoint classifier --out out", "is missing in the checkpoint"),
     ("extract-features --checkpoint classifier", "error: the following arguments are required: --out"),
     ("extract-features --checkpoint classifier --out out", "--out must end in .npz, got out"),
-    ("extract-features --checkpoint classifier --out out.npz --split Eval images", "give either images or --split,"),
+    ("extract-features --checkpoint classifier --out out.npz --split Eval images", "set either images or --split,"),
     ("extract-features --checkpoint classifier --out out.npz --split Test", "argument --split: invalid choice: 'Test'"),
     ("extract-features --checkpoint classifier --out out.npz --num-workers -1", "--num-workers must be at least 0,"),
     ("extract-features --checkpoint classifier --out out.npz --num-workers 100000", "--num-workers must be at mos"),
     ("extract-features --checkpoint classifier --out out.npz empty", "empty: there are no images; looked for"),
     ("extract-features --checkpoint classifier --out out.npz bad.png", "bad.png: is no image of a known format"),
     ("extract-features --checkpoint pretrained --out out.npz", "DataLoader.Eval: the run has none; name images, or"),
-    ("evaluate-frozen", "plsc evaluate-frozen: error: give either --checkpoint PATH or -c CONFIG"),
+    ("evaluate-frozen", "plsc evaluate-frozen: error: set either --checkpoint PATH or -c CONFIG"),
     ("evaluate-frozen -c classify.yaml --ema", "plsc evaluate-frozen: error: --ema needs --checkpoint"),
     ("evaluate-frozen --checkpoint classifier --epochs 0", "--epochs must be at least 1, got 0"),
     ("evaluate-frozen --checkpoint classifier --validation-share nan", "--validation-share must be in (0, 1), got nan"),
     ("evaluate-frozen --checkpoint classifier --protocols svm", "argument --protocols: invalid choice: 'svm'"),
     ("evaluate-frozen --checkpoint pretrained", "the config has no evaluation set", "with --data-config FILE"),
-    ("evaluate-frozen --checkpoint classifier --data-config nope.yaml", "nope.yaml: no such config file"),
+    ("evaluate-frozen --checkpoint classifier --data-config nope.yaml", "nope.yaml: no config file with this path"),
     ("evaluate-frozen -c classify.yaml -o DataLoader.Train.dataset.root=nowhere", "nowhere: there is no such folder"),
     ("evaluate-frozen -c classify.yaml -o DataLoader.Train.dataset.with_classes=false --protocols knn", "no labels"),
-    ("doctor -c nope.yaml", "nope.yaml: no such config file"),
+    ("doctor -c nope.yaml", "nope.yaml: no config file with this path"),
     ("doctor -c classify.yaml -o Optimizer.beta=1", "AdamW has no argument 'beta'; did you mean"),
     ("convert", "plsc convert: error: the following arguments are required: IN, OUT, --to"),
     ("convert classifier out --to keras", "argument --to: invalid choice: 'keras'"),
     ("convert nowhere out --to own", "nowhere does not exist; give a run's output directory"),
     ("convert empty out --to own", "empty holds no whole checkpoint; there is none"),
-    ("convert file.txt out --to own", "file.txt: not a whole file of weights"),
+    ("convert file.txt out --to own", "file.txt: not a complete file of weights"),
     ("convert classifier file.txt --to plsc", "file.txt exists; choose another name or give --force"),
     ("convert classifier file.txt/x --to own", "error: file.txt: File exists"),
-    ("replay empty", "empty is no dump of a step: it has no config.yaml"),
+    ("replay empty", "empty is not a dump of a step: it has no config.yaml"),
     ("replay classifier", "classifier has no dump of process 0; it holds nothing"),
     ("benchmark -c classify.yaml --phase speed", "argument --phase: invalid choice: 'speed'"),
     ("benchmark -c classify.yaml --fail-below 1", "plsc benchmark: error: --fail-below needs --against"),
-    ("benchmark -c classify.yaml --against cut.json", "--against cut.json: is no JSON"),
+    ("benchmark -c classify.yaml --against cut.json", "--against cut.json is not a JSON file"),
     ("benchmark -c classify.yaml --seconds 0", "--seconds must be above 0, got 0"),
-    ("train -c classify.yaml --list optimisers", "--list optimisers: no such kind; did you mean 'optimizer'?"),
+    ("train -c classify.yaml --list optimisers", "--list optimisers: unknown kind; did you mean 'optimizer'?"),
     ("train -c classify.yaml --epochs 3", "plsc train: error: unrecognized arguments: --epochs 3"),
     ("train -c classify.yaml --dry-run --print-config", "not allowed with argument --dry-run"),
 ]
@@ -144,7 +147,7 @@ VERBS = [
 
 @pytest.fixture
 def mess(runs):
-    """Files and runs that are none."""
+    """Invalid files and runs."""
     for name, content in FILES.items():
         path = Path(name)
         path.parent.mkdir(exist_ok=True)
@@ -159,14 +162,14 @@ def test_arguments_that_make_no_sense_are_refused(cli, mess, row):
 
 
 @pytest.mark.parametrize("verb", ["trian", "Train", "--version"])
-def test_a_verb_that_is_none_is_refused(cli, verb):
+def test_an_unknown_verb_is_rejected(cli, verb):
     code, _, err = cli(verb)
     assert code == 2
-    assert err.startswith(f"plsc: there is no verb {verb!r}")
+    assert err.startswith(f"plsc: unknown verb {verb!r}")
 
 
 @pytest.mark.parametrize("name", ["bad.png", "file.txt"])
-def test_one_file_that_is_no_image_does_not_stop_the_prediction_of_others(cli, mess, name):
+def test_a_file_that_is_not_an_image_does_not_stop_the_others(cli, mess, name):
     code, out, err = cli("predict", name, "images/val", "--checkpoint", "classifier")
     assert code == 1
     assert "class0" in out
@@ -180,7 +183,7 @@ PROCESSES = [
 
 
 @pytest.mark.parametrize(("options", "message"), PROCESSES, ids=[message for _, message in PROCESSES])
-def test_a_process_of_its_own_ends_the_same_way(tmp_path, bad_input_images, options, message):
+def test_a_separate_process_ends_the_same_way(tmp_path, bad_input_images, options, message):
     (tmp_path / "classify.yaml").write_text(CLASSIFY, encoding="utf-8")
     (tmp_path / "images").symlink_to(bad_input_images)
     command = [sys.executable, str(ROOT / "tools" / "train.py"), "-c", "classify.yaml", *options]
@@ -199,7 +202,7 @@ def test_debug_shows_the_traceback_of_a_mistake(cli):
     assert "plsc/models/vit.py" in err.replace("\\", "/")
 
 
-def test_the_tables_are_as_long_as_promised():
+def test_number_of_cases():
     tables = [
         test_yaml.CASES,
         test_yaml.PATHS,

@@ -1,4 +1,4 @@
-"""What all tables of mistakes share: two small configs that are right, and what every mistake has to end in."""
+"""Shared code of the tables of errors: two small valid configs, and the checks of every error."""
 
 import os
 import re
@@ -54,18 +54,18 @@ Optimizer: {name: AdamW}
 LRScheduler: {name: WarmupCosine, learning_rate: 1e-3}
 """
 CLASSES, IMAGES, SIDE = 2, 4, 20
-_DEBUG_HINT = "(--debug shows where in the code)"
+_DEBUG_HINT = "(--debug shows the traceback)"
 
 
 class Case(NamedTuple):
-    """A mistake and what has to be said of it.
+    """An error and the required parts of its message.
 
     Attributes:
         name: For pytest.
-        says: Parts of the message, each of which must be in it.
-        overrides: What is written after `-o`.
-        prepare: Makes the mistake on disk, in the current folder; None if it is in the overrides.
-        arguments: The command line, if it is not `train -c CONFIG -o overrides`.
+        says: Parts that the message must contain.
+        overrides: Overrides for `-o`.
+        prepare: Function that creates the error on disk, in the working directory.
+        arguments: Command line; empty: `train -c CONFIG -o overrides`.
     """
 
     name: str
@@ -76,12 +76,12 @@ class Case(NamedTuple):
 
 
 def rows(table) -> List[Case]:
-    """Cases from rows `(overrides in one string, part of the message, ...)`; two blanks separate overrides."""
+    """Return cases from rows `(overrides in one string, part of the message, ...)`; two spaces separate overrides."""
     return [Case(text, says, text.split("  ")) for text, *says in table]
 
 
 def make_images(root: Path) -> None:
-    """`train` and `val` of two classes."""
+    """Write the folders `train` and `val` with two classes."""
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
         for label in range(CLASSES):
@@ -92,9 +92,9 @@ def make_images(root: Path) -> None:
 
 
 def refused(cli, arguments, says, output="out") -> str:
-    """Runs `plsc arguments`, which must fail as a user's mistake does; returns what was printed.
+    """Run `plsc arguments`, which must fail with a user error; return the output.
 
-    One error, exit code 2, no traceback, each of `says` in the message, and no output directory.
+    It must print one error with each of `says` and no traceback, end with code 2 and leave no output directory.
     """
     before = set(os.listdir())
     code, out, err = cli(*arguments)
@@ -111,7 +111,7 @@ def refused(cli, arguments, says, output="out") -> str:
 
 
 def trains(cli, *overrides, config="classify.yaml"):
-    """Trains with a config that is unusual, but right; removes what it wrote and returns what it said."""
+    """Train with an unusual but valid config; remove its files and return its output."""
     code, out, err = cli("train", "-c", config, "-o", "Global.seed=0", *overrides)
     assert code == 0, out + err
     assert Path("out/checkpoints/latest").is_file()

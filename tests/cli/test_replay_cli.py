@@ -1,4 +1,4 @@
-"""A run that breaks leaves a dump that another process repeats."""
+"""A run with non-finite gradients writes a dump, and another process repeats the step."""
 
 import json
 import subprocess
@@ -37,8 +37,9 @@ def run(tmp_path_factory):
 
 
 def replay(*arguments, cwd):
-    command = [sys.executable, str(ROOT / "tools" / "replay.py"), *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=120, check=False)
+    command = [sys.executable, "-m", "plsc", "replay", *map(str, arguments)]
+    here = {**environment(), "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=cwd, env=here, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_the_run_stops_with_names_and_the_dump_repeats_it(run):
@@ -65,8 +66,8 @@ def test_skip_trains_on_without_the_broken_batches(run):
     assert all(np.isfinite(row["loss"]) for row in rows)
 
 
-def test_what_is_no_dump_is_named(tmp_path):
+def test_a_folder_that_is_not_a_dump_is_named(tmp_path):
     done = replay(tmp_path, cwd=tmp_path)
-    assert done.returncode == 2 and "is no dump of a step" in done.stderr
+    assert done.returncode == 2 and "is not a dump of a step" in done.stderr
     (tmp_path / "config.yaml").write_text("imports: []\n", encoding="utf-8")
     assert replay(tmp_path, cwd=tmp_path).returncode == 2

@@ -1,4 +1,4 @@
-"""Run by each process of a job of two: whether the reducer's gradients are the mean, and what it is told to refuse."""
+"""Program of each process of a job of two: checks the reducer's mean gradients and its error messages."""
 
 import sys
 
@@ -21,7 +21,7 @@ def own_images(step, part):
 
 
 def averaged(exchange, step):
-    """Gradients of a step of two micro-batches, by the exchange."""
+    """Return the gradients of a step of two micro-batches, averaged by the exchange."""
     loss(exchange.layer(own_images(step, FIRST), True)).backward()
     loss(exchange.forward(own_images(step, LAST))).backward()
     exchange.finish()
@@ -29,7 +29,7 @@ def averaged(exchange, step):
 
 
 def expected(exchange, step):
-    """The same, of all processes' images by this one."""
+    """Return the gradients of the images of all processes, computed by this process."""
     for rank in range(distributed.world_size()):
         for part in (FIRST, LAST):
             whole = loss(exchange.layer(images(100 * step + 10 * part + rank), True))
@@ -45,7 +45,7 @@ def gradients(exchange):
 
 
 class Always(paddle.nn.Layer):
-    """The toy network, with its branch unless told otherwise."""
+    """Toy network, by default with its branch."""
 
     def __init__(self):
         super().__init__()
@@ -57,7 +57,7 @@ class Always(paddle.nn.Layer):
 
 
 class Recomputing(paddle.nn.Layer):
-    """A stem that computes itself again in the backward pass, without the config knowing."""
+    """Stem that is recomputed in the backward pass without a setting in the config."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Real jobs of several processes on this machine, over gloo."""
+"""Jobs of several processes on this machine, over gloo."""
 
 import subprocess
 import sys
@@ -17,18 +17,18 @@ SMALL_CAE = [
 
 
 def launch_command(processes, config, overrides, logs="logs", launcher=()):
-    """The command line of a job."""
+    """Return the command line of a job."""
     launch = ["-m", "paddle.distributed.launch", "--nproc_per_node", str(processes), "--log_dir", str(logs), *launcher]
     return [sys.executable, *launch, str(ROOT / "tools/train.py"), "-c", str(ROOT / config), "-o", *SMALL, *overrides]
 
 
 def job_environment():
-    """Without what another launcher may have left."""
+    """Return the environment without the variables of another launcher."""
     return {key: value for key, value in environment().items() if not key.startswith(("PADDLE_", "FLAGS_"))}
 
 
 def launch(processes, overrides, cwd, config=PRETRAIN, expect=0, launcher=()):
-    """Runs a job to its end; returns what all its processes printed."""
+    """Run a job to its end; return the output of all its processes."""
     done = subprocess.run(
         launch_command(processes, config, overrides, launcher=launcher),
         cwd=cwd, env=job_environment(), capture_output=True, text=True, timeout=300, check=False,
@@ -43,14 +43,14 @@ def logs(cwd):
 
 
 def arrays(run):
-    """The newest checkpoint's arrays by name."""
+    """Return the arrays of the newest checkpoint by name."""
     path = checkpoint_files.resolve(run)
     parts = {part: checkpoint_files.read_arrays(path, part) for part in ("model", "optimizer")}
     return {f"{part}/{name}": array for part, found in parts.items() for name, array in found.items()}
 
 
 def assert_close(run, other, tolerance=1e-5):
-    """Weights, optimizer state and losses of two runs are the same up to rounding."""
+    """Check that weights, optimizer state and losses of two runs are equal up to rounding."""
     left, right = arrays(run), arrays(other)
     assert set(left) == set(right)
     for name, value in left.items():

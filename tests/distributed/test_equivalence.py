@@ -1,4 +1,4 @@
-"""However a global batch is divided among processes and micro-batches, the numbers are the same."""
+"""Equal results for every division of a global batch among processes and micro-batches."""
 
 import pytest
 
@@ -71,7 +71,7 @@ def test_saved_by_two_processes_resumed_by_one_and_by_four(images, alone, tmp_pa
 
 
 def test_a_probe_with_batch_normalisation(images, tmp_path):
-    """Its statistics are those of the whole batch, whoever holds it."""
+    """The statistics are those of the whole batch for any number of processes."""
     small = [
         *data(images), "Model.encoder.embed_dim=16", "Model.encoder.depth=1", "Model.encoder.num_heads=2",
         "Model.head.in_features=16", "Model.head.num_classes=2", "Model.head.batch_norm=true", "Init.checkpoint=null",

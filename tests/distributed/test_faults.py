@@ -1,4 +1,4 @@
-"""Killed, asked to stop, started wrongly: what was saved continues, and nothing waits for ever."""
+"""Jobs that are killed, stopped or started with errors: they resume from the last save, and no process hangs."""
 
 import os
 import random
@@ -59,7 +59,7 @@ def wait_for_steps(run, count, process, seconds=120):
 
 
 def workers(launcher):
-    """Process ids of a job's training processes, by rank."""
+    """Return the process ids of a job's training processes by rank."""
     found = {}
     for path in os.listdir("/proc"):
         if not path.isdecimal():
@@ -133,7 +133,7 @@ def test_a_signal_to_one_rank_saves_and_ends_all(images, undisturbed, tmp_path, 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs prctl")
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
 def test_a_job_whose_launcher_ends_saves_and_ends(images, tmp_path, number):
-    """The launcher does not handle SIGHUP, of a terminal that is closed, nor SIGUSR1; nobody handles SIGKILL."""
+    """The launcher handles neither SIGHUP, sent by a closed terminal, nor SIGUSR1; SIGKILL cannot be handled."""
     process = start(launch_command(2, PRETRAIN, options(images, "run", steps=10_000)), tmp_path)
     wait_for_steps(tmp_path / "run", 5, process)
     trained = workers(process)
@@ -153,7 +153,7 @@ def wait_until_ended(pids):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
-def test_the_script_for_one_machine_passes_signals_on_and_says_which_in_its_code(images, tmp_path, number):
+def test_the_script_for_one_machine_passes_signals_on_and_returns_their_code(images, tmp_path, number):
     script = [str(ROOT / "tools/launch_local.sh"), "2", "-c", str(ROOT / PRETRAIN), "-o", "Global.device=cpu"]
     environment = {**job_environment(), "PYTHON": sys.executable, "PLSC_LAUNCH_LOGS": str(tmp_path / "logs")}
     process = subprocess.Popen([*script, *options(images, "run", steps=10_000)], cwd=tmp_path, env=environment,
@@ -168,7 +168,7 @@ def test_the_script_for_one_machine_passes_signals_on_and_says_which_in_its_code
 
 
 def test_a_signal_during_an_evaluation_with_uneven_shares(images, tmp_path):
-    """Each process has another number of batches; they still stop at the same one."""
+    """The processes have different numbers of batches; they still stop at the same batch."""
     slow = tmp_path / "slow_metric.py"
     slow.write_text(
         "import time\nfrom plsc.config.registry import METRICS\nfrom plsc.evaluation.metrics import Accuracy\n"
@@ -220,7 +220,7 @@ def free_port():
 
 
 def test_two_nodes(images, tmp_path):
-    """Two launchers, as on two machines."""
+    """Two launchers, like on two machines."""
     master = f"127.0.0.1:{free_port()}"
     nodes = []
     for number in range(2):
@@ -235,7 +235,7 @@ def test_two_nodes(images, tmp_path):
     assert_close(tmp_path / "run", tmp_path / "one_node")  # other numbers of threads round differently
 
 
-def test_processes_with_different_configs_are_told_what_differs(images, tmp_path):
+def test_processes_with_different_configs_report_the_differences(images, tmp_path):
     script = tmp_path / "train.py"
     script.write_text(
         f"import os, sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom plsc.cli import main\n"
@@ -252,7 +252,7 @@ def test_processes_with_different_configs_are_told_what_differs(images, tmp_path
     assert not (tmp_path / "run").exists()
 
 
-def test_a_process_that_waits_for_nobody_gives_up(images, tmp_path):
+def test_a_process_without_others_gives_up(images, tmp_path):
     arguments = options(images, "run", "DistributedStrategy.timeout=8")
     environment = {**job_environment(), "PADDLE_TRAINERS_NUM": "2", "PADDLE_TRAINER_ID": "1",
                    "PADDLE_TRAINER_ENDPOINTS": "127.0.0.1:1,127.0.0.1:2", "PADDLE_CURRENT_ENDPOINT": "127.0.0.1:2",
@@ -280,7 +280,7 @@ def test_a_directory_that_another_run_has_is_refused_by_all(images, tmp_path):
 
 
 def test_other_number_of_processes_without_a_global_batch(images, tmp_path):
-    """Half the processes, half the batch: the run is converted to the same images, and its length has to be too."""
+    """Half the processes and half the batch: the position is converted by images, and so is the length."""
     launch(2, options(images, "run", "Global.max_train_step=3", steps=10), tmp_path)
     text = train(PRETRAIN, options(images, "run", steps=10), tmp_path, expect=2)
     assert "a step had 8 images and has 4" in text and "Global.steps: 20 is the same number of images" in text

@@ -1,4 +1,4 @@
-"""The barrier lets all go on together; whoever ends, fails, is elsewhere or does not come is named to all."""
+"""The barrier waits for all processes; an error names those that end, fail, are at another place or too late."""
 
 import json
 import os
@@ -17,14 +17,14 @@ PATIENCE = 30  # seconds; reached only if a test fails
 
 
 def barriers(count, timeout=PATIENCE):
-    """The barriers of a job whose processes are threads."""
+    """Return the barriers of a job whose processes are threads."""
     pairs = {rank: socket.socketpair() for rank in range(1, count)}
     leader = ProcessBarrier(0, {rank: pair[0] for rank, pair in pairs.items()}, count, timeout)
     return [leader, *(ProcessBarrier(rank, {0: pair[1]}, count, timeout) for rank, pair in pairs.items())]
 
 
 def in_threads(*calls):
-    """What each call returned or raised."""
+    """Return the result or the error of each call."""
     results = [None] * len(calls)
 
     def run(number):
@@ -47,7 +47,7 @@ def texts(results):
     return [str(result) for result in results]
 
 
-def test_nobody_passes_before_the_last_has_come():
+def test_all_processes_wait_for_the_last():
     jobs = barriers(3)
     passed = []
     threads = [threading.Thread(target=lambda job=job: (job.wait("a"), passed.append(job.rank))) for job in jobs[:2]]
@@ -105,10 +105,10 @@ def test_processes_at_different_places():
     jobs = barriers(2)
     found = texts(in_threads(lambda: jobs[0].wait("the gradients"), lambda: jobs[1].wait("a sum")))
     assert found[0] == found[1]
-    assert "process 0 at the gradients, process 1 at a sum; do they have the same data" in found[0]
+    assert "process 0 at the gradients, process 1 at a sum; check that all have the same data" in found[0]
 
 
-def test_a_process_that_does_not_come_in_time_is_named_to_all():
+def test_a_late_process_is_named_in_all_processes():
     jobs = barriers(4, timeout=0.3)
     found = texts(in_threads(*(lambda job=job: job.wait("the update") for job in jobs[:2])))
     assert found[0] == found[1]
@@ -116,7 +116,7 @@ def test_a_process_that_does_not_come_in_time_is_named_to_all():
     assert "DistributedStrategy.collective_timeout" in found[0]
 
 
-def test_process_0_does_not_come_in_time(monkeypatch):
+def test_process_0_is_late(monkeypatch):
     monkeypatch.setattr(process_barrier, "_MARGIN", 0.0)
     jobs = barriers(3, timeout=0.3)
     (found,) = texts(in_threads(lambda: jobs[1].wait("the update")))
@@ -126,7 +126,7 @@ def test_process_0_does_not_come_in_time(monkeypatch):
 
 
 def test_time_in_which_the_process_was_suspended_does_not_count(monkeypatch):
-    """A wait that took 1,000 seconds of the clock, in slices of 1 second, has used up 1 second."""
+    """One slice of 1 second counts as at most 1 second, even if the clock advances by 1,000 seconds."""
     monkeypatch.setattr(process_barrier, "_SLICE", 0.01)
     ticks = iter(range(0, 10**9, 1000))
     monkeypatch.setattr(process_barrier.time, "monotonic", lambda: float(next(ticks)))
@@ -140,7 +140,7 @@ def test_time_in_which_the_process_was_suspended_does_not_count(monkeypatch):
     assert not waits.is_alive()
 
 
-def test_process_0_says_whom_it_waits_for(monkeypatch, capsys):
+def test_process_0_prints_the_missing_processes(monkeypatch, capsys):
     monkeypatch.setattr(process_barrier, "_SAY_AFTER", 0.0)
     monkeypatch.setattr(process_barrier, "_SLICE", 0.01)
     jobs = barriers(3)
@@ -149,11 +149,11 @@ def test_process_0_says_whom_it_waits_for(monkeypatch, capsys):
     waits.join(0.3)
     in_threads(lambda: jobs[1].wait("the report"), lambda: jobs[2].wait("the report"))
     waits.join(PATIENCE)
-    assert capsys.readouterr().err.splitlines() == ["process 0 waits at the report for processes 1, 2"]
+    assert capsys.readouterr().err.splitlines() == ["process 0 is waiting at the report for processes 1, 2"]
 
 
 def connected(count, exchange_first=lambda address: address):
-    """The barriers of `connect`, called by a thread for each process."""
+    """Return the barriers of `connect`, called by one thread per process."""
     shared, known = {}, threading.Event()
 
     def exchange(item):
@@ -169,7 +169,7 @@ def connected(count, exchange_first=lambda address: address):
     return in_threads(*(lambda rank=rank: connect(rank) for rank in range(count)))
 
 
-def test_processes_find_each_other_and_strangers_are_sent_away():
+def test_processes_connect_and_foreign_connections_are_rejected():
     strangers = []
 
     def visit(address):
@@ -188,7 +188,7 @@ def test_processes_find_each_other_and_strangers_are_sent_away():
         assert sock.recv(1) == b""
 
 
-def test_the_first_message_may_arrive_together_with_the_greeting():
+def test_the_first_message_may_arrive_with_the_hello_message():
     def exchange(address):
         sock = socket.create_connection((address["host"], address["port"]))
         sock.sendall(json.dumps({"rank": 1, "token": address["token"]}).encode() + b"\n" + b'{"at": "a"}\n')
@@ -211,7 +211,7 @@ def test_process_0_that_cannot_be_reached():
 
 
 def test_a_killed_process_is_noticed_although_its_child_lives():
-    """A loader worker that outlives the process must not hold its connections."""
+    """A loader worker that outlives the process must not keep its connections open."""
     ours, theirs = socket.socketpair()
     child_lives, tell = os.pipe()
     pid = os.fork()

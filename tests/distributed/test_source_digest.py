@@ -1,4 +1,4 @@
-"""The code that a run uses has a checksum for every file: ours, and those of its plug-ins."""
+"""Checksums of every file of plsc and of the plug-ins of a run."""
 
 import importlib
 import sys

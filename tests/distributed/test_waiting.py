@@ -1,4 +1,4 @@
-"""A process that is busy, stopped or gone: the others wait for it, as long as they are told, and say for whom."""
+"""Processes that are busy, stopped or killed: the others wait until the timeout and name them."""
 
 import os
 import re
@@ -26,7 +26,7 @@ def options(images, *more, steps=6):
 
 
 def plug_in(folder, text):
-    """What the job imports; `at(rank, step, action)` makes a process do something after a step."""
+    """Create the plug-in of the job; `at(rank, step, action)` makes a process run code after a step."""
     (folder / "trouble.py").write_text(
         "import os, signal, time\n"
         "from plsc import distributed\n"
@@ -57,7 +57,7 @@ def is_stopped(pid):
 
 
 def wait_until_stopped(process, rank, seconds=120):
-    """The process id of a training process that has stopped itself."""
+    """Return the process id of a training process that has stopped itself."""
     deadline = time.time() + seconds
     while time.time() < deadline and process.poll() is None:
         pid = workers(process).get(rank)
@@ -67,7 +67,7 @@ def wait_until_stopped(process, rank, seconds=120):
     return pytest.fail(f"process {rank} has not stopped")
 
 
-def test_a_stopped_process_that_does_not_come_back_is_named(images, tmp_path):
+def test_a_process_that_stays_stopped_is_named(images, tmp_path):
     plug_in(tmp_path, "at(1, 3, lambda: os.kill(os.getpid(), signal.SIGSTOP))")
     short = options(images, "DistributedStrategy.collective_timeout=2")
     process = start(launch_command(2, PRETRAIN, short), tmp_path)
@@ -78,8 +78,8 @@ def test_a_stopped_process_that_does_not_come_back_is_named(images, tmp_path):
     assert "Traceback" not in text
 
 
-def test_a_stopped_process_that_comes_back_changes_nothing(images, tmp_path):
-    """It is stopped until the other has waited for it; process 0 holds the server of Paddle's store and ours."""
+def test_a_process_that_is_stopped_and_continued_changes_nothing(images, tmp_path):
+    """A process is stopped until the other has waited for it; process 0 hosts Paddle's store and the barrier."""
     plug_in(tmp_path, "for rank in (0, 1):\n    at(rank, 2 + rank, lambda: os.kill(os.getpid(), signal.SIGSTOP))")
     process = start(launch_command(2, PRETRAIN, options(images)), tmp_path)
     for rank in (0, 1):
@@ -92,7 +92,7 @@ def test_a_stopped_process_that_comes_back_changes_nothing(images, tmp_path):
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_the_error_of_one_process_is_told_by_all(images, tmp_path, rank):
+def test_the_error_of_one_process_is_raised_in_all(images, tmp_path, rank):
     plug_in(tmp_path, f"def fail():\n    raise ValueError('a disk is gone')\nat({rank}, 3, fail)")
     launch(2, options(images), tmp_path, expect=2)
     own = (tmp_path / "logs" / f"workerlog.{rank}").read_text(encoding="utf-8")
@@ -103,7 +103,7 @@ def test_the_error_of_one_process_is_told_by_all(images, tmp_path, rank):
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_killed_process_ends_a_job_of_two_nodes(images, tmp_path, rank):
-    """Each launcher sees its own processes only, so the other node has to find out by itself."""
+    """A launcher sees only its own processes, so the other node must detect the end by itself."""
     plug_in(tmp_path, f"at({rank}, 3, lambda: os.kill(os.getpid(), signal.SIGKILL))")
     master, nodes = f"127.0.0.1:{free_port()}", []
     for number in range(2):
@@ -117,7 +117,7 @@ def test_a_killed_process_ends_a_job_of_two_nodes(images, tmp_path, rank):
 
 @pytest.mark.slow
 def test_a_checkpoint_that_takes_longer_than_gloo_waits(images, tmp_path):
-    """The second save waits for the first, and so does the other process in the step after it."""
+    """The second save waits for the first, and the other process waits in the next step."""
     plug_in(tmp_path, f"slowly(storage, 'write', {LONGER_THAN_GLOO})")
     launch(2, options(images, "Global.save_every_steps=3", steps=4), tmp_path)
     assert [path.name for path in checkpoint_files.checkpoints(tmp_path / "run/checkpoints")] == [

@@ -1,4 +1,4 @@
-"""The watchdog ends a process that waits without end, and no other."""
+"""The watchdog kills a process that hangs, and no other."""
 
 import signal
 import subprocess
@@ -21,7 +21,7 @@ def waiting(parent=""):
 
 
 @pytest.mark.parametrize("somebody_reads", [True, False])
-def test_it_kills_its_parent_with_a_message_even_if_nobody_reads_it(somebody_reads):
+def test_it_kills_its_parent_with_a_message_even_if_stderr_is_closed(somebody_reads):
     process = waiting()
     if somebody_reads:
         assert process.stderr.read() == "waited too long\n"
@@ -29,7 +29,7 @@ def test_it_kills_its_parent_with_a_message_even_if_nobody_reads_it(somebody_rea
     assert process.wait(timeout=30) == -signal.SIGKILL
 
 
-def test_it_lets_others_live():
+def test_it_kills_no_other_process():
     process = waiting(parent="1")
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(timeout=1)

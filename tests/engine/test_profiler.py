@@ -28,7 +28,7 @@ def test_a_run_that_is_past_the_start_writes_none(tmp_path):
 
 @pytest.mark.parametrize("steps", [{"start": 3, "stop": 3}, {"start": -1, "stop": 3}, {"start": 3}, {"from": 1}])
 def test_steps_that_make_no_sense_are_refused(steps):
-    with pytest.raises(ValueError, match="profile needs two numbers of optimizer steps, start from 0 on and a later"):
+    with pytest.raises(ValueError, match="profile must have two optimizer steps, start >= 0 and stop > start"):
         Global(epochs=1, profile=steps)
 
 
@@ -36,5 +36,5 @@ def test_the_check_of_a_config_says_where(monkeypatch):
     register_toys(monkeypatch)
     good = CONFIG.replace("output_dir: out", "output_dir: out, profile: {start: 1, stop: 2}")
     check(parse(good, "x.yaml"))
-    with pytest.raises(ConfigError, match=r"x.yaml:1: Global: profile needs two numbers"):
+    with pytest.raises(ConfigError, match=r"x.yaml:1: Global: profile must have two optimizer steps"):
         check(parse(good.replace("stop: 2", "stop: 1"), "x.yaml"))

@@ -78,7 +78,7 @@ def test_what_is_done_is_not_run_again(finished):
 
 def test_runs_of_other_settings_are_not_mistaken_for_these(finished):
     done = evidence(*finished[1], "Optimizer.weight_decay=0.01")
-    assert done.returncode == 2 and "was made by another command" in done.stderr
+    assert done.returncode == 2 and "contains the result of another command" in done.stderr
 
 
 @pytest.fixture(scope="module")
