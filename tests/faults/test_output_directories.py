@@ -23,7 +23,10 @@ def test_a_full_disk(tmp_path, toy_runs, cli, disk, tally):  # noqa: F811
     command = arguments(toy_runs.images, disk.path / "run", *more)
     code, _, error = cli(*command)
     assert code == 2
-    assert f"{disk.path}/run: 8 more checkpoints of " in error and "free some space, or the run stops" in error
+    assert (
+        f"{disk.path}/run: the run needs space for 8 more checkpoints of " in error
+        and "free some space, or the run stops" in error
+    )
     assert "/run/" in error and "No space left on device (" in error and " free); free some space, or" in error
     assert GOES_ON in error and "Traceback" not in error
     assert 0 < checkpoint_files.read_state(checkpoint_files.resolve(disk.path / "run"))["step"] < 18

@@ -350,7 +350,7 @@ IN_THE_WAY = {  # what is in the output directory, and what is said of it
     "report.html a folder": (lambda run: (run / "report.html").mkdir(), "report.html is a folder, but the run needs a"),
     "lock a folder": (lambda run: (run / ".lock").mkdir(), ".lock is a folder, but the run needs a file"),
     "latest a folder": (lambda run: (run / "checkpoints" / "latest").mkdir(parents=True), "latest is a folder"),
-    "checkpoints a dead link": (lambda run: (run / "checkpoints").symlink_to("gone"), "checkpoints is a link to no"),
+    "checkpoints a dead link": (lambda run: (run / "checkpoints").symlink_to("gone"), "checkpoints is a broken link"),
     "a lock of another program": (lambda run: (run / ".lock").write_text("uv"), "not written by a run of plsc"),
     "lock a link": (lambda run: (run / ".lock").symlink_to(run.parent / "thesis"), "thesis, which would be over"),
     "config.yaml a link": (lambda run: (run / "config.yaml").symlink_to(run.parent / "thesis"), "yaml is a link"),
