@@ -1,4 +1,4 @@
-"""JSON that every reader takes: the standard has no NaN and no infinity, which Python would write."""
+"""JSON output by the standard, which does not allow the NaN and infinity that Python writes."""
 
 import json
 import math
@@ -6,7 +6,7 @@ from typing import Any, Optional
 
 
 def dumps(value: Any, indent: Optional[int] = None) -> str:
-    """JSON text of plain data; numbers that are not finite become null."""
+    """Return plain data as JSON text; numbers that are not finite become null."""
     return json.dumps(_finite(value), indent=indent, allow_nan=False)
 
 

@@ -1,4 +1,4 @@
-"""The command line: `plsc <verb>`; each verb is one file of this package, imported only when it is asked for."""
+"""Command line `plsc <verb>`; each verb is one file of this package and is imported only when it is called."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from plsc import signals, terminal
 
 VERBS = {
     "train": "train from a config: pre-training, fine-tuning, probing, tokenizer training",
-    "eval": "evaluate a checkpoint with the config it was trained with",
-    "evaluate-frozen": "classify by frozen features: k-NN, linear and attentive probes, by block",
-    "predict": "classify images with a checkpoint: files or folders, as a table or JSON",
-    "report": "write one HTML page about a run, or about several compared",
-    "visualize": "draw augmentation, masks, schedules, reconstructions and attention as PNGs",
-    "extract-features": "write an encoder's features of images to an .npz file",
-    "export": "write a network for others: Paddle inference, ONNX, safetensors, timm, with a model card",
-    "sweep": "run a config with several settings, one after another or several at a time, and compare",
-    "doctor": "look at Python, Paddle, device, memory, disk and data, and give advice",
-    "convert": "convert weights between plsc, PLSC, the authors' CAE and timm",
-    "replay": "repeat a step whose gradients were not finite, from its dump",
-    "plan": "tell what a run would need on other devices: memory, time, communication",
-    "benchmark": "measure a config on this machine: training step, data, start, scaling",
+    "eval": "evaluate a checkpoint on the evaluation set of its config",
+    "evaluate-frozen": "evaluate frozen features: k-NN, linear and attentive probes, probes of each block",
+    "predict": "classify image files or folders with a checkpoint; print a table or JSON",
+    "report": "write an HTML report of one run or a comparison of several runs",
+    "visualize": "write PNG figures of augmentation, masks, schedules, reconstructions and attention",
+    "extract-features": "write the features of images to an .npz file",
+    "export": "export a network to Paddle inference, ONNX, safetensors or timm, with a model card",
+    "sweep": "train a config with several settings, in sequence or in parallel, and compare the runs",
+    "doctor": "check Python, Paddle, device, memory, disk and data, and give advice",
+    "convert": "convert weights between the formats of plsc, PLSC, the CAE authors and timm",
+    "replay": "repeat a training step with non-finite gradients from its dump",
+    "plan": "estimate the memory, time and communication of a run on other devices",
+    "benchmark": "measure a config on this machine: training step, data loading, startup, scaling",
 }
 _MODULES = {"eval": "evaluation", "evaluate-frozen": "evaluate_frozen", "extract-features": "extract_features"}
 
@@ -51,21 +51,21 @@ def _main(arguments: List[str]) -> int:
         return 0
     verb, rest = arguments[0], arguments[1:]
     if verb not in VERBS:
-        print(f"plsc: there is no verb {verb!r}\n\n{_usage()}", file=sys.stderr)
+        print(f"plsc: unknown verb {verb!r}\n\n{_usage()}", file=sys.stderr)
         return 2
     return importlib.import_module(f"plsc.cli.{_MODULES.get(verb, verb)}").main(rest)
 
 
 def _usage() -> str:
     rows = "\n".join(f"  {verb:<16} {text}" for verb, text in VERBS.items())
-    return f"usage: plsc <verb> [options]\n\n{rows}\n\n`plsc <verb> --help` tells more."
+    return f"usage: plsc <verb> [options]\n\n{rows}\n\n`plsc <verb> --help` shows the options of a verb."
 
 
 def train() -> int:
-    """The console script `plsc-train`."""
+    """Run the console script `plsc-train`; return the exit code."""
     return main(["train", *sys.argv[1:]])
 
 
 def evaluate() -> int:
-    """The console script `plsc-eval`."""
+    """Run the console script `plsc-eval`; return the exit code."""
     return main(["eval", *sys.argv[1:]])

@@ -1,4 +1,4 @@
-"""`plsc benchmark -c CONFIG`: how fast a config is here, and where its time goes."""
+"""Command `plsc benchmark -c CONFIG`: time of training steps, data loading and startup on this machine."""
 
 from __future__ import annotations
 
@@ -13,18 +13,25 @@ PHASES = ("step", "data", "startup", "scaling", "all")
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Runs the verb; returns the exit code."""
-    parser = common.parser("benchmark", "Measure a config on this machine: training step, data, start, scaling.")
+    """Run the verb; return the exit code."""
+    parser = common.parser(
+        "benchmark", "Measure a config on this machine: training step, data loading, startup, scaling."
+    )
     common.add_config_options(parser)
     parser.add_argument(
-        "--phase", choices=PHASES, nargs="+", default=["all"], help="what to measure; all: step, data and startup"
+        "--phase", choices=PHASES, nargs="+", default=["all"], help="phases to measure; all: step, data and startup"
     )
     parser.add_argument("--against", metavar="JSON", help="benchmark.json of an earlier benchmark to compare with")
     parser.add_argument(
-        "--fail-below", type=float, metavar="RATIO", help="with --against: exit with 1 if a ratio is lower than this"
+        "--fail-below",
+        type=float,
+        metavar="RATIO",
+        help="with --against: exit with code 1 if a ratio is lower than this",
     )
-    parser.add_argument("--out", default="output/benchmark", metavar="DIR", help="where JSON and charts go")
-    parser.add_argument("--seconds", type=float, default=20.0, help="about how long a measurement may take (20)")
+    parser.add_argument(
+        "--out", default="output/benchmark", metavar="DIR", help="folder of the JSON file and charts (output/benchmark)"
+    )
+    parser.add_argument("--seconds", type=float, default=20.0, help="approximate duration of a measurement (20)")
     arguments = parser.parse_args(argv)
     if arguments.fail_below is not None and arguments.against is None:
         parser.error("--fail-below needs --against")
@@ -60,4 +67,4 @@ def _read(path: str) -> object:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise ValueError(f"--against {path}: is no JSON: {error}") from error
+        raise ValueError(f"--against {path} is not a JSON file: {error}") from error

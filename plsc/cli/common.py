@@ -1,4 +1,4 @@
-"""What every verb shares: config arguments, process set-up, and errors that a user can act on."""
+"""Shared code of all verbs: config options, process set-up and reports of user errors."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ FAILURE = 1
 
 
 def parser(verb: str, description: str) -> argparse.ArgumentParser:
-    """An argument parser with the options that every verb has."""
+    """Return an argument parser with the options of every verb."""
     result = argparse.ArgumentParser(prog=f"plsc {verb}", description=description)
     result.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return result
 
 
 def add_config_options(target: argparse.ArgumentParser, required: bool = True) -> None:
-    """Adds `-c` and `-o`."""
+    """Add `-c` and `-o`."""
     target.add_argument("-c", "--config", required=required, metavar="FILE", help="YAML config")
     target.add_argument(
         "-o",
@@ -39,48 +39,48 @@ def add_config_options(target: argparse.ArgumentParser, required: bool = True) -
         nargs="+",
         default=[],
         metavar="KEY=VALUE",
-        help="set (a.b=1), append to a list (a.b+=1) or delete (~a.b); repeatable, the value is YAML",
+        help="set a value (a.b=1), append to a list (a.b+=1) or delete (~a.b); the value is YAML; repeatable",
     )
 
 
 def add_checkpoint_options(target: argparse.ArgumentParser) -> None:
-    """Adds `--checkpoint`, `--ema` and `-o`, for verbs that take the config from the checkpoint."""
+    """Add `--checkpoint`, `--ema` and `-o` for verbs that read the config from the checkpoint."""
     target.add_argument("--checkpoint", required=True, metavar="PATH", help="run directory, checkpoint, latest or best")
-    target.add_argument("--ema", action="store_true", help="take the moving average of the weights")
+    target.add_argument("--ema", action="store_true", help="use the moving average of the weights")
     target.add_argument(
         "-o", "--override", action="append", nargs="+", default=[], metavar="KEY=VALUE", help="change the run's config"
     )
 
 
 def at_least(least: int, **options: int) -> None:
-    """Raises ValueError, with the option's name, if a value is smaller than `least`."""
+    """Raise ValueError, with the option's name, if a value is smaller than `least`."""
     for name, value in options.items():
         if value < least:
             raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
 
 
 def at_most(most: int, **options: int) -> None:
-    """Raises ValueError, with the option's name, if a value is larger than `most`."""
+    """Raise ValueError, with the option's name, if a value is larger than `most`."""
     for name, value in options.items():
         if value > most:
             raise ValueError(f"--{name.replace('_', '-')} must be at most {most}, got {value}")
 
 
 def overrides(arguments: argparse.Namespace) -> List[str]:
-    """All `-o` values in order."""
+    """Return all `-o` values in order."""
     return [text for group in arguments.override for text in group]
 
 
 def load_config(arguments: argparse.Namespace) -> ConfigMap:
-    """The config that `-c` and `-o` describe, not yet checked."""
+    """Load the config of `-c` and `-o` without checking it."""
     return config_files.load(arguments.config, overrides(arguments))
 
 
 def prepare(config: ConfigMap) -> Dict[str, str]:
-    """Sets up the process, makes the components known and checks the whole config; returns what the set-up chose.
+    """Set up the process, import the components and check the config; return the environment variables that were set.
 
     Raises:
-        ConfigError: With every problem of the config.
+        ConfigError: With all problems of the config.
     """
     run = config.get("Global")
     threads = run.get("num_threads") if isinstance(run, ConfigMap) else None
@@ -94,17 +94,17 @@ def prepare(config: ConfigMap) -> Dict[str, str]:
 def guarded(
     run: Callable[[argparse.Namespace], int], arguments: argparse.Namespace, prints_results: bool = True
 ) -> int:
-    """Call a verb and turn errors that a user can cause into a message and an exit code.
+    """Call a verb and convert errors that a user can cause into a message and an exit code.
 
     Args:
-        run: The verb.
-        arguments: Of the verb.
-        prints_results: Whether standard output is what the verb is for. A reader that ends early, as in
+        run: Function of the verb.
+        arguments: Its arguments.
+        prints_results: True if standard output is the result of the verb. A reader that ends early, as in
             `--list all | head`, then ends the verb with 0, and a full disk is an error. Other verbs train or write
-            files; they go on when standard output cannot be written.
+            files; they continue if standard output cannot be written.
 
     Returns:
-        What `run` returns; 2 for a mistake in the config or its files; 128 + signal if asked to stop.
+        Result of `run`; 2 for an error in the config or its files; 128 + signal after a request to stop.
     """
     with contextlib.nullcontext() if prints_results else terminal.safe("stdout"):
         return _guarded(run, arguments)
@@ -132,9 +132,10 @@ def _guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Names
 def _report(error: Exception, debug: bool, text: str, code: int = USER_ERROR) -> int:
     if os.environ.get("PADDLE_TRAINERS_NUM", "1") != "1":
         with contextlib.suppress(ValueError):  # not in the main thread
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher's, sent to all when the first has ended
+            # the launcher sends SIGTERM to all processes when the first one has ended
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if debug:
         traceback.print_exception(type(error), error, error.__traceback__)
-    hint = "" if debug or isinstance(error, (ConfigError, JobError)) else "\n(--debug shows where in the code)"
+    hint = "" if debug or isinstance(error, (ConfigError, JobError)) else "\n(--debug shows the traceback)"
     print(lines(f"error: {text}{hint}"), file=sys.stderr)
     return code

@@ -1,4 +1,4 @@
-"""`plsc convert IN OUT --to FORMAT`: weights from one project's file to another's."""
+"""Command `plsc convert IN OUT --to FORMAT`: conversion of weights between the formats of several projects."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ FORMATS = ("plsc", "official", "own", "safetensors", "timm-vit")
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Runs the verb; returns the exit code."""
-    parser = common.parser("convert", "Convert weights between plsc, PLSC, the authors' CAE and timm.")
-    parser.add_argument("source", metavar="IN", help="run, checkpoint, .pd, .pth or .safetensors")
+    """Run the verb; return the exit code."""
+    parser = common.parser("convert", "Convert weights between the formats of plsc, PLSC, the CAE authors and timm.")
+    parser.add_argument("source", metavar="IN", help="run directory, checkpoint, or file .pd, .pth or .safetensors")
     parser.add_argument("target", metavar="OUT", help="file to write; a directory for `own`")
-    parser.add_argument("--to", required=True, choices=FORMATS, help="format of OUT")
+    parser.add_argument("--to", required=True, choices=FORMATS, help="format of the output")
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
     return common.guarded(_run, parser.parse_args(argv), prints_results=False)
 

@@ -1,4 +1,4 @@
-"""`plsc doctor`: what of this environment works, and what to do about what does not."""
+"""Command `plsc doctor`: checks of the environment, with advice for each problem."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from plsc.cli import common
 
 _GIB = 2**30
 _EXTRAS = {
-    "visualdl": "curves in VisualDL; pip install visualdl",
+    "visualdl": "training curves in VisualDL; pip install visualdl",
     "matplotlib": "charts of benchmarks and schedules; pip install 'plsc[quickstart]'",
-    "sklearn": "maps of features in reports by t-SNE; pip install scikit-learn",
+    "sklearn": "t-SNE maps of features in reports; pip install scikit-learn",
     "cv2": "the fast image decoder; pip install 'plsc[fast]'",
     "paddle2onnx": "export to ONNX; pip install 'plsc[onnx]'",
 }
 
 
 class Finding(NamedTuple):
-    """Something that was looked at: `ok`, `note` (works, could be better) or `problem`, and what to do."""
+    """Result of a check: level `ok`, `note` (works, but can be improved) or `problem`, subject, text with advice."""
 
     level: str
     what: str
@@ -31,8 +31,8 @@ class Finding(NamedTuple):
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Runs the verb; returns the exit code: 1 if there is a problem."""
-    parser = common.parser("doctor", "Look at Python, Paddle, device, memory, disk and data, and give advice.")
+    """Run the verb; return the exit code: 1 if there is a problem."""
+    parser = common.parser("doctor", "Check Python, Paddle, device, memory, disk and data, and give advice.")
     common.add_config_options(parser, required=False)
     return common.guarded(_run, parser.parse_args(argv))
 
@@ -46,7 +46,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def findings(arguments: argparse.Namespace) -> Iterator[Finding]:
-    """All findings, the basics first; what depends on something broken is left out."""
+    """Yield all findings, the basic ones first; checks that depend on a failed one are skipped."""
     from plsc import runtime
 
     yield _python()
@@ -65,7 +65,7 @@ def findings(arguments: argparse.Namespace) -> Iterator[Finding]:
     if arguments.config is not None:
         config = common.load_config(arguments)
         common.prepare(config)
-        yield Finding("ok", "config", f"{arguments.config} has no mistakes")
+        yield Finding("ok", "config", f"{arguments.config} has no errors")
         yield from (Finding(*found) for found in data(config))
 
 
@@ -83,7 +83,7 @@ def _versions(version: str) -> Iterator[Finding]:
     old = version.startswith("2.")
     if old and int(np.__version__.split(".")[0]) >= 2:
         advice = "pip install 'numpy<2'"
-        yield Finding("problem", "NumPy", f"{np.__version__}; Paddle {version} needs one before 2: {advice}")
+        yield Finding("problem", "NumPy", f"{np.__version__}; Paddle {version} needs a version below 2: {advice}")
     else:
         yield Finding("ok", "NumPy", np.__version__)
     try:
@@ -98,29 +98,29 @@ def _versions(version: str) -> Iterator[Finding]:
 def _machine(chosen: Any) -> Iterator[Finding]:
     from plsc.runtime import available_cores
 
-    threads = chosen.get("OMP_NUM_THREADS", "as Paddle was imported with")
-    yield Finding("ok", "CPU", f"{available_cores()} cores for this process, {threads} threads for products")
+    threads = chosen.get("OMP_NUM_THREADS", "unknown")
+    yield Finding("ok", "CPU", f"{available_cores()} cores for this process, {threads} threads for matmuls")
     memory = _available_memory()
     if memory is not None:
         level = "ok" if memory >= 4 * _GIB else "note"
-        advice = "" if level == "ok" else "; a small batch and few workers, or Paddle may be killed"
+        advice = "" if level == "ok" else "; use a small batch and few workers, or the system may kill the process"
         yield Finding(level, "memory", f"{memory / _GIB:.1f} GiB available{advice}")
     shared = Path("/dev/shm")
     if shared.is_dir():
         free = shutil.disk_usage(shared).free
         enough = free >= _GIB
-        advice = "" if enough else "; workers hand batches over in pipes, slower: docker run --shm-size=8g"
+        advice = "" if enough else "; workers send batches through pipes, which is slower: docker run --shm-size=8g"
         yield Finding("ok" if enough else "note", "shared memory", f"{free / _GIB:.1f} GiB free in {shared}{advice}")
     free = shutil.disk_usage(Path.cwd()).free
     level = "ok" if free >= 5 * _GIB else "note" if free >= _GIB else "problem"
-    advice = "" if level == "ok" else "; a checkpoint of ViT-B takes 1.3 GB: set Global.output_dir elsewhere"
+    advice = "" if level == "ok" else "; a checkpoint of ViT-B needs 1.3 GB: set Global.output_dir to another disk"
     yield Finding(level, "disk", f"{free / _GIB:.1f} GiB free in {Path.cwd()}{advice}")
     if not os.access(Path.cwd(), os.W_OK):
-        yield Finding("problem", "disk", f"{Path.cwd()} cannot be written to; set Global.output_dir elsewhere")
+        yield Finding("problem", "disk", f"{Path.cwd()} is not writable; set Global.output_dir to another path")
 
 
 def _available_memory() -> Optional[int]:
-    """Bytes, by Linux; None elsewhere."""
+    """Return the available memory in bytes; None on systems other than Linux."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -134,4 +134,4 @@ def _extras() -> Iterator[Finding]:
             importlib.import_module(name)
         except Exception as error:  # noqa: BLE001 - a broken package fails in any way
             missing = isinstance(error, ModuleNotFoundError)
-            yield Finding("note", name, f"{'not installed' if missing else f'broken: {error}'}; it is for {purpose}")
+            yield Finding("note", name, f"{'not installed' if missing else f'broken: {error}'}; needed for {purpose}")

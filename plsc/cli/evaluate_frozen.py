@@ -1,4 +1,4 @@
-"""`plsc evaluate-frozen --checkpoint RUN`: what a frozen encoder is worth, by several protocols in one go."""
+"""Command `plsc evaluate-frozen --checkpoint RUN`: evaluation of a frozen encoder by several protocols."""
 
 from __future__ import annotations
 
@@ -19,27 +19,30 @@ DEFAULT = ("knn", "linear", "attentive", "ep", "layers")
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Runs the verb; returns the exit code."""
+    """Run the verb; return the exit code."""
     parser = common.parser(
         "evaluate-frozen",
-        "Classify by features of a frozen encoder: that of a checkpoint, with the data of its own config or of "
-        "--data-config; or that of a probe's config, with the weights that its Init.checkpoint names (null: random).",
+        "Evaluate the features of a frozen encoder. The encoder and data are those of a checkpoint (--checkpoint; "
+        "--data-config selects other data), or those of a config with the weights of its Init.checkpoint (-c; null: "
+        "random weights).",
     )
     common.add_config_options(parser, required=False)
     parser.add_argument("--checkpoint", metavar="PATH", help="run directory, checkpoint, latest or best; instead of -c")
-    parser.add_argument("--data-config", metavar="FILE", help="take the section DataLoader of this config instead")
-    parser.add_argument("--ema", action="store_true", help="with --checkpoint: the moving average of the weights")
-    parser.add_argument("--random", action="store_true", help="compare with the same encoder before training")
+    parser.add_argument("--data-config", metavar="FILE", help="use the DataLoader section of this config instead")
+    parser.add_argument("--ema", action="store_true", help="with --checkpoint: use the moving average of the weights")
+    parser.add_argument("--random", action="store_true", help="also evaluate the same encoder with random weights")
     parser.add_argument(
-        "--protocols", nargs="+", choices=PROTOCOLS, default=list(DEFAULT), help="which (all but ridge)"
+        "--protocols", nargs="+", choices=PROTOCOLS, default=list(DEFAULT), help="protocols (all but ridge)"
     )
-    parser.add_argument("--epochs", type=int, default=60, help="passes of each classifier over the features (60)")
-    parser.add_argument("--validation-share", type=float, default=0.2, help="of the training images, to choose (0.2)")
-    parser.add_argument("--validation-only", action="store_true", help="leave the evaluation set alone")
-    parser.add_argument("--json", metavar="FILE", help="write everything that was tried, too")
+    parser.add_argument("--epochs", type=int, default=60, help="training epochs of each classifier (60)")
+    parser.add_argument(
+        "--validation-share", type=float, default=0.2, help="fraction of the training images for selection (0.2)"
+    )
+    parser.add_argument("--validation-only", action="store_true", help="do not use the evaluation set")
+    parser.add_argument("--json", metavar="FILE", help="also write all results to this file")
     arguments = parser.parse_args(argv)
     if (arguments.config is None) == (arguments.checkpoint is None):
-        parser.error("give either --checkpoint PATH or -c CONFIG")
+        parser.error("set either --checkpoint PATH or -c CONFIG")
     if arguments.ema and arguments.checkpoint is None:
         parser.error("--ema needs --checkpoint")
     return common.guarded(_run, arguments)
@@ -84,12 +87,12 @@ def _checkpoint(arguments: argparse.Namespace) -> Optional[Checkpoint]:
 
 
 def _config(arguments: argparse.Namespace, checkpoint: Optional[Checkpoint]) -> ConfigMap:
-    """The config given, or the checkpoint's own; with the data of another one, if asked for; then the overrides."""
+    """Load the config of `-c` or of the checkpoint, replace its data by `--data-config`, and apply the overrides."""
     config = config_files.load(arguments.config if checkpoint is None else checkpoint.path / "config.yaml")
     if arguments.data_config is not None:
         data = config_files.load(arguments.data_config)
         if not isinstance(data.get("DataLoader"), ConfigMap):
-            raise ConfigError(f"--data-config {arguments.data_config}: it has no section DataLoader to take")
+            raise ConfigError(f"--data-config {arguments.data_config} has no section DataLoader")
         config.put("DataLoader", data["DataLoader"], data.origins["DataLoader"])
     for text in common.overrides(arguments):
         apply_override(config, text)

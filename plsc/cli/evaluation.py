@@ -1,4 +1,4 @@
-"""`plsc eval --checkpoint PATH`: the metrics of a checkpoint on its evaluation set."""
+"""Command `plsc eval --checkpoint PATH`: metrics of a checkpoint on its evaluation set."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from plsc.config.tree import ConfigError
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Runs the verb; returns the exit code."""
-    parser = common.parser("eval", "Evaluate a checkpoint; prints one JSON object.")
+    """Run the verb; return the exit code."""
+    parser = common.parser("eval", "Evaluate a checkpoint and print the metrics as one JSON object.")
     common.add_config_options(parser, required=False)
     parser.add_argument("--checkpoint", required=True, metavar="PATH", help="run directory, checkpoint, latest or best")
-    parser.add_argument("--ema", action="store_true", help="evaluate the moving average of the weights")
+    parser.add_argument("--ema", action="store_true", help="use the moving average of the weights")
     parser.add_argument(
-        "--details", action="store_true", help="accuracy of each class, confusions and calibration, as a table"
+        "--details", action="store_true", help="print tables of per-class accuracy, confusions and calibration"
     )
-    parser.add_argument("--json", metavar="FILE", help="write the details, with the confusion matrix, as JSON")
+    parser.add_argument("--json", metavar="FILE", help="write the details and the confusion matrix as JSON")
     return common.guarded(_run, parser.parse_args(argv))
 
 
@@ -36,8 +36,8 @@ def _run(arguments: argparse.Namespace) -> int:
     config = config_files.load(arguments.config, common.overrides(arguments))
     if "Model" not in config:
         raise ConfigError(
-            f"{arguments.config} describes no model: it is of a file that was converted and holds weights only; give "
-            "the config of the model with -c"
+            f"{arguments.config} describes no model, because it belongs to a converted file with weights only; set the "
+            "config of the model with -c"
         )
     common.prepare(config)
     from plsc.inference.evaluate import evaluate_checkpoint

@@ -1,4 +1,4 @@
-"""`plsc export --checkpoint X --out DIR`: a network for use without this package."""
+"""Command `plsc export --checkpoint X --out DIR`: export of a network for use without this package."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ POOLINGS = ("mean", "cls", "tokens")
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Runs the verb; returns the exit code."""
-    parser = common.parser("export", "Write a network for others, with its preprocessing and a model card.")
+    """Run the verb; return the exit code."""
+    parser = common.parser("export", "Export a network with its preprocessing and a model card.")
     common.add_checkpoint_options(parser)
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write to")
-    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=["paddle"], help="which (paddle)")
-    parser.add_argument("--part", choices=("classifier", "encoder"), help="what (the classifier, if it is one)")
-    parser.add_argument("--pooling", choices=POOLINGS, default="mean", help="of the encoder's features (mean)")
+    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=["paddle"], help="formats to write (paddle)")
+    parser.add_argument(
+        "--part", choices=("classifier", "encoder"), help="part to export (classifier, if there is one)"
+    )
+    parser.add_argument("--pooling", choices=POOLINGS, default="mean", help="pooling of the encoder's features (mean)")
     return common.guarded(_run, parser.parse_args(argv), prints_results=False)
 
 

@@ -1,4 +1,4 @@
-"""`plsc extract-features --checkpoint X IMAGES --out features.npz`: features for other programs."""
+"""Command `plsc extract-features --checkpoint X IMAGES --out features.npz`: features of images for other programs."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ POOLINGS = ("mean", "cls", "tokens")
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Runs the verb; returns the exit code."""
-    parser = common.parser("extract-features", "Write an encoder's features of images to an .npz file.")
+    """Run the verb; return the exit code."""
+    parser = common.parser("extract-features", "Write the features of images to an .npz file.")
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="files or folders (the run's evaluation set)")
     common.add_checkpoint_options(parser)
     parser.add_argument("--out", required=True, metavar="FILE", help="the .npz file to write")
-    parser.add_argument("--split", choices=("Train", "Eval"), help="a data set of the run instead of IMAGEs (Eval)")
-    parser.add_argument("--pooling", nargs="+", choices=POOLINGS, default=["mean"], help="which features (mean)")
-    parser.add_argument("--batch-size", type=int, default=64, help="images at a time (64)")
+    parser.add_argument("--split", choices=("Train", "Eval"), help="dataset of the run, instead of IMAGE (Eval)")
+    parser.add_argument("--pooling", nargs="+", choices=POOLINGS, default=["mean"], help="features to write (mean)")
+    parser.add_argument("--batch-size", type=int, default=64, help="images per batch (64)")
     parser.add_argument("--num-workers", type=int, default=0, help="processes that read images (0)")
     return common.guarded(_run, parser.parse_args(argv), prints_results=False)
 
@@ -29,7 +29,7 @@ def _run(arguments: argparse.Namespace) -> int:
     common.at_least(0, num_workers=arguments.num_workers)
     common.at_most(1024, num_workers=arguments.num_workers)
     if arguments.images and arguments.split:
-        raise ValueError("give either images or --split, not both")
+        raise ValueError("set either images or --split, not both")
     path = Path(arguments.out)
     if path.suffix != ".npz":
         raise ValueError(f"--out must end in .npz, got {path}")

@@ -1,4 +1,4 @@
-"""What is registered: names, signatures and one line of help, for `--list`."""
+"""List of registered components for `--list`: names, signatures and one line of help."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ _WIDTH = 110
 
 
 def listing(kind: str) -> str:
-    """The components of a kind as text; `all` for every kind.
+    """Return a text list of the components of a kind.
 
     Args:
-        kind: Singular or plural, `mask_generator` or like the section, `MaskGenerator`.
+        kind: Singular or plural, such as `mask_generator`, `mask_generators` or `MaskGenerator`; `all`: every kind.
 
     Raises:
-        ConfigError: If there is no such kind.
+        ConfigError: If the kind is unknown.
     """
     by_spelling = {name.replace("_", "") + ending: name for name in KINDS for ending in ("", "s", "es")}
     wanted = by_spelling.get(kind.lower().replace("-", "").replace("_", ""))
     if kind != "all" and wanted is None:
         near = nearest(kind, KINDS)
         hint = f"did you mean {near!r}? " if near else ""
-        raise ConfigError(f"--list {kind}: no such kind; {hint}there is: all, {', '.join(KINDS)}")
+        raise ConfigError(f"--list {kind}: unknown kind; {hint}allowed: all, {', '.join(KINDS)}")
     chosen = KINDS if kind == "all" else {wanted: KINDS[wanted]}
     return "\n".join(line for name, entries in chosen.items() for line in _section(name, entries))
 
@@ -66,5 +66,5 @@ def _argument(parameter: inspect.Parameter, annotations: Dict[str, Any]) -> str:
 
 
 def _type(annotation: Any) -> str:
-    """An annotation as it is written in code, without the modules."""
+    """Return an annotation as source code without module names."""
     return re.sub(r"\b(?:\w+\.)+(?=\w)", "", inspect.formatannotation(annotation))

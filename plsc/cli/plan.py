@@ -1,4 +1,4 @@
-"""`plsc plan -c CONFIG`: memory, time and communication of a run on devices that need not be here."""
+"""Command `plsc plan -c CONFIG`: estimates of memory, time and communication of a run on other devices."""
 
 from __future__ import annotations
 
@@ -12,17 +12,23 @@ from plsc.cli import common
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Runs the verb; returns the exit code."""
-    parser = common.parser("plan", "Tell what a run would need on given devices; nothing is trained.")
+    """Run the verb; return the exit code."""
+    parser = common.parser(
+        "plan", "Estimate the memory, time and communication of a run on given devices, without training."
+    )
     common.add_config_options(parser)
-    parser.add_argument("--gpu", default="a100-40g", metavar="NAME", help="the kind of device (a100-40g), or cpu")
-    parser.add_argument("--devices", type=int, default=1, metavar="N", help="devices of a node (1)")
-    parser.add_argument("--nodes", type=int, default=1, metavar="N", help="nodes (1)")
-    parser.add_argument("--batch", type=int, metavar="N", help="images a device and micro-batch (the config's)")
-    parser.add_argument("--images", type=int, metavar="N", help="images of the training set, if it is not here")
-    parser.add_argument("--bandwidth", type=float, metavar="GB/S", help="of the slowest link between devices")
-    parser.add_argument("--efficiency", type=float, default=0.4, metavar="SHARE", help="of peak arithmetic (0.4)")
-    parser.add_argument("--measured", metavar="JSON", help="benchmark.json of `plsc benchmark --phase scaling`")
+    parser.add_argument("--gpu", default="a100-40g", metavar="NAME", help="kind of GPU, or cpu (a100-40g)")
+    parser.add_argument("--devices", type=int, default=1, metavar="N", help="devices per node (1)")
+    parser.add_argument("--nodes", type=int, default=1, metavar="N", help="number of nodes (1)")
+    parser.add_argument("--batch", type=int, metavar="N", help="images per device and micro-batch (from the config)")
+    parser.add_argument(
+        "--images", type=int, metavar="N", help="size of the training set, if it is not on this machine"
+    )
+    parser.add_argument("--bandwidth", type=float, metavar="GB/S", help="bandwidth of the slowest link between devices")
+    parser.add_argument(
+        "--efficiency", type=float, default=0.4, metavar="FRACTION", help="fraction of the peak FLOP/s (0.4)"
+    )
+    parser.add_argument("--measured", metavar="JSON", help="benchmark.json written by `plsc benchmark --phase scaling`")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return common.guarded(_run, parser.parse_args(argv))
 
@@ -66,8 +72,8 @@ def _cost_model(path: str) -> Dict[str, Any]:
         model = result["results"]["scaling"]["cost_model"]
         return {name: float(model[name]) for name in model}
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"--measured {path}: is no JSON: {error}") from error
+        raise ValueError(f"--measured {path} is not a JSON file: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"--measured {path}: has no results.scaling.cost_model; `plsc benchmark --phase scaling` writes it"
+            f"--measured {path} has no results.scaling.cost_model; create it with `plsc benchmark --phase scaling`"
         ) from error

@@ -1,4 +1,4 @@
-"""`plsc predict --checkpoint X IMAGES`: the likeliest classes of images."""
+"""Command `plsc predict --checkpoint X IMAGES`: the most probable classes of images."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ _NOT_FINITE = "no finite scores"
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Runs the verb; returns the exit code."""
-    parser = common.parser("predict", "Classify images: files, or all in a folder, at any depth.")
+    """Run the verb; return the exit code."""
+    parser = common.parser("predict", "Classify images: files, or all images in a folder and its subfolders.")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="files or folders")
     common.add_checkpoint_options(parser)
-    parser.add_argument("--topk", type=int, default=5, help="classes to show for each image (5)")
-    parser.add_argument("--format", choices=("table", "json"), default="table", help="json: one object a line")
-    parser.add_argument("--batch-size", type=int, default=64, help="images at a time (64)")
+    parser.add_argument("--topk", type=int, default=5, help="number of classes per image (5)")
+    parser.add_argument(
+        "--format", choices=("table", "json"), default="table", help="json: one object per line (table)"
+    )
+    parser.add_argument("--batch-size", type=int, default=64, help="images per batch (64)")
     return common.guarded(_run, parser.parse_args(argv))
 
 
@@ -30,7 +32,7 @@ def _run(arguments: argparse.Namespace) -> int:
     model = load(arguments.checkpoint, arguments.ema, common.overrides(arguments))
     if model.classes is not None and not model.names_are_saved:
         print(
-            f"note: {model.path} does not name its classes; the names are those of the run's dataset, by position",
+            f"note: {model.path} has no class names; the names of the run's dataset are used, in their order",
             file=sys.stderr,
         )
     failed = 0
@@ -53,7 +55,7 @@ def _rows(model: Any, arguments: argparse.Namespace) -> Iterator[Dict[str, Any]]
         opened: Dict[str, Any] = {}
         for file in files[start : start + arguments.batch_size]:
             try:
-                opened[str(file)] = Prepared(model.prepare.pixels(file))  # not as large as the files may be
+                opened[str(file)] = Prepared(model.prepare.pixels(file))  # smaller than the decoded files may be
             except UNREADABLE as error:
                 opened[str(file)] = error
         readable = [image for image in opened.values() if isinstance(image, Prepared)]
@@ -68,7 +70,7 @@ def _rows(model: Any, arguments: argparse.Namespace) -> Iterator[Dict[str, Any]]
 
 
 def _predictions(model: Any, images: List[Any], arguments: argparse.Namespace) -> List[Any]:
-    """The guesses for each image, or the error of one whose scores are not finite."""
+    """Return the predictions of each image, or the error of an image with scores that are not finite."""
     if not images:
         return []
     try:

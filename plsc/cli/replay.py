@@ -1,4 +1,4 @@
-"""`plsc replay DUMP`: repeats a step whose gradients were not finite."""
+"""Command `plsc replay DUMP`: repetition of a training step with non-finite gradients."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from plsc.config import files as config_files
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Runs the verb; returns the exit code."""
-    parser = common.parser("replay", "Repeat a step whose gradients were not finite, and show where they broke.")
+    """Run the verb; return the exit code."""
+    parser = common.parser(
+        "replay", "Repeat a training step with non-finite gradients and show the first layer with such values."
+    )
     parser.add_argument("dump", metavar="DUMP", type=Path, help="output_dir/nonfinite/step_...")
-    parser.add_argument("--rank", type=int, default=0, help="whose part of the batch (default 0)")
+    parser.add_argument("--rank", type=int, default=0, help="process whose part of the batch to use (0)")
     return common.guarded(_run, parser.parse_args(argv))
 
 
 def _run(arguments: argparse.Namespace) -> int:
     path = arguments.dump / "config.yaml"
     if not path.is_file():
-        raise ValueError(f"{arguments.dump} is no dump of a step: it has no config.yaml")
+        raise ValueError(f"{arguments.dump} is not a dump of a step: it has no config.yaml")
     config = config_files.load(str(path), [])
     common.prepare(config)
     from plsc.diagnose.replay import replay

@@ -1,4 +1,4 @@
-"""`plsc report RUN [RUN...]`: runs as one HTML page."""
+"""Command `plsc report RUN [RUN...]`: an HTML report of one run or several runs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ EMBEDDINGS = ("pca", "tsne", "umap")
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Runs the verb; returns the exit code."""
-    parser = common.parser("report", "Write one self-contained HTML page about a run, or about several compared.")
+    """Run the verb; return the exit code."""
+    parser = common.parser("report", "Write a self-contained HTML report of one run or a comparison of several runs.")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="output directory of a training run")
-    parser.add_argument("--out", metavar="FILE", help="the page (report.html in the run, or beside several runs)")
-    parser.add_argument("--title", help="headline of the page")
     parser.add_argument(
-        "--images", type=int, default=2000, metavar="N", help="labelled images shown to each network; 0: none (2000)"
+        "--out", metavar="FILE", help="HTML file (report.html in the run, or in the parent folder of several)"
+    )
+    parser.add_argument("--title", help="title of the page")
+    parser.add_argument(
+        "--images", type=int, default=2000, metavar="N", help="labeled images to evaluate per run; 0: none (2000)"
     )
     parser.add_argument(
-        "--embedding", choices=EMBEDDINGS, default="tsne", help="how features are drawn on the page (tsne)"
+        "--embedding", choices=EMBEDDINGS, default="tsne", help="projection of features to two dimensions (tsne)"
     )
     return common.guarded(_run, parser.parse_args(argv), prints_results=False)
 

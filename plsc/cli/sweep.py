@@ -1,4 +1,4 @@
-"""`plsc sweep -c CONFIG -o KEY=A,B`: the same config with several settings, compared."""
+"""Command `plsc sweep -c CONFIG -o KEY=A,B`: runs of one config with several settings, and their comparison."""
 
 from __future__ import annotations
 
@@ -16,16 +16,20 @@ _FAILURES = 20
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Runs the verb; returns the exit code."""
-    parser = common.parser("sweep", "Run a config with every combination of several values per key, and compare.")
+    """Run the verb; return the exit code."""
+    parser = common.parser(
+        "sweep", "Train a config with every combination of several values per key, and compare the runs."
+    )
     common.add_config_options(parser)
-    parser.add_argument("--out", default="output/sweep", metavar="DIR", help="a folder for each run (output/sweep)")
-    parser.add_argument("--at-once", type=int, default=1, metavar="N", help="runs at a time (1)")
-    parser.add_argument("--random", type=int, metavar="N", help="N random draws instead of the grid")
-    parser.add_argument("--seed", type=int, default=0, help="of the random draws (0)")
-    parser.add_argument("--metric", help="evaluation metric to sort by (Global.monitor, top1, or the first there is)")
-    parser.add_argument("--dry-run", action="store_true", help="check every config, list the runs and stop")
-    parser.add_argument("--images", type=int, default=0, help="images the report shows to each network (0)")
+    parser.add_argument(
+        "--out", default="output/sweep", metavar="DIR", help="folder for the runs, one subfolder each (output/sweep)"
+    )
+    parser.add_argument("--at-once", type=int, default=1, metavar="N", help="number of parallel runs (1)")
+    parser.add_argument("--random", type=int, metavar="N", help="draw N random settings instead of the grid")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random draws (0)")
+    parser.add_argument("--metric", help="evaluation metric to sort by (Global.monitor, else top1, else the first)")
+    parser.add_argument("--dry-run", action="store_true", help="check all configs, list the runs and stop")
+    parser.add_argument("--images", type=int, default=0, help="labeled images that the report evaluates per run (0)")
     arguments = parser.parse_args(argv)
     return common.guarded(_run, arguments, prints_results=arguments.dry_run)
 
@@ -42,7 +46,7 @@ def _run(arguments: argparse.Namespace) -> int:
     jobs = []
     for name, values in runs.items():
         settings = [*fixed, *(f"{key}={value}" for key, value in values.items()), f"Global.output_dir={out / name}"]
-        common.prepare(config_files.load(arguments.config, settings))  # a mistake in the last run is found now
+        common.prepare(config_files.load(arguments.config, settings))  # errors are found before the first run starts
         command = (sys.executable, "-m", "plsc", "train", "-c", arguments.config, "-o", *settings)
         jobs.append(Job(name, command, out / name))
     print("\n  ".join([f"{len(jobs)} runs:", *runs]))
@@ -56,7 +60,7 @@ def _run(arguments: argparse.Namespace) -> int:
     try:
         failed = run_jobs(jobs, arguments.at_once, environment, lambda line: print(line, flush=True))
     except Stopped as stopped:
-        print(f"{stopped}; the runs have ended. The same command goes on from there.", file=sys.stderr)
+        print(f"{stopped}; the runs have ended. The same command resumes the sweep.", file=sys.stderr)
         return 128 + stopped.signal_number
     _conclude(runs, out, arguments)
     for name, reason in list(failed.items())[:_FAILURES]:
@@ -65,13 +69,13 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _search_path() -> str:
-    """Has the runs import this plsc, installed or not."""
+    """Return a PYTHONPATH with which the runs import this plsc, whether installed or not."""
     own = str(Path(plsc.__file__).resolve().parent.parent)
     return os.pathsep.join([own, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def _conclude(runs: Dict[str, Dict[str, str]], out: Path, arguments: argparse.Namespace) -> None:
-    """Prints the table, the best first, and writes the report."""
+    """Print a table of the runs, the best first, and write the report."""
     from plsc.report.compare import report
     from plsc.report.measured import best, lower_is_better, main_metric, split_of
     from plsc.runs.reader import read_run
@@ -86,7 +90,7 @@ def _conclude(runs: Dict[str, Dict[str, str]], out: Path, arguments: argparse.Na
         rows.append((values, dict(zip(("best", "epoch"), best(run, metric))) if measured else {}))
     sign = 1 if lower_is_better(metric) else -1
     rows.sort(key=lambda row: ("best" not in row[1], sign * row[1].get("best", 0.0)))
-    print("\n" + table(rows, metric or "(nothing evaluated)"))
+    print("\n" + table(rows, metric or "(not evaluated)"))
     if finished:
         paths = [out / name for name in finished]
         title = f"Sweep of {Path(arguments.config).name}"

@@ -1,4 +1,4 @@
-"""`plsc train -c CONFIG -o KEY=VALUE`: every kind of training there is."""
+"""Command `plsc train -c CONFIG -o KEY=VALUE`: every kind of training."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ from plsc.config.tree import ConfigMap, describe
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Runs the verb; returns the exit code."""
-    parser = common.parser("train", "Train from a YAML config: pre-training, fine-tuning, probing, tokenizers.")
+    """Run the verb; return the exit code."""
+    parser = common.parser("train", "Train from a YAML config: pre-training, fine-tuning, probing, tokenizer training.")
     common.add_config_options(parser, required=False)
     action = parser.add_mutually_exclusive_group()
-    action.add_argument("--print-config", action="store_true", help="print the resolved config with origins and stop")
-    action.add_argument("--dry-run", action="store_true", help="build everything, print sizes and costs, and stop")
-    action.add_argument("--list", metavar="KIND", help="print the registered components of a kind (or `all`) and stop")
+    action.add_argument(
+        "--print-config", action="store_true", help="print the resolved config with the origins of its values, and stop"
+    )
+    action.add_argument("--dry-run", action="store_true", help="build all components, print sizes and costs, and stop")
+    action.add_argument(
+        "--list", metavar="KIND", help="print the registered components of a kind, or of `all`, and stop"
+    )
     arguments = parser.parse_args(argv)
     if arguments.config is None and arguments.list is None:
-        parser.error("-c FILE is needed")
+        parser.error("-c FILE is required")
     prints_results = arguments.print_config or arguments.dry_run or arguments.list is not None
     return common.guarded(_run, arguments, prints_results)
 
@@ -31,7 +35,7 @@ def _run(arguments: argparse.Namespace) -> int:
     runtime.stop_with_parent()
     config = common.load_config(arguments)
     if arguments.print_config:
-        print(describe(config), flush=True)  # before the check: it shows where a mistake comes from
+        print(describe(config), flush=True)  # before the check, because it shows the origin of an error
     chosen = common.prepare(config)
     if arguments.print_config:
         return 0

@@ -1,4 +1,4 @@
-"""`plsc visualize -c CONFIG --checkpoint X --images DIR`: what a config and a network do to images, as PNGs."""
+"""Command `plsc visualize -c CONFIG --checkpoint X --images DIR`: PNG figures of a config and a network."""
 
 from __future__ import annotations
 
@@ -13,24 +13,32 @@ PARTS = ("augmentation", "masks", "schedules", "reconstruction", "attention")
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Runs the verb; returns the exit code."""
+    """Run the verb; return the exit code."""
     parser = common.parser(
         "visualize",
-        "Draw augmentation, masks and schedules of a config; with a checkpoint also what its network reconstructs and "
-        "attends to.",
+        "Write PNG figures of the augmentation, masks and schedules of a config; with a checkpoint also of the "
+        "reconstructions and the attention of its network.",
     )
     common.add_config_options(parser, required=False)
-    parser.add_argument("--checkpoint", metavar="PATH", help="run directory or checkpoint; gives the config if no -c")
-    parser.add_argument("--images", nargs="+", default=[], metavar="PATH", help="files or folders (the training set)")
-    parser.add_argument("--out", default="output/visualize", metavar="DIR", help="where the PNGs go (output/visualize)")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to draw (all that apply)")
-    parser.add_argument("--count", type=int, default=8, help="images at most (8)")
-    parser.add_argument("--patch", metavar="ROW,COLUMN", help="whose attention, counted from 0 (the middle one)")
-    parser.add_argument("--block", type=int, default=-1, help="whose attention, from 0, or from -1 backwards (-1)")
-    parser.add_argument("--ema", action="store_true", help="the moving average of the weights")
+    parser.add_argument(
+        "--checkpoint", metavar="PATH", help="run directory or checkpoint; its config is used without -c"
+    )
+    parser.add_argument(
+        "--images", nargs="+", default=[], metavar="PATH", help="image files or folders (the training set)"
+    )
+    parser.add_argument(
+        "--out", default="output/visualize", metavar="DIR", help="folder of the PNG files (output/visualize)"
+    )
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=list(PARTS), help="figures to write (all that apply)"
+    )
+    parser.add_argument("--count", type=int, default=8, help="maximal number of images (8)")
+    parser.add_argument("--patch", metavar="ROW,COLUMN", help="query patch of the attention, from 0 (the center)")
+    parser.add_argument("--block", type=int, default=-1, help="block of the attention; negative: from the last (-1)")
+    parser.add_argument("--ema", action="store_true", help="use the moving average of the weights")
     arguments = parser.parse_args(argv)
     if arguments.config is None and arguments.checkpoint is None:
-        parser.error("-c FILE or --checkpoint PATH is needed")
+        parser.error("-c FILE or --checkpoint PATH is required")
     return common.guarded(_run, arguments, prints_results=False)
 
 
@@ -58,5 +66,5 @@ def _run(arguments: argparse.Namespace) -> int:
 def _patch(text: str) -> Tuple[int, int]:
     parts = text.split(",")
     if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
-        raise ValueError(f"--patch takes a row and a column, such as 3,4, got {text!r}")
+        raise ValueError(f"--patch must be a row and a column, such as 3,4, got {text!r}")
     return int(parts[0]), int(parts[1])

@@ -1,4 +1,4 @@
-"""Whether a value read from YAML fits the type annotation of the argument it is given to."""
+"""Comparison of values read from YAML with the type annotations of the arguments that they are given to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, List, Literal, Optional, Union
 
 from plsc.config.tree import one_line, type_name
 
-_UNIONS = (Union, getattr(types, "UnionType", Union))  # `int | None` has a type of its own from Python 3.10 on
+_UNIONS = (Union, getattr(types, "UnionType", Union))  # from Python 3.10 on, `int | None` has another type
 _SEQUENCES = (list, tuple, collections.abc.Sequence, collections.abc.Iterable)
 _MAPPINGS = (dict, collections.abc.Mapping)
 _SCALARS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
@@ -20,7 +20,7 @@ _SWITCHES = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 
 
 def annotations_of(component: Callable[..., Any]) -> Dict[str, Any]:
-    """The type annotations of a class's constructor or of a function, by argument; empty where they have none."""
+    """Return the type annotations of a class's constructor or of a function by argument name; empty if none."""
     function = component
     if inspect.isclass(component):
         function = component if "__dataclass_fields__" in vars(component) else component.__init__
@@ -31,7 +31,7 @@ def annotations_of(component: Callable[..., Any]) -> Dict[str, Any]:
 
 
 def mismatch(value: Any, annotation: Any) -> Optional[str]:
-    """What is wrong with `value` for `annotation`, in words; None if it fits.
+    """Describe why `value` does not fit `annotation`; None if it fits.
 
     A whole number fits `float`; true and false do not fit numbers; a list fits a tuple of that length.
     """
@@ -42,7 +42,7 @@ def mismatch(value: Any, annotation: Any) -> Optional[str]:
 
 
 def expected(annotation: Any) -> str:
-    """An annotation in the words of a config's author."""
+    """Return an annotation in the words that a config author uses."""
     kind, arguments = typing.get_origin(annotation) or annotation, typing.get_args(annotation)
     if kind in _SCALARS:
         return _SCALARS[kind]
@@ -61,7 +61,7 @@ def expected(annotation: Any) -> str:
 
 
 def takes_component(annotation: Any) -> bool:
-    """Whether an argument of this type can be an object, not only plain values."""
+    """Return True if an argument of this type can be an object, not only plain values."""
     kind, arguments = typing.get_origin(annotation) or annotation, typing.get_args(annotation)
     if kind in _UNIONS:
         return any(takes_component(item) for item in arguments)
@@ -69,9 +69,9 @@ def takes_component(annotation: Any) -> bool:
 
 
 def item_annotation(annotation: Any, container: type) -> Any:
-    """The type of the items of a `list`, or of the values of a `dict`, that `annotation` allows.
+    """Return the type of the items of a `list`, or of the values of a `dict`, that `annotation` allows.
 
-    None if it allows no such container; Any if it says nothing about what is inside.
+    None if it does not allow this container; Any if it does not define the type of the items.
     """
     kind, arguments = typing.get_origin(annotation) or annotation, typing.get_args(annotation)
     if kind in _UNIONS:
@@ -104,11 +104,11 @@ def _fits(value: Any, annotation: Any) -> bool:
         return isinstance(value, (list, tuple)) and all(_fits(item, arguments[0]) for item in value if arguments)
     if kind in _MAPPINGS:
         return isinstance(value, dict) and all(_fits(item, arguments[-1]) for item in value.values() if arguments)
-    return not inspect.isclass(kind)  # no class comes out of YAML; of other typing constructs nothing is known
+    return not inspect.isclass(kind)  # YAML never gives a class; other typing constructs are not checked
 
 
 def _is_number(value: Any, kind: Any) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool) and abs(value) < _TOO_LARGE  # not so for NaN
+    return isinstance(value, kind) and not isinstance(value, bool) and abs(value) < _TOO_LARGE  # NaN does not pass
 
 
 def _hint(value: Any, annotation: Any) -> str:
@@ -119,7 +119,7 @@ def _hint(value: Any, annotation: Any) -> str:
         lists = [item for item in allowed if item_annotation(item, list) is not None]
         return f"; write [{value}]" if any(_fits([value], item) for item in lists) else ""
     if isinstance(value, (int, float)) and not abs(value) < _TOO_LARGE and str not in allowed:
-        return "; it has to be finite and below 2**63" + (", or null for none" if type(None) in allowed else "")
+        return "; it must be finite and below 2**63" + (", or null for none" if type(None) in allowed else "")
     if isinstance(value, (bool, int, float)) and str in allowed:
         return f'; write it in quotes: "{one_line(value)}"'
     return ""

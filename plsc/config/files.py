@@ -1,11 +1,11 @@
-"""YAML files and `-o` overrides become one tree that remembers where each value was written.
+"""Loading of YAML files and `-o` overrides into one tree that records the origin of each value.
 
     config = load("configs/quickstart/pretrain.yaml", ["Optimizer.weight_decay=0.1"])
     config["Optimizer"]["weight_decay"]             # 0.1
     config["Optimizer"].origins["weight_decay"]     # -o Optimizer.weight_decay=0.1
 
-Layers: `_base_` names a file or a list of files, relative to the file that names it. Later wins, mappings merge,
-lists and scalars replace, `_delete_: true` in a mapping drops what its base said. Nothing is ever evaluated.
+Layers: `_base_` names a file or a list of files, relative to the file that names it. Later files win, mappings merge,
+lists and scalars replace, `_delete_: true` in a mapping drops the values of its base. Text is never evaluated as code.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ MAX_FILES = 256
 
 
 def load(path: Union[str, Path], overrides: Sequence[str] = ()) -> ConfigMap:
-    """Reads a config file with its `_base_` layers and applies `overrides` in order.
+    """Read a config file with its `_base_` layers and apply `overrides` in order.
 
     Args:
-        path: A YAML file; one that does not exist is looked for among the configs shipped with the package.
+        path: A YAML file. If it does not exist, the file of that name shipped with the package is used.
         overrides: `a.b=value`, `a.0.b+=value`, `~a.b`; the value is YAML.
 
     Raises:
-        ConfigError: With every problem of the overrides, or the first one of a file.
+        ConfigError: With all problems of the overrides, or the first problem of a file.
     """
     config = _load_file(find(path), (), [])
     problems = []
@@ -46,22 +46,22 @@ def load(path: Union[str, Path], overrides: Sequence[str] = ()) -> ConfigMap:
 
 
 def find(path: Union[str, Path]) -> Path:
-    """The config file that `path` means: itself, or the file of that name shipped with the package.
+    """Return the config file for `path`: the path itself, or the file of that name shipped with the package.
 
     Raises:
-        ConfigError: If there is no such file.
+        ConfigError: If the file does not exist.
     """
     path = Path(path)
     if path.is_dir():
-        raise ConfigError(f"{path}: is a directory, not a config file")
+        raise ConfigError(f"{path} is a directory, not a config file")
     found = path if path.is_file() else _shipped(path)
     if found is None:
-        raise ConfigError(f"{path}: no such config file, neither here nor among those shipped with plsc{_near(path)}")
+        raise ConfigError(f"{path}: no config file with this path, also not among those shipped with plsc{_near(path)}")
     return found
 
 
 def config_root() -> Path:
-    """The folder of the configs that come with plsc: in the installed package, or in the checkout beside it."""
+    """Return the folder of the configs shipped with plsc, in the installed package or in the checkout."""
     package = Path(__file__).parent.parent
     return next((root for root in (package / "configs", package.parent / "configs") if root.is_dir()), package)
 
@@ -81,17 +81,17 @@ def _near(path: Path) -> str:
 
 
 def _load_file(path: Path, chain: Sequence[Path], read: List[Path]) -> ConfigMap:
-    """A file over its bases.
+    """Read a file and merge it over its bases.
 
     Args:
         path: The file.
-        chain: The files that led to it.
-        read: All files read so far; two that each name two others would be a billion after thirty layers.
+        chain: The files whose `_base_` entries lead to this one.
+        read: All files read so far. It limits the total: the number can double with each layer.
     """
     read.append(path)
     if len(read) > MAX_FILES:
         raise ConfigError(
-            f"{path}: a config of more than {MAX_FILES} {BASE_KEY} files, counted each time they are named"
+            f"{path}: the config has more than {MAX_FILES} {BASE_KEY} files; a file counts each time it is named"
         )
     if path.resolve() in [parent.resolve() for parent in chain]:
         raise ConfigError("a cycle of _base_ files: " + " -> ".join(str(item) for item in (*chain, path)))
@@ -99,7 +99,7 @@ def _load_file(path: Path, chain: Sequence[Path], read: List[Path]) -> ConfigMap
     if tree is None:
         tree = ConfigMap(Origin(str(path), 1))
     if not isinstance(tree, ConfigMap):
-        raise ConfigError(f"{path}: a config is a mapping of sections, got {type_name(tree)}")
+        raise ConfigError(f"{path}: a config must be a mapping of sections, got {type_name(tree)}")
     merged = ConfigMap(tree.origin)
     for base in _take_bases(tree, path):
         merge(merged, _load_file(base, (*chain, path), read))
@@ -107,18 +107,18 @@ def _load_file(path: Path, chain: Sequence[Path], read: List[Path]) -> ConfigMap
 
 
 def _take_bases(tree: ConfigMap, path: Path) -> List[Path]:
-    """Removes `_base_` from the tree and returns the files it names: beside `path`, or shipped with the package."""
+    """Remove `_base_` from the tree and return the files it names: beside `path`, or shipped with the package."""
     origin = tree.origins.pop(BASE_KEY, None)
     names = tree.pop(BASE_KEY, [])
     names = [names] if isinstance(names, str) else names
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ConfigError(f"{origin}: {BASE_KEY} is a file name or a list of file names, got {type_name(names)}")
+        raise ConfigError(f"{origin}: {BASE_KEY} must be a file name or a list of file names, got {type_name(names)}")
     files = []
     for name in names:
         beside = Path(os.path.normpath(path.parent / name))
         found = beside if beside.is_file() else _shipped(Path(name))
         if found is None:
-            raise ConfigError(f"{origin}: {BASE_KEY}: there is no file {beside}{_near(beside)}")
+            raise ConfigError(f"{origin}: {BASE_KEY}: the file {beside} does not exist{_near(beside)}")
         files.append(found)
     return files
 

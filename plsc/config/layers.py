@@ -8,12 +8,12 @@ DELETE_KEY = "_delete_"
 
 
 def merge(base: ConfigMap, layer: ConfigMap) -> ConfigMap:
-    """Lays `layer` over `base` in place and returns it: mappings merge, everything else replaces.
+    """Merge `layer` into `base` in place and return `base`: mappings merge, all other values replace.
 
     Raises:
-        ConfigError: If `_delete_` is given anything but true.
+        ConfigError: If the value of `_delete_` is not true.
     """
-    for key in sorted(layer, key=lambda key: key != "name"):  # `name` first: what is older was for another component
+    for key in sorted(layer, key=lambda key: key != "name"):  # `name` first: older keys belong to another component
         value = layer[key]
         if isinstance(value, ConfigMap):
             replaces = _takes_delete(value)

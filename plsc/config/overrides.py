@@ -13,11 +13,11 @@ _OVERRIDE = re.compile(r"^(?P<path>[^=]*?)(?P<append>\+)?=(?P<value>.*)$", re.DO
 
 
 def apply_override(config: ConfigMap, text: str) -> None:
-    """Applies one `-o` to `config`: `path=value` sets, `path+=value` appends to a list, `~path` deletes.
+    """Apply one `-o` to `config`: `path=value` sets, `path+=value` appends to a list, `~path` deletes.
 
     Raises:
-        ConfigError: If the text is no override, a list index is out of range, or there is nothing to append to or
-            delete. Whether the keys mean anything is checked later, with everything else.
+        ConfigError: If the text is not an override, a list index is out of range, or the key to append to or to delete
+            does not exist. The schema check validates the keys later.
     """
     origin = Origin("-o " + " ".join(text.split()))
     if text.startswith("~"):
@@ -25,7 +25,7 @@ def apply_override(config: ConfigMap, text: str) -> None:
         return
     match = _OVERRIDE.match(text)
     if not match:
-        raise ConfigError(f"{origin}: an override is key=value, key+=value or ~key")
+        raise ConfigError(f"{origin}: an override must be key=value, key+=value or ~key")
     path = _split_path(match["path"], origin)
     value = parse(match["value"], str(origin), inline=True)
     parent = _descend(config, path[:-1], origin)
@@ -47,7 +47,7 @@ def apply_override(config: ConfigMap, text: str) -> None:
 def _split_path(text: str, origin: Origin) -> List[str]:
     path = text.strip().split(".")
     if not all(path):
-        raise ConfigError(f"{origin}: {text!r} is no key path; write names joined by dots, like Optimizer.weight_decay")
+        raise ConfigError(f"{origin}: {text!r} is not a key path; join names by dots, like Optimizer.weight_decay")
     return path
 
 
@@ -62,7 +62,7 @@ def _descend(config: ConfigMap, path: Sequence[str], origin: Origin) -> Union[Co
             node = node[key]
         if not isinstance(node, (ConfigMap, ConfigList)):
             here = ".".join(path[: position + 1])
-            raise ConfigError(f"{origin}: {here} is {type_name(node)}, so nothing can be set below it")
+            raise ConfigError(f"{origin}: {here} is {type_name(node)}, so no key can be set below it")
     return node
 
 
@@ -71,7 +71,7 @@ def _index(items: ConfigList, path: Sequence[str], origin: Origin) -> int:
     if not re.fullmatch(r"-?[0-9]{1,9}", key):
         raise ConfigError(f"{origin}: {where} is a list of {len(items)}; address its items by index, not {key!r}")
     if not -len(items) <= int(key) < len(items):
-        raise ConfigError(f"{origin}: {where} has no item {key}, its length is {len(items)}")
+        raise ConfigError(f"{origin}: {where} has no item {key}; its length is {len(items)}")
     return int(key)
 
 
@@ -103,4 +103,4 @@ def _delete(config: ConfigMap, path: Sequence[str], origin: Origin) -> None:
     else:
         near = difflib.get_close_matches(path[-1], node, 1) if isinstance(node, ConfigMap) else []
         hint = f"; did you mean {'.'.join((*path[:-1], near[0]))}?" if near else ""
-        raise ConfigError(f"{origin}: there is no {'.'.join(path)} to delete{hint}")
+        raise ConfigError(f"{origin}: {'.'.join(path)} does not exist and cannot be deleted{hint}")

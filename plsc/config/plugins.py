@@ -1,6 +1,6 @@
-"""Makes the components known: the built-in ones, those of the config's `imports:`, those of installed packages.
+"""Import of the modules that register components: built-in ones, the config's `imports:`, installed packages.
 
-An installed package joins by an entry point; importing the module it names must register its components:
+An installed package declares an entry point. The module that it names must register its components when imported:
 
     entry_points={"plsc.plugins": ["my_method = my_package.components"]}
 """
@@ -20,10 +20,10 @@ ENTRY_POINTS = "plsc.plugins"
 
 
 def load(config: ConfigMap) -> None:
-    """Imports the built-in components, then the installed plug-ins, then the modules that `imports:` names.
+    """Import the built-in components, then the installed plug-ins, then the modules that `imports:` names.
 
     Raises:
-        ConfigError: If a plug-in or a module of `imports:` cannot be imported; the message names it and why.
+        ConfigError: If a plug-in or a module of `imports:` cannot be imported; the message names it and the reason.
     """
     load_built_in()
     problems = [*_load_entry_points(), *_load_imports(config)]
@@ -32,13 +32,13 @@ def load(config: ConfigMap) -> None:
 
 
 def modules(config: Mapping[str, Any]) -> List[str]:
-    """The names of the modules that plug-ins of a config come from: installed ones and those of `imports:`."""
+    """Return the names of a config's plug-in modules: the installed plug-ins and the modules of `imports:`."""
     installed = [entry.value.partition(":")[0].strip() for entry in _entry_points()]
     return [*installed, *(str(name) for name in config.get("imports") or ())]
 
 
 def load_built_in() -> None:
-    """Imports the packages whose modules register the built-in components."""
+    """Import the packages whose modules register the built-in components."""
     for name in BUILT_IN:
         importlib.import_module(f"plsc.{name}")
 
@@ -48,7 +48,7 @@ def _load_entry_points() -> List[str]:
     for entry in _entry_points():
         try:
             entry.load()
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a foreign module raises is reported by name
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a foreign module may raise any error; it is reported
             problems.append(
                 f"the installed plug-in {entry.name!r} ({entry.value}) cannot be imported: {error!r}; "
                 "repair or uninstall its package"
@@ -67,15 +67,15 @@ def _load_imports(config: ConfigMap) -> List[str]:
     if not isinstance(modules, ConfigList):
         return []
     if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # console scripts do not search the folder they are started in
+        sys.path.append(os.getcwd())  # console scripts do not search the working directory
     problems = []
     for index, module in enumerate(modules):
         if not isinstance(module, str):
-            continue  # the schema check reports it with its place
+            continue  # the schema check reports it with its origin
         try:
             importlib.import_module(module)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a foreign module raises is reported by name
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a foreign module may raise any error; it is reported
             missing = isinstance(error, ModuleNotFoundError)
-            hint = "; install it, or run where it is, or add its folder to PYTHONPATH" if missing else ""
+            hint = "; install it, run plsc in its folder, or add that folder to PYTHONPATH" if missing else ""
             problems.append(f"{modules.origins[index]}: imports: {module!r} cannot be imported: {error!r}{hint}")
     return problems

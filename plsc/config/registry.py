@@ -1,14 +1,14 @@
-"""Registries: they turn a YAML node `{name: X, argument: value}` into the object `X(argument=value)`.
+"""Registries of components, which build the object `X(argument=value)` from a YAML node `{name: X, argument: value}`.
 
-There is one registry per kind of component. A component registers itself where it is defined:
+Each kind of component has one registry. A component is registered where it is defined:
 
     @MODELS.register()
     class ViT(nn.Layer):
         '''Vision transformer.'''
         def __init__(self, depth: int = 12): ...
 
-Its constructor's signature is the schema of its YAML node, its docstring the help. Some arguments are never
-written in YAML but handed over by the engine (the model to an optimizer, say): a registry names them in `runtime`.
+The signature of its constructor is the schema of its YAML node, and its docstring is the help text. Some arguments
+come from the engine and not from YAML, such as the model of an optimizer; the registry lists them in `runtime`.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ T = TypeVar("T", bound=Callable[..., Any])
 
 
 class RegistryError(ValueError):
-    """A component name that is taken, unknown, or built with arguments that only the engine may give."""
+    """Error for a component name that is taken or unknown, or for YAML arguments that are reserved for the engine."""
 
 
 class Registry:
-    """Components of one kind by the names they have in YAML.
+    """Components of one kind by their names in YAML.
 
     Args:
-        kind: What the components are, for messages: "model", "dataset".
+        kind: Name of the kind, used in messages: "model", "dataset".
         runtime: Constructor arguments of this kind that come from the engine, never from YAML.
     """
 
@@ -44,10 +44,13 @@ class Registry:
         self._contract = contract
 
     def register(self, name: Optional[str] = None) -> Callable[[T], T]:
-        """Decorator that files a class or function under `name`, by default its own.
+        """Return a decorator that registers a class or function.
+
+        Args:
+            name: Name in YAML; None: the name of the class or function.
 
         Raises:
-            RegistryError: If the name is taken by another component; both modules are named.
+            RegistryError: If another component has the name; the message gives both modules.
         """
         if callable(name):
             raise RegistryError(f"{_origin(name)}: write @register(), with parentheses")
@@ -69,36 +72,36 @@ class Registry:
         return isinstance(name, str) and name in self._components
 
     def names(self) -> List[str]:
-        """The registered names, sorted."""
+        """Return the registered names, sorted."""
         return sorted(self._components)
 
     def get(self, name: str) -> Callable[..., Any]:
-        """The component registered as `name`.
+        """Return the component registered as `name`.
 
         Raises:
-            RegistryError: If there is none; the message lists what there is.
+            RegistryError: If no component has this name; the message lists the registered names.
         """
         if name not in self._components:
-            raise RegistryError(f"no {self.kind} is called {name!r}; there is: {', '.join(self.names()) or 'none'}")
+            raise RegistryError(f"unknown {self.kind} {name!r}; registered: {', '.join(self.names()) or 'none'}")
         return self._components[name]
 
     def parameters(self, name: str) -> Dict[str, inspect.Parameter]:
-        """The arguments that a YAML node of component `name` may give, in the order of the signature."""
+        """Return the arguments that a YAML node of component `name` may set, in the order of the signature."""
         signature = inspect.signature(self.get(name))
         return {key: p for key, p in signature.parameters.items() if key not in self.runtime}
 
     def build(self, node: Mapping[str, Any], **runtime: Any) -> Any:
-        """Builds the component that `node` describes, nested nodes of the same kind first.
+        """Build the component that `node` describes, and before it the nested nodes of the same kind.
 
         Args:
-            node: `{name: X, argument: value, ...}`. A value that is itself a mapping with `name`, or a list of
-                such mappings, is built by this registry and handed over as an object.
-            **runtime: Arguments from the engine; those that the constructor does not take are left out.
+            node: `{name: X, argument: value, ...}`. A value that is a mapping with `name`, or a list of such mappings,
+                is built by this registry and passed as an object.
+            **runtime: Arguments from the engine; those that the constructor does not accept are omitted.
 
         Raises:
-            RegistryError: If the name is unknown, or YAML gives an argument that is the engine's.
-            ConfigError: If the component refuses its arguments, or breaks the contract of its kind, and they are from
-                a config; with their place in it.
+            RegistryError: If the name is unknown, or YAML sets an argument that is reserved for the engine.
+            ConfigError: If the component rejects its arguments, or breaks the contract of its kind, and the arguments
+                come from a config; with their origin in it.
         """
         name, arguments = split_node(node)
         component = self.get(name)
@@ -115,12 +118,12 @@ class Registry:
             return made
         except ConfigError:
             raise
-        except Exception as error:  # whatever it is, it is of these arguments
+        except Exception as error:  # these arguments are the cause of any error
             if not isinstance(node, ConfigMap):
                 raise
             user_error = isinstance(error, (ValueError, OSError, ImportError))
-            text = str(error) if user_error else f"{name} cannot be built so: {type(error).__name__}: {error}"
-            raise blame(node, text) from error
+            reason = f"cannot build {name} with these arguments: {type(error).__name__}: {error}"
+            raise blame(node, str(error) if user_error else reason) from error
 
     def _build_child(self, value: Any) -> Any:
         if is_node(value):
@@ -133,12 +136,12 @@ class Registry:
 
 
 def is_node(value: object) -> bool:
-    """Whether a YAML value describes a component: a mapping with a `name`."""
+    """Return True if a YAML value describes a component: a mapping with a `name`."""
     return isinstance(value, Mapping) and isinstance(value.get("name"), str)
 
 
 def split_node(node: Mapping[str, Any]) -> Tuple[str, Dict[str, Any]]:
-    """A node's component name and its arguments.
+    """Return the component name and the arguments of a node.
 
     Raises:
         RegistryError: If the node has no `name`.

@@ -199,8 +199,8 @@ class _Check:
         evaluates = _lookup(self.config, "DataLoader.Eval") is not None
         for path in REQUIRED + (REQUIRED_TO_EVALUATE if evaluates else ()):
             if _lookup(self.config, path) is None:
-                user = "evaluation" if path in REQUIRED_TO_EVALUATE else "every run"
-                yield f"{self.config.origin}: {path}: the config does not say, and {user} needs it"
+                purpose = " for evaluation" if path in REQUIRED_TO_EVALUATE else ""
+                yield f"{self.config.origin}: {path}: required{purpose}, but missing"
 
     def task_needs(self) -> Iterator[str]:
         task: Any = self.config.get("Task")

@@ -1,4 +1,4 @@
-"""Which key or component somebody meant who wrote one that does not exist."""
+"""Suggestions for keys and components that do not exist."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Sequence
 
 from plsc.config.registry import Registry, is_node
 
-# What other tools call it -> where it is here.
+# Name in other tools -> key path in plsc.
 KNOWN_AS = {
     "pretrained_model": "Init.checkpoint",
     "pretrained": "Init.checkpoint",
@@ -28,20 +28,20 @@ _TYPO, _SIMILAR = 0.8, 0.6
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = _SIMILAR) -> str:
-    """The known word most like `word`, whatever its case; empty if none is."""
+    """Return the known word most similar to `word`, regardless of case; empty if none is similar."""
     by_lower = {item.lower(): item for item in known}
     near = difflib.get_close_matches(word.lower(), by_lower, 1, cutoff)
     return by_lower[near[0]] if near else ""
 
 
 def suggest_key(key: str, valid: Sequence[str], path: str, elsewhere: Iterable[str]) -> str:
-    """What to write instead of an unknown key.
+    """Return a suggestion for an unknown key.
 
     Args:
-        key: What was written.
-        valid: The keys that are valid there.
-        path: Where it was written, with the key.
-        elsewhere: All key paths that the config could have.
+        key: The unknown key.
+        valid: The keys that are valid at this place.
+        path: Key path of the unknown key.
+        elsewhere: All key paths that the config could contain.
     """
     typo = nearest(key, valid, _TYPO)
     if typo:
@@ -56,7 +56,7 @@ def suggest_key(key: str, valid: Sequence[str], path: str, elsewhere: Iterable[s
 
 
 def _places(key: str, path: str, elsewhere: List[str]) -> List[str]:
-    """The other places for `key`, those of the same section first; for a top-level typo the place it was meant for."""
+    """Return other key paths that end in `key` or in a similar word, those of the same section first."""
     by_last: Dict[str, List[str]] = {}
     for place in elsewhere:
         if place != path:
@@ -67,7 +67,7 @@ def _places(key: str, path: str, elsewhere: List[str]) -> List[str]:
 
 
 def key_paths(config: Any, schema: Mapping[str, Any], path: str = "") -> Iterator[str]:
-    """Every key path that `config` could have, given the components it names; any component where it names none."""
+    """Yield every key path that `config` could contain, given the components it names; where it names none, of all."""
     for section, part in schema.items():
         here = f"{path}.{section}" if path else section
         value = config.get(section) if isinstance(config, Mapping) else None
@@ -93,12 +93,12 @@ def _component_paths(node: Any, kind: Registry, path: str) -> Iterator[str]:
 
 
 def suggest_component(name: Any, kind: Registry, others: Iterable[Registry]) -> str:
-    """What to write instead of an unknown component name."""
-    there_is = f"there is: {', '.join(kind.names()) or 'none'}"
+    """Return a suggestion for an unknown component name."""
+    registered = f"registered: {', '.join(kind.names()) or 'none'}"
     near = nearest(str(name), kind.names())
     owner = next((other for other in others if name in other), None)
     if near:
-        return f"did you mean {near!r}? {there_is}"
+        return f"did you mean {near!r}? {registered}"
     if owner is not None:
-        return f"it is a {owner.kind}; {there_is}"
-    return f"{there_is}; components of your own are made known by `imports: [module]`"
+        return f"it is a {owner.kind}; {registered}"
+    return f"{registered}; list the modules of your own components in `imports: [module]`"

@@ -1,6 +1,6 @@
-"""YAML text as a tree of mappings, lists and scalars that remembers on which line each value was written.
+"""Parser of YAML text into a tree of mappings, lists and scalars that records the line of each value.
 
-Only plain YAML data is read: no tags, no merge keys, no duplicate keys, bounded depth and size.
+Only plain YAML data is accepted: no tags, no merge keys, no duplicate keys, limited depth and size.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ NOT_SET = "(not set)"
 
 
 class Origin(NamedTuple):
-    """Where a value was written: a file and its line, or a command-line override (no line)."""
+    """Origin of a value: a file and its line, or a command-line override (no line)."""
 
     source: str
     line: Optional[int] = None
@@ -28,10 +28,10 @@ class Origin(NamedTuple):
 
 
 class ConfigError(ValueError):
-    """What is wrong with a configuration: all problems found, one a line.
+    """Error of a configuration; the message lists all problems, one per line.
 
     Args:
-        problems: One message or several, each naming its place.
+        problems: One or several messages, each with the origin of the problem.
     """
 
     def __init__(self, problems: Union[str, Iterable[str]]) -> None:
@@ -40,10 +40,10 @@ class ConfigError(ValueError):
 
 
 class ConfigMap(dict):
-    """A YAML mapping; `origins[key]` tells where the key was written, `origin` where the mapping was.
+    """A YAML mapping; `origins[key]` is the origin of a key, `origin` that of the mapping.
 
-    `left_over[key]` is the component that `key` was written for, if `name` was changed to another one since. `path` is
-    the key path of the mapping in its config, once `locate` has told it.
+    `left_over[key]` is the component that `key` was written for, if a later layer changed `name`. `path` is the key
+    path of the mapping in its config; `locate` sets it.
     """
 
     def __init__(self, origin: Optional[Origin] = None) -> None:
@@ -54,7 +54,7 @@ class ConfigMap(dict):
         self.path = ""
 
     def put(self, key: str, value: Any, origin: Origin) -> None:
-        """Sets `key` and remembers where that was said."""
+        """Set `key` and record its origin."""
         if key == "name" and self.get("name", value) != value:
             self.left_over = dict.fromkeys(self.keys() - {"name"}, str(self["name"]))
         self.left_over.pop(key, None)
@@ -63,7 +63,7 @@ class ConfigMap(dict):
 
 
 class ConfigList(list):
-    """A YAML list; `origins[i]` tells where item i was written."""
+    """A YAML list; `origins[i]` is the origin of item i."""
 
     def __init__(self, origin: Optional[Origin] = None) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class ConfigList(list):
         self.origins: List[Origin] = []
 
     def put(self, value: Any, origin: Origin) -> None:
-        """Appends `value` and remembers where that was said."""
+        """Append `value` and record its origin."""
         self.append(value)
         self.origins.append(origin)
 
@@ -88,13 +88,13 @@ _SCALARS: Tuple[Tuple[str, str, List[str]], ...] = (
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with the scalars of YAML 1.2: `3e-3` is a float, `on`, `010` and `1:30` are strings."""
+    """SafeLoader with the scalars of YAML 1.2: `3e-3` is a float; `on`, `010` and `1:30` are strings."""
 
     yaml_implicit_resolvers: Dict[str, list] = {}
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes every string that either version of YAML would read as something else; breaks no line inside a string."""
+    """SafeDumper that quotes strings which YAML 1.1 or 1.2 would parse as another type; it never splits a string."""
 
     def represent_text(self, text: str) -> yaml.Node:
         return self.represent_scalar("tag:yaml.org,2002:str", text, style='"' if "\n" in text else None)
@@ -111,15 +111,15 @@ for _tag, _pattern, _first in _SCALARS:
 
 
 def parse(text: str, source: str, inline: bool = False) -> Any:
-    """YAML text as ConfigMap, ConfigList and scalars.
+    """Parse YAML text into ConfigMap, ConfigList and scalars.
 
     Args:
         text: One YAML document.
-        source: Where the text is from, for messages.
-        inline: The text is a command-line override, so its lines are not worth naming.
+        source: Name of the source, for messages.
+        inline: The text is a command-line override, so messages do not give its lines.
 
     Raises:
-        ConfigError: For everything that is not plain YAML data, with its line.
+        ConfigError: If the text is not plain YAML data; with the line of each problem.
     """
     try:
         loader = _Loader(text)
@@ -136,7 +136,7 @@ def parse(text: str, source: str, inline: bool = False) -> Any:
 
 
 class _Converter:
-    """Turns YAML nodes into the tree, collecting in `problems` what a config must not contain."""
+    """Converter of YAML nodes into the tree; it collects content that a config must not have in `problems`."""
 
     def __init__(self, loader: _Loader, source: str, inline: bool) -> None:
         self.loader = loader
@@ -151,9 +151,9 @@ class _Converter:
         if depth > MAX_DEPTH:
             raise ConfigError(f"{origin}: nested deeper than {MAX_DEPTH} levels")
         if self.values > MAX_VALUES:
-            raise ConfigError(f"{origin}: more than {MAX_VALUES} values (aliases count each time they are used)")
+            raise ConfigError(f"{origin}: more than {MAX_VALUES} values (an alias counts each time it is used)")
         if node.tag not in _PLAIN_TAGS:
-            self.problems.append(f"{origin}: the tag {node.tag!r} is not allowed; a config is plain YAML data")
+            self.problems.append(f"{origin}: the tag {node.tag!r} is not allowed; a config must be plain YAML data")
             return None
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, origin, depth)
@@ -163,12 +163,12 @@ class _Converter:
                 items.put(self.convert(child, depth + 1), self.origin(child))
             return items
         if "\0" in node.value:
-            self.problems.append(f"{origin}: {node.value!r:.60} holds the character NUL, which is no text")
+            self.problems.append(f"{origin}: {node.value!r:.60} contains the character NUL, which is not allowed")
             return None
         try:
             return self.loader.construct_object(node, deep=True)
         except (ValueError, KeyError, IndexError):  # such as !!bool maybe
-            self.problems.append(f"{origin}: {node.value!r:.60} is no {node.tag.rsplit(':', 1)[-1]}")
+            self.problems.append(f"{origin}: {node.value!r:.60} is not a valid {node.tag.rsplit(':', 1)[-1]}")
             return None
 
     def _mapping(self, node: yaml.MappingNode, origin: Origin, depth: int) -> ConfigMap:
@@ -180,9 +180,9 @@ class _Converter:
             elif key == "<<":
                 self.problems.append(f"{place}: the merge key '<<' is not supported; use _base_")
             elif key_node.style is None and ":" in key and value_node.value == "":
-                self.problems.append(f"{place}: {key!r} is no key and value; put a space after the colon")
+                self.problems.append(f"{place}: {key!r} is not a key with a value; put a space after the colon")
             elif key in mapping:
-                self.problems.append(f"{place}: duplicate key {key!r}; it was first given at {mapping.origins[key]}")
+                self.problems.append(f"{place}: duplicate key {key!r}; it was first set at {mapping.origins[key]}")
             else:
                 mapping.put(key, self.convert(value_node, depth + 1), place)
         return mapping
@@ -202,16 +202,16 @@ def _syntax_error(error: yaml.YAMLError, text: str, source: str, inline: bool) -
         line = text.count("\n", 0, error.position) + 1
         detail = f"the character {chr(error.character)!r} is not allowed"
     elif "'\\t'" in detail:
-        detail = "a tab; YAML is indented with spaces"
+        detail = "a tab; indent YAML with spaces"
     elif "cannot start any token" in detail or "alias" in detail:
-        detail += "; text that begins with a special character has to be quoted"
+        detail += "; put text that begins with a special character in quotes"
     context = getattr(error, "context", None)
     place = source if inline or line is None else f"{source}:{line}"
     return ConfigError(f"{place}: not valid YAML: {detail}" + (f" ({context})" if context else ""))
 
 
 def locate(node: Any, path: str = "") -> None:
-    """Tells every mapping of a config its key path, so that errors raised long after can name it."""
+    """Store in every mapping of a config its key path, for messages of later errors."""
     if isinstance(node, ConfigMap):
         node.path = path
     items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
@@ -220,14 +220,14 @@ def locate(node: Any, path: str = "") -> None:
 
 
 def blame(node: ConfigMap, text: str, path: str = "") -> ConfigError:
-    """A message about the values of a mapping, preceded by where they were written.
+    """Return an error about the values of a mapping that begins with their origin.
 
-    The place is that of the last key that the message names, or else of the last text that it quotes.
+    The origin is that of the last key that the message names, or else of the last text that it quotes.
 
     Args:
         node: The mapping.
-        text: What is wrong, as the component or the section says it, which knows nothing of its config.
-        path: The mapping's key path; by default what `locate` has told it.
+        text: Message of the component or section, which does not know its place in the config.
+        path: Key path of the mapping; by default the one that `locate` has set.
     """
     path = path or node.path
     named = [key for key in node if key != "name" and re.search(rf"(?<![\w.]){re.escape(key)}\b", text)]
@@ -241,7 +241,7 @@ def blame(node: ConfigMap, text: str, path: str = "") -> ConfigError:
 
 @contextlib.contextmanager
 def blamed_on(node: ConfigMap) -> Iterator[None]:
-    """Errors that users cause inside this context get the place of the section they come from, see `blame`."""
+    """Add the origin of a section to user errors that are raised inside this context, see `blame`."""
     try:
         yield
     except ConfigError:
@@ -251,7 +251,7 @@ def blamed_on(node: ConfigMap) -> Iterator[None]:
 
 
 def to_plain(value: Any) -> Any:
-    """The tree as ordinary dicts and lists."""
+    """Return the tree as ordinary dicts and lists."""
     if isinstance(value, dict):
         return {key: to_plain(child) for key, child in value.items()}
     if isinstance(value, list):
@@ -260,12 +260,12 @@ def to_plain(value: Any) -> Any:
 
 
 def dump(config: ConfigMap) -> str:
-    """The config as YAML text that `load` reads back to the same tree."""
+    """Return the config as YAML text; `load` reads it back to the same tree."""
     return yaml.dump(to_plain(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def describe(config: ConfigMap) -> str:
-    """The config as YAML text with the origin of each value behind it as a comment."""
+    """Return the config as YAML text, with the origin of each value as a comment."""
     rows = list(_describe(config, 0))
     width = min(max((len(text) for text, _ in rows), default=0), 80)
     return "\n".join(f"{text:<{width}}  # {origin}" if origin else text for text, origin in rows)
@@ -288,8 +288,8 @@ def _describe(node: Any, depth: int) -> Iterable[Tuple[str, Optional[Origin]]]:
 
 
 def one_line(value: Any) -> str:
-    """A value as YAML on one line."""
-    # In brackets: a scalar alone would be followed by the document's end mark.
+    """Return a value as YAML on one line."""
+    # In brackets, because PyYAML writes an end mark of the document after a bare scalar.
     text = yaml.dump(
         [to_plain(value)], Dumper=_Dumper, default_flow_style=True, sort_keys=False, allow_unicode=True, width=math.inf
     )
@@ -297,7 +297,7 @@ def one_line(value: Any) -> str:
 
 
 def differing_keys(old: Any, new: Any) -> List[Tuple[str, str, str]]:
-    """Key path, old and new value, as YAML on one line, of whatever differs between two trees."""
+    """Return key path, old and new value of each difference between two trees; values as YAML on one line."""
     before, after = dict(leaves(old)), dict(leaves(new))
     return [
         (key, before.get(key, NOT_SET), after.get(key, NOT_SET))
@@ -307,7 +307,7 @@ def differing_keys(old: Any, new: Any) -> List[Tuple[str, str, str]]:
 
 
 def leaves(node: Any, path: str = "") -> Iterator[Tuple[str, str]]:
-    """Key paths and values, as YAML on one line; lists of mappings are entered, others are values."""
+    """Yield key paths and values as YAML on one line; a list without mappings is one value."""
     entered = isinstance(node, list) and any(isinstance(item, dict) for item in node)
     items = node.items() if isinstance(node, dict) and node else enumerate(node) if entered else None
     if items is None:
@@ -318,7 +318,7 @@ def leaves(node: Any, path: str = "") -> Iterator[Tuple[str, str]]:
 
 
 def type_name(value: Any) -> str:
-    """What a YAML value is, in words, with the value itself if it is short."""
+    """Return a phrase for the type of a YAML value, with the value if it is short."""
     if isinstance(value, (ConfigMap, dict)):
         return "a mapping"
     if isinstance(value, (ConfigList, list)):

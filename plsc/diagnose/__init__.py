@@ -1,1 +1,1 @@
-"""Diagnosis of a machine and of failed steps."""
+"""Diagnosis of the environment and of failed training steps."""

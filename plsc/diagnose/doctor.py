@@ -1,4 +1,4 @@
-"""Checks of the device, of reading images and of a config's data; rows of (level, what, text) for `plsc doctor`."""
+"""Checks of the device, of image decoding and of a config's data, as rows (level, subject, text) for `plsc doctor`."""
 
 import io
 import time
@@ -17,33 +17,33 @@ from plsc.engine.parts import build_list
 
 Config = Mapping[str, Any]
 Row = Tuple[str, str, str]
-_SIDE = 512  # of a product of matrices that tells whether threads and BLAS are as they should be
-_FEW, _MANY, _SECONDS = 4, 64, 0.5  # of images, and for how long they are read
+_SIDE = 512  # size of the matmul that measures threads and BLAS
+_FEW, _MANY, _SECONDS = 4, 64, 0.5  # minimal and maximal number of images to read, and the time limit in seconds
 
 
 def compute() -> Iterator[Row]:
-    """Whether the device computes, and about how fast."""
+    """Check that the device computes correctly, and measure its speed."""
     device = paddle.device.get_device()
     if paddle.device.is_compiled_with_cuda():
         count = paddle.device.cuda.device_count()
         if count == 0:
-            yield "problem", "GPU", "this Paddle is the GPU build, but sees no GPU; check nvidia-smi and the driver"
+            yield "problem", "GPU", "this Paddle is a GPU build, but finds no GPU; check nvidia-smi and the driver"
     else:
         count = 0
-        yield "note", "GPU", "this Paddle is the CPU build; for a GPU: pip install 'plsc[gpu]'"
+        yield "note", "GPU", "this Paddle is a CPU build; for a GPU: pip install 'plsc[gpu]'"
     try:
         x = paddle.to_tensor(np.eye(_SIDE, dtype=np.float32), stop_gradient=False)
         y = paddle.matmul(x, x).sum()
         y.backward()
         right = float(y) == _SIDE and np.isfinite(x.grad.numpy()).all()
-    except Exception as error:  # noqa: BLE001 - a driver that does not fit fails in any way
-        yield "problem", "device", f"{device} does not compute: {error}"
+    except Exception as error:  # noqa: BLE001 - an incompatible driver can raise any error
+        yield "problem", "device", f"{device} fails to compute: {error}"
         return
     if not right:
-        yield "problem", "device", f"{device} computes wrong numbers; try another version of Paddle"
+        yield "problem", "device", f"{device} computes wrong results; try another version of Paddle"
         return
     names = [paddle.device.cuda.get_device_name(i) for i in range(count)]
-    yield "ok", "device", f"{device} computes, {_gigaflops():,.0f} GFLOP/s in float32{''.join(f'; {n}' for n in names)}"
+    yield "ok", "device", f"{device} works, {_gigaflops():,.0f} GFLOP/s in float32{''.join(f'; {n}' for n in names)}"
 
 
 def _gigaflops() -> float:
@@ -57,7 +57,7 @@ def _gigaflops() -> float:
 
 
 def decoding() -> Iterator[Row]:
-    """How fast one core decodes JPEGs."""
+    """Measure the speed of JPEG decoding on one core."""
     noise = np.random.default_rng(0).integers(0, 255, (47, 63, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(noise).resize((500, 375), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
@@ -67,14 +67,14 @@ def decoding() -> Iterator[Row]:
             image.convert("RGB")
         count += 1
     rate = count / (time.perf_counter() - start)
-    yield "ok", "image decoding", f"{rate:,.0f} JPEGs of 500 x 375 a second and core, by Pillow"
+    yield "ok", "image decoding", f"Pillow decodes {rate:,.0f} JPEGs of 500 x 375 pixels per second and core"
 
 
 def data(config: Config) -> Iterator[Row]:
-    """Whether a config's images can be read, and its tokenizer and initial weights are there.
+    """Check that the images of a config can be read, and that its tokenizer and initial weights are available.
 
     Args:
-        config: Checked by plsc.config.schema.
+        config: Config that plsc.config.schema has checked.
     """
     for split in ("Train", "Eval"):
         section = config["DataLoader"].get(split)
@@ -102,20 +102,19 @@ def _read(config: Config, split: str, section: Any) -> Row:
         batch = collate(read)
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         return "problem", f"DataLoader.{split}", str(error)
-    classes = getattr(dataset, "classes", None)
-    kinds = f" of {len(classes)} classes" if classes is not None else " without classes"
+    kinds = f" of {len(dataset.classes)} classes" if dataset.classes is not None else " without classes"
     side = " x ".join(map(str, batch["image"].shape[2:]))
     images = f"{len(dataset):,} images{kinds}; {len(read)} of them read, {side} pixels"
-    return "ok", f"DataLoader.{split}", f"{images}; a worker prepares about {rate:,.0f} a second"
+    return "ok", f"DataLoader.{split}", f"{images}; a worker prepares about {rate:,.0f} images per second"
 
 
 def _timed(samples: SampleDataset, places: np.ndarray) -> Tuple[List[Any], float]:
-    """Samples, at least a few and then as many as half a second allows, and how many a second that was."""
+    """Read some samples within a time limit; return them and the number of samples per second."""
     read: List[Any] = []
     for place in places:
         read.append(samples[0, int(place)])
         if len(read) == 1:
-            start = time.perf_counter()  # the first one warms up
+            start = time.perf_counter()  # the first one is a warm-up
         elif len(read) >= _FEW and time.perf_counter() - start > _SECONDS:
             break
     return read, max(len(read) - 1, 1) / max(time.perf_counter() - start, 1e-9)
@@ -123,8 +122,8 @@ def _timed(samples: SampleDataset, places: np.ndarray) -> Tuple[List[Any], float
 
 def _weights(path: str) -> Row:
     if Path(path).is_file():
-        return "ok", "Init", f"{path} is there"
+        return "ok", "Init", f"{path} exists"
     try:
-        return "ok", "Init", f"{Checkpoint.open(path)} is whole"
+        return "ok", "Init", f"{Checkpoint.open(path)} is complete"
     except CheckpointError as error:
         return "problem", "Init", str(error)

@@ -1,4 +1,4 @@
-"""Many processes, one run; the only package that imports paddle.distributed and fleet."""
+"""Training by several processes; the only package that imports paddle.distributed and fleet."""
 
 from plsc.distributed.gradients import GradientExchange, sync_gradients
 from plsc.distributed.job import (

@@ -9,7 +9,7 @@ from plsc.distributed.job import barrier, current_strategy, differing_tensors, j
 
 
 def sync_gradients(parameters: Iterable[paddle.Tensor]) -> None:
-    """Replaces each gradient by its mean over the processes, `DistributedStrategy.bucket_mb` in a message."""
+    """Replace each gradient by its mean over the processes; one message has `DistributedStrategy.bucket_mb` MiB."""
     if not joined():
         return
     barrier("the gradients")
@@ -20,16 +20,16 @@ def sync_gradients(parameters: Iterable[paddle.Tensor]) -> None:
 
 
 class GradientExchange:
-    """Averages gradients over the processes: after the last backward pass of a step, or during it.
+    """Average of gradients over the processes, computed after the last backward pass of a step or during it.
 
-    During it, if `DistributedStrategy.overlap` says so, by Paddle's reducer: a message leaves as soon as the gradients
-    in it are complete, while those of earlier layers are still computed. The averages are the same; the reducer keeps
-    a second copy of the gradients.
+    With `DistributedStrategy.overlap`, Paddle's reducer sends a message as soon as its gradients are complete, while
+    the backward pass of earlier layers is still running. The averages are the same; the reducer keeps a second copy of
+    the gradients.
 
     Args:
-        layer: What is trained.
-        parameters: Those of its parameters that are, in its order; with the reducer, each must get its gradient in one
-            piece of the last backward pass of a step.
+        layer: The layer to train.
+        parameters: Its trained parameters, in its order. With the reducer, each must receive its gradient exactly once
+            in the last backward pass of a step.
     """
 
     def __init__(self, layer: paddle.nn.Layer, parameters: Sequence[paddle.Tensor]) -> None:
@@ -44,7 +44,7 @@ class GradientExchange:
                 parameter._register_backward_hook(partial(self._arrive, number))
 
     def forward(self, batch: Any) -> Any:
-        """`layer(batch)`; if gradients are sent during a backward pass at all, it is the one that follows."""
+        """Return `layer(batch)`. With overlap, the next backward pass sends the gradients."""
         if self._reducer is None:
             return self.layer(batch)
         self._arrivals = [0] * len(self.parameters)
@@ -52,10 +52,10 @@ class GradientExchange:
         return self._reducer(batch)
 
     def finish(self) -> None:
-        """Returns when every gradient is the mean over the processes.
+        """Complete the exchange: afterwards, every gradient is the mean over the processes.
 
         Raises:
-            ValueError: If the reducer has missed gradients, or, the first time, if they differ between processes.
+            ValueError: If the reducer missed gradients or, in the first call, if gradients differ between processes.
         """
         if self._reducer is None:
             sync_gradients(self.parameters)
@@ -64,16 +64,16 @@ class GradientExchange:
         odd = [name for name, count in zip(names, self._arrivals) if count != 1]
         if odd:
             raise ValueError(
-                "DistributedStrategy.overlap: true needs a gradient of every trained parameter, once in each backward "
-                f"pass; not so {_some(odd)}; set overlap to false"
+                "DistributedStrategy.overlap: true requires that each backward pass computes the gradient of every "
+                f"trained parameter exactly once; this fails for {_some(odd)}; set overlap to false"
             )
         if not self._checked:  # a layer that recomputes by itself makes the reducer finish too early
             self._checked = True
             odd = list(differing_tensors(dict(zip(names, (parameter.grad for parameter in self.parameters)))))
             if odd:
                 raise ValueError(
-                    "DistributedStrategy.overlap: true does not go with what this model does, such as recomputing by "
-                    f"itself: after the reducer, gradients differ between processes: {_some(odd)}; set overlap to false"
+                    "DistributedStrategy.overlap: true does not work with this model, which may recompute activations: "
+                    f"gradients differ between processes: {_some(odd)}; set overlap to false"
                 )
 
     def _arrive(self, number: int, *_: Any) -> None:

@@ -1,10 +1,10 @@
-"""Many processes, one run: set-up, ranks, sums, broadcast, sharding. The only file that imports paddle.distributed.
+"""Process set-up, ranks, sums and broadcasts of a job of several processes.
 
-Processes are started by `python -m paddle.distributed.launch`; everything below is fleet's. With a single process
-every function is a cheap no-op, so callers never ask whether the run is distributed.
+`python -m paddle.distributed.launch` starts the processes, and fleet does the work. With a single process every
+function is a cheap no-op, so callers do not check whether the run is distributed.
 
-Before a collective, every process waits at a barrier of `plsc.distributed.process_barrier`, so one may be busy for a
-long time.
+Before a collective, every process waits at a barrier of `plsc.distributed.process_barrier`, so a process may be late
+without a timeout in the collective.
 """
 
 import os
@@ -26,14 +26,14 @@ _barrier: Optional[ProcessBarrier] = None
 
 
 def launched_processes() -> int:
-    """How many processes the launcher says there are; 1 without a launcher."""
+    """Return the number of processes that the launcher has set; 1 without a launcher."""
     return int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
 
 
 def setup(strategy: DistributedStrategy) -> None:
-    """Joins the job that `paddle.distributed.launch` started; does nothing for a single process.
+    """Join the job that `paddle.distributed.launch` started; do nothing for a single process.
 
-    A job whose processes do not find each other within `strategy.timeout` seconds is ended with a message.
+    If the processes do not connect within `strategy.timeout` seconds, the job ends with a message.
 
     Raises:
         ValueError: If the strategy does not fit the number of processes or the device.
@@ -52,13 +52,13 @@ def setup(strategy: DistributedStrategy) -> None:
         "dp_degree": processes // degree, "mp_degree": 1, "pp_degree": 1, "sharding_degree": degree,
     }  # fmt: skip
     with watchdog.deadline(strategy.timeout, _nobody_there(strategy.timeout)), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # "Current global rank 1 is not in group", of groups that are not its own
+        warnings.simplefilter("ignore")  # "Current global rank 1 is not in group", for groups without this process
         if _on_gpu():
             fleet.init(is_collective=True, strategy=plan)
         else:
-            # fleet.init forms seven groups at once; with more than two processes, gloo often mixes them up and fails
+            # fleet.init creates seven groups at once; with more than two processes, gloo often confuses them and fails
             paddle.distributed.init_parallel_env()
-            fleet.fleet._user_defined_strategy = plan  # where fleet's optimizers look it up
+            fleet.fleet._user_defined_strategy = plan  # fleet's optimizers read it from here
         _ready, _strategy = True, strategy
         host = os.environ["PADDLE_CURRENT_ENDPOINT"].rsplit(":", 1)[0]
         _barrier = process_barrier.connect(
@@ -70,17 +70,17 @@ def _nobody_there(seconds: float) -> str:
     master = os.environ.get("PADDLE_MASTER") or os.environ.get("PADDLE_TRAINER_ENDPOINTS", "").split(",")[0]
     return (
         f"error: process {os.environ.get('PADDLE_TRAINER_ID')} of {launched_processes()} did not find the others "
-        f"within {seconds:g} seconds. Master: {master}. Do all nodes name this master and the same --nnodes, is its "
-        "port open, and did another process end early (see the workerlog files)? DistributedStrategy.timeout gives "
-        "slow clusters more time"
+        f"within {seconds:g} seconds. Master: {master}. Check that all nodes use this master and the same --nnodes, "
+        "that its port is open, and that no other process ended early (see the workerlog files). For a slow cluster, "
+        "raise DistributedStrategy.timeout"
     )
 
 
 def check_strategy(strategy: DistributedStrategy, processes: int) -> None:
-    """Raises ValueError if `processes` cannot divide the work as `strategy` says."""
+    """Raise ValueError if `strategy` is not possible with this number of processes."""
     degree = strategy.sharding_degree
     if processes == 1:
-        return  # a laptop runs the config of a cluster
+        return  # a single process can run the config of a cluster
     if processes % degree:
         raise ValueError(
             f"DistributedStrategy.sharding_degree: {degree} does not divide the {processes} processes of this job"
@@ -99,11 +99,11 @@ def check_strategy(strategy: DistributedStrategy, processes: int) -> None:
 
 
 def check_overlap(strategy: DistributedStrategy) -> None:
-    """Raises ValueError if gradients cannot be sent during the backward pass."""
+    """Raise ValueError if `strategy` combines `overlap` with a setting that does not allow it."""
     if strategy.overlap and strategy.recompute:
         raise ValueError(
-            "DistributedStrategy.overlap: true does not go with recompute, of whose gradients Paddle's reducer makes "
-            "wrong averages, or none; set overlap to false, or recompute to []"
+            "DistributedStrategy.overlap: true does not work with recompute: Paddle's reducer averages the gradients "
+            "of recomputed layers wrongly or not at all; set overlap to false, or recompute to []"
         )
 
 
@@ -122,49 +122,49 @@ def current_strategy() -> DistributedStrategy:
 
 
 def rank() -> int:
-    """This process's number among all, from 0."""
+    """Return the number of this process, from 0."""
     return paddle.distributed.get_rank() if _ready else 0
 
 
 def world_size() -> int:
-    """How many processes train together."""
+    """Return the number of processes of the job."""
     return paddle.distributed.get_world_size() if _ready else 1
 
 
 def is_main() -> bool:
-    """Whether this process writes files and speaks."""
+    """Return True in the process that writes files and logs."""
     return rank() == 0
 
 
 def barrier(place: str) -> None:
-    """Waits until every process is here; without a barrier yet, returns at once.
+    """Wait until every process has called this function; return at once if there are no other processes.
 
     Args:
-        place: Where the processes are, for messages.
+        place: Name of this point of the program, for messages.
 
     Raises:
-        JobError: In every process, with the reason, if one has ended or failed, is elsewhere or does not arrive.
+        JobError: In every process, with the reason, if one has ended or failed, is at another place, or is too late.
     """
     if _barrier is not None:
         _barrier.wait(place)
 
 
 def report_failure(error: Exception) -> None:
-    """Tells the other processes, which wait for this one or will, why it fails."""
+    """Send the reason of a failure of this process to the others; they raise it at the next barrier."""
     if _barrier is not None:
         _barrier.fail(str(error) or type(error).__name__, isinstance(error, (ValueError, OSError, ImportError)))
 
 
 def check_agreement(facts: Mapping[str, str], problem: str, advice: str) -> None:
-    """Compares facts that must be the same in every process, such as the config.
+    """Compare facts that must be the same in every process, such as the config.
 
     Args:
-        facts: By name.
-        problem: Begins the message, such as "the processes of this job do not see the same data".
-        advice: Ends the message: what to do.
+        facts: Values by name.
+        problem: First part of the message, such as "the processes of this job do not see the same data".
+        advice: Last part of the message, which says what to do.
 
     Raises:
-        ValueError: In every process, with what differs and where.
+        ValueError: In every process, with the facts that differ and the processes.
     """
     if not _ready:
         return
@@ -173,7 +173,7 @@ def check_agreement(facts: Mapping[str, str], problem: str, advice: str) -> None
     different = [
         f"  {key}: {first.get(key, 'missing')} in process 0, {other.get(key, 'missing')} in process {number}"
         for number, other in enumerate(everyone)
-        for key in dict.fromkeys([*first, *other])  # in the order in which they were given
+        for key in dict.fromkeys([*first, *other])  # in the order of the arguments
         if first.get(key) != other.get(key)
     ]
     if different:
@@ -182,7 +182,7 @@ def check_agreement(facts: Mapping[str, str], problem: str, advice: str) -> None
 
 
 def broadcast_parameters(layer: paddle.nn.Layer) -> None:
-    """Gives every process the parameters and buffers of the first."""
+    """Copy the parameters and buffers of process 0 to every process."""
     if not _ready:
         return
     barrier("the first weights")
@@ -192,7 +192,7 @@ def broadcast_parameters(layer: paddle.nn.Layer) -> None:
 
 
 def differing_tensors(tensors: Mapping[str, paddle.Tensor]) -> Dict[str, List[int]]:
-    """Names of tensors whose bytes differ between processes, with the processes that differ from the first."""
+    """Return the names of tensors that differ between processes, with the ranks that differ from process 0."""
     if not _ready:
         return {}
     everyone = gather_objects({name: zlib.crc32(tensor.numpy().tobytes()) for name, tensor in tensors.items()})
@@ -204,7 +204,7 @@ def differing_tensors(tensors: Mapping[str, paddle.Tensor]) -> Dict[str, List[in
 
 
 class _Sum(paddle.autograd.PyLayer):
-    """A sum over processes that gradients pass through: each gets the sum of all gradients."""
+    """Differentiable sum over processes; the gradient in each process is the sum of the gradients of all."""
 
     @staticmethod
     def forward(ctx: Any, value: paddle.Tensor) -> paddle.Tensor:
@@ -222,12 +222,12 @@ class _Sum(paddle.autograd.PyLayer):
 
 
 def differentiable_sum(value: paddle.Tensor) -> paddle.Tensor:
-    """The sum of a tensor over the processes, through which gradients pass."""
+    """Return the sum of a tensor over the processes; it is differentiable."""
     return _Sum.apply(value) if _ready else value
 
 
 def sum_over_processes(values: np.ndarray) -> np.ndarray:
-    """The element-wise sum of float64 arrays of one shape, one from each process."""
+    """Return the element-wise sum of float64 arrays of equal shape, one from each process."""
     if not _ready:
         return values
     tensor = paddle.to_tensor(np.asarray(values, dtype="float64"))
@@ -237,12 +237,12 @@ def sum_over_processes(values: np.ndarray) -> np.ndarray:
 
 
 def any_process(flag: bool) -> bool:
-    """Whether `flag` is true in at least one process; every process must ask."""
+    """Return True if `flag` is true in at least one process; every process must call."""
     return bool(sum_over_processes(np.array([float(flag)]))[0] > 0)
 
 
 def gather_objects(item: Any) -> List[Any]:
-    """`item` of every process, in the order of ranks; plain data only."""
+    """Return `item` of every process, in the order of ranks; plain data only."""
     if not _ready:
         return [item]
     barrier("an exchange of objects")
@@ -252,12 +252,12 @@ def gather_objects(item: Any) -> List[Any]:
 
 
 def recompute(forward: Callable[..., Any], *inputs: Any) -> Any:
-    """`forward(*inputs)`, of which only the inputs are kept; the rest is computed again in the backward pass."""
+    """Return `forward(*inputs)` and keep only the inputs; the backward pass computes the activations again."""
     from paddle.distributed.fleet.utils import recompute as recompute_call
 
     return recompute_call(forward, *inputs)
 
 
 def agree_on(value: Any) -> Any:
-    """The first process's `value`; plain data only."""
+    """Return the `value` of process 0; plain data only."""
     return gather_objects(value)[0]

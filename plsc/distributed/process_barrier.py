@@ -1,9 +1,9 @@
-"""A barrier among the processes of a job. It waits as long as it is told to and names the process that is missing.
+"""Barrier among the processes of a job, with a configurable timeout and an error that names the missing process.
 
-A collective of gloo fails after 30 seconds, a limit that Paddle does not let one change; one of NCCL waits without end.
-So every process waits here before it begins a collective: then none is late inside. Process 0 holds a TCP connection
-to each of the others. A process that ends closes its connection, which ends the wait at once; a process that is busy
-or stopped does not.
+A collective of gloo fails after 30 seconds, a limit that Paddle does not allow to change; one of NCCL waits forever.
+Therefore every process waits here before it starts a collective, so that none is late in the collective. Process 0
+has a TCP connection to each of the others. The end of a process closes its connection and ends the wait at once; a
+process that is busy or stopped keeps its connection.
 """
 
 import contextlib
@@ -19,26 +19,26 @@ from typing import Any, Callable, Dict, List, Mapping, NoReturn, Optional
 from plsc import strict_json
 from plsc.errors import JobError
 
-_HELLO = 10.0  # seconds for the first message of a connection
+_HELLO = 10.0  # timeout of the first message of a connection, seconds
 _LONGEST_HELLO = 200  # bytes
-_SLICE = 1.0  # seconds of one wait; a suspended job does not use up its timeout
-_SAY_AFTER = 60.0  # seconds until process 0 says whom it waits for
-_MARGIN = 15.0  # seconds that the others wait longer than process 0, which knows who is missing
+_SLICE = 1.0  # seconds of one wait, so that a suspended job does not use up its timeout
+_SAY_AFTER = 60.0  # seconds until process 0 prints the processes that are missing
+_MARGIN = 15.0  # seconds that the others wait longer than process 0, which knows the missing processes
 
 
 class _Connection:
-    """Messages, one JSON object a line, over a socket."""
+    """Socket connection for messages, one JSON object per line."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self._received = b""
 
     def send(self, **message: Any) -> None:
-        with contextlib.suppress(OSError):  # a closed connection is found by the next read
+        with contextlib.suppress(OSError):  # the next read detects a closed connection
             self.sock.sendall(strict_json.dumps(message).encode() + b"\n")
 
     def read(self) -> bool:
-        """Reads what has arrived; false if the other side has closed the connection."""
+        """Read the data that has arrived; return False if the other side has closed the connection."""
         try:
             received = self.sock.recv(65536)
         except OSError:
@@ -47,17 +47,17 @@ class _Connection:
         return bool(received)
 
     def messages(self) -> List[Dict[str, Any]]:
-        """The whole messages among what was read."""
+        """Return the complete messages of the data read so far."""
         *lines, self._received = self._received.split(b"\n")
         return [dict(json.loads(line)) for line in lines]
 
 
 class ProcessBarrier:
-    """The barrier, as one process sees it.
+    """One process's end of the barrier.
 
     Args:
         rank: Number of this process.
-        sockets: Connected sockets by rank: in process 0 to every other process, in the others to process 0.
+        sockets: Connected sockets by rank: in process 0 those of all other processes, in the others that of process 0.
         world_size: Number of processes.
         timeout: Seconds to wait for the others.
     """
@@ -74,14 +74,14 @@ class ProcessBarrier:
         os.register_at_fork(after_in_child=self.close)  # loader workers must not keep the connections open
 
     def wait(self, place: str) -> None:
-        """Returns when every process has called it with the same `place`.
+        """Wait until every process has called it with the same `place`.
 
         Args:
-            place: Where in the program the process is, for messages.
+            place: Name of this point of the program, for messages.
 
         Raises:
-            JobError: In every process, with the numbers of the processes, if one of them has ended or failed, is at
-                another place, or does not arrive within `timeout` seconds.
+            JobError: In every process, with the ranks, if a process has ended or failed, is at another place, or does
+                not arrive within `timeout` seconds.
         """
         if self._failure is not None:
             raise self._failure
@@ -91,12 +91,12 @@ class ProcessBarrier:
             self._follow(place)
 
     def fail(self, text: str, user_error: bool = False) -> None:
-        """Tells the other processes that this one fails, and why; they raise it where they wait."""
+        """Send the reason of a failure of this process to the others; they raise it at their barrier."""
         if self._failure is None:
             self._tell(JobError(f"process {self.rank} of {self.world_size} failed: {text}", user_error))
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         self._selector.close()
         for connection in self._peers.values():
             connection.sock.close()
@@ -115,19 +115,19 @@ class ProcessBarrier:
             if waited > _SAY_AFTER and not said:
                 said = True
                 with contextlib.suppress(OSError, ValueError):
-                    print(f"process 0 waits at {place} for {_processes(missing)}", file=sys.stderr, flush=True)
+                    print(f"process 0 is waiting at {place} for {_processes(missing)}", file=sys.stderr, flush=True)
         for connection in self._peers.values():
             connection.send(go=True)
 
     def _check(self, peer: int, message: Mapping[str, Any], place: str, missing: "set[int]") -> None:
-        """Raises JobError unless a message says that its sender is at `place`."""
+        """Raise JobError unless the sender of a message is at `place`."""
         if "failed" in message:
             late = f"; {_processes(missing)} had not arrived at {place}" if message.get("late") and missing else ""
             self._raise(message["failed"] + late, bool(message.get("user_error")))
         if message["at"] != place:
             self._raise(
                 f"the processes of this job are at different places: process 0 at {place}, process {peer} at "
-                f"{message['at']}; do they have the same data, config and code?"
+                f"{message['at']}; check that all have the same data, config and code"
             )
 
     def _follow(self, place: str) -> None:
@@ -143,7 +143,7 @@ class ProcessBarrier:
             raise self._failure
 
     def _read(self, place: str, waited: float, missing: "set[int]") -> float:
-        """Reads what arrives within a slice of the time that is left; returns the seconds that it took."""
+        """Read the data that arrives within a part of the remaining time; return the seconds waited."""
         left = self.timeout + (_MARGIN if self.rank else 0.0) - waited
         start = time.monotonic()
         ready = self._selector.select(max(0.0, min(_SLICE, left)))
@@ -151,12 +151,12 @@ class ProcessBarrier:
             if not self._peers[key.data].read():
                 self._raise(
                     f"process {key.data} of {self.world_size} has ended, while process {self.rank} waits for it at "
-                    f"{place}; its workerlog file says why"
+                    f"{place}; see its workerlog file"
                 )
         if not ready and left <= 0:
             self._raise(
                 f"process {self.rank} of {self.world_size} waited {self.timeout:g} seconds at {place} for "
-                f"{_processes(missing)}; DistributedStrategy.collective_timeout gives more time",
+                f"{_processes(missing)}; raise DistributedStrategy.collective_timeout if more time is needed",
                 late=self.rank != 0,
             )
         return min(time.monotonic() - start, _SLICE)
@@ -180,14 +180,14 @@ def _processes(numbers: "set[int]") -> str:
 def connect(
     rank: int, world_size: int, host: str, exchange: Callable[[Any], List[Any]], timeout: float
 ) -> ProcessBarrier:
-    """Connects the processes of a job; every process must call.
+    """Connect the processes of a job; every process must call.
 
     Args:
         rank: Number of this process.
         world_size: Number of processes.
-        host: Address of this machine for the others; that of process 0 is used.
-        exchange: Returns an object of every process, in the order of ranks.
-        timeout: Of the barrier, seconds.
+        host: Address of this machine for the others; only that of process 0 is used.
+        exchange: Function that returns an object of every process, in the order of ranks.
+        timeout: Timeout of the barrier, seconds.
 
     Raises:
         ValueError: If process 0 cannot be reached.
@@ -211,15 +211,15 @@ def _join(rank: int, host: str, port: int, token: str) -> socket.socket:
         sock = socket.create_connection((host, port))
     except OSError as error:
         raise ValueError(
-            f"process {rank} cannot reach process 0 at {host}:{port} ({error}); all nodes must reach each other's "
-            "ports, those above 1024"
+            f"process {rank} cannot reach process 0 at {host}:{port} ({error}); all nodes must be able to "
+            "reach each other's ports above 1024"
         ) from None
     sock.sendall(strict_json.dumps({"rank": rank, "token": token}).encode() + b"\n")
     return _tuned(sock)
 
 
 def _accept(server: socket.socket, token: str) -> "tuple[int, Optional[socket.socket]]":
-    """The next process that connects; without a socket if it is not one of this job."""
+    """Accept a connection; return its rank and socket, or -1 and None if it does not belong to this job."""
     sock, _ = server.accept()
     sock.settimeout(_HELLO)
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
@@ -233,7 +233,7 @@ def _accept(server: socket.socket, token: str) -> "tuple[int, Optional[socket.so
 
 
 def _tuned(sock: socket.socket) -> socket.socket:
-    """The same socket, which sends at once and finds out within two minutes that the other machine is gone."""
+    """Set a socket to send without delay and to detect within two minutes that the other machine is gone."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):

@@ -1,4 +1,4 @@
-"""Optimizer state divided among the processes of a job."""
+"""Sharding of the optimizer state among the processes of a job."""
 
 from typing import Any, Callable
 
@@ -8,12 +8,12 @@ from plsc.distributed.job import _on_gpu, barrier, current_strategy, joined, ran
 
 
 def shards_optimizer() -> bool:
-    """Whether the optimizer's state is divided among processes."""
+    """Return True if the optimizer state is divided among processes."""
     return joined() and current_strategy().sharding_degree > 1
 
 
 class _WholeJob:
-    """What fleet's sharding asks of a topology, for one sharding group of all processes."""
+    """Topology with one sharding group of all processes, with the methods that fleet's sharding calls."""
 
     def get_sharding_parallel_group(self) -> Any:
         return paddle.distributed.get_group(0)
@@ -32,13 +32,13 @@ def _topology() -> Any:
 
 
 class ShardedOptimizer:
-    """Divides a Paddle optimizer's state among the processes of a sharding group: ZeRO stage 1 (arXiv 1910.02054).
+    """Paddle optimizer with its state divided among the processes of a sharding group: ZeRO stage 1 (arXiv 1910.02054).
 
-    Each process updates its share of the parameters and then sends it to the others. Gradients are averaged before,
-    by `GradientExchange`. Fleet's DygraphShardingOptimizer does the work.
+    Each process updates its part of the parameters and then sends it to the others. `GradientExchange` averages the
+    gradients before. Fleet's DygraphShardingOptimizer does the work.
 
     Args:
-        inner: Over a plain list of parameters, not groups.
+        inner: Optimizer over a plain list of parameters, not groups.
     """
 
     def __init__(self, inner: Any) -> None:
@@ -49,20 +49,21 @@ class ShardedOptimizer:
         self._sharding = DygraphShardingOptimizer(inner, topology)
 
     def step(self) -> None:
-        """Updates this process's share and exchanges the results."""
+        """Update the parameters of this process and exchange the results."""
         barrier("the update of the weights")
         self._sharding.step()
 
     def is_mine(self, parameter: paddle.Tensor) -> bool:
-        """Whether this process keeps the state of a parameter."""
+        """Return True if this process keeps the state of a parameter."""
         return self._owner(parameter) == rank()
 
     def gather(self, parameter: paddle.Tensor, make: Callable[[], paddle.Tensor]) -> paddle.Tensor:
-        """A tensor of a parameter's state from the process that keeps it; every process of the group must call.
+        """Return a tensor of a parameter's state from the process that keeps it; every process of the group must call.
 
         Args:
-            parameter: Whose state.
-            make: Returns the tensor where it is kept, elsewhere one of its shape and type to receive it.
+            parameter: The parameter.
+            make: Function that returns the tensor in the process that keeps it, and in the others a tensor of its shape
+                and dtype to receive it.
         """
         tensor = make()
         barrier("the exchange of the optimizer's state")

@@ -1,4 +1,4 @@
-"""Checksums of the code that a run uses: the files of plsc and those of its plug-ins."""
+"""Checksums of the code of a run: the files of plsc and of its plug-ins."""
 
 import sys
 import zlib
@@ -9,15 +9,15 @@ PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def source_digests(plugins: Iterable[str] = ()) -> Dict[str, str]:
-    """The checksum of every source file of plsc and of plug-ins that are imported.
+    """Return the checksum of every source file of plsc and of imported plug-ins.
 
-    A plug-in counts with all imported modules of its package, or, if it is a single file, with those of its folder.
+    A plug-in includes all imported modules of its package, or of its folder if the plug-in is a single file.
 
     Args:
         plugins: Names of imported modules.
 
     Returns:
-        CRC-32 in hexadecimal digits by path below the folder that holds the package, such as `plsc/engine/run.py`.
+        CRC-32 in hexadecimal digits by path relative to the folder of the package, such as `plsc/engine/run.py`.
     """
     found = {str(path.relative_to(PACKAGE.parent)): path for path in PACKAGE.rglob("*.py")}
     for plugin in plugins:
@@ -26,7 +26,7 @@ def source_digests(plugins: Iterable[str] = ()) -> Dict[str, str]:
 
 
 def _files(plugin: str) -> Iterator[Tuple[str, Path]]:
-    """Names and paths of the source files that belong to a plug-in."""
+    """Yield the names and paths of the source files of a plug-in."""
     top = plugin.partition(".")[0]
     file = getattr(sys.modules.get(plugin), "__file__", None)
     for name, module in list(sys.modules.items()):

@@ -1,6 +1,6 @@
-"""Ends another process that waits without end inside a library: `watchdog.py PID SECONDS MESSAGE`, run as a script.
+"""Watchdog that kills another process which hangs inside a library: `watchdog.py PID SECONDS MESSAGE`, run as a script.
 
-A thread could not do it: the library may hold the interpreter's lock while it waits.
+A thread is not sufficient, because the library may hold the interpreter lock while it waits.
 """
 
 import os
@@ -14,7 +14,7 @@ from typing import Iterator
 
 @contextmanager
 def deadline(seconds: float, message: str) -> Iterator[None]:
-    """Ends this process with a message unless the block is left in time; for calls that wait for others without end."""
+    """Kill this process with a message if the block takes longer than `seconds`; for calls that have no timeout."""
     command = [sys.executable, "-S", "-E", os.path.abspath(__file__), str(os.getpid()), str(seconds), message]
     watcher = subprocess.Popen(command)
     try:
@@ -25,7 +25,7 @@ def deadline(seconds: float, message: str) -> Iterator[None]:
 
 
 def watch(parent: int, seconds: float, message: str) -> None:
-    """Waits; then prints `message` and kills `parent`, unless it has ended before."""
+    """Wait, then print `message` and kill `parent`, unless it has ended before."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if os.getppid() != parent:
@@ -33,7 +33,7 @@ def watch(parent: int, seconds: float, message: str) -> None:
         time.sleep(0.1)
     try:
         print(message, file=sys.stderr, flush=True)
-    finally:  # nobody may be there to read it
+    finally:  # standard error may be closed
         os.kill(parent, signal.SIGKILL)
 
 

@@ -1,1 +1,1 @@
-"""Runs as one self-contained HTML page. Reads what a run has left on disk; needs no Paddle."""
+"""Reports of runs: one self-contained HTML page from the files in the output directories."""

@@ -1,4 +1,4 @@
-"""Reports of runs on disk, compared with each other."""
+"""Reports of one run or several runs on disk."""
 
 import warnings
 from dataclasses import replace
@@ -10,7 +10,7 @@ from plsc.config.tree import ConfigError
 from plsc.inference.restore import restore
 from plsc.report.examination import Examination
 from plsc.report.page import page
-from plsc.report.write import FILE, check, examine_or_say_why_not, write
+from plsc.report.write import FILE, check, examine_or_note, write
 from plsc.runs.directory import CheckpointWarning, warnings_to
 from plsc.runs.reader import read_runs
 
@@ -23,21 +23,23 @@ def report(
     say: Callable[[str], None] = print,
     embedding: str = "tsne",
 ) -> Path:
-    """Writes a report of runs on disk, compared with each other.
+    """Write a report that compares runs on disk.
 
     Args:
         directories: Output directories of runs.
-        out: The file; by default `report.html` in the run, or in the folder that holds the first of several.
-        title: By default made of the runs' names.
-        most_images: Images shown to each network; 0: none, then neither checkpoints nor data are needed.
-        say: Takes a line of progress.
-        embedding: How features become points, see plsc.evaluation.embedding.
+        out: HTML file; by default `report.html` in the run, or in the parent folder of the first of several runs.
+        title: Title of the page; by default the name of the run, or the number of runs.
+        most_images: Maximal number of images for the evaluation of each network; 0: no evaluation, then neither
+            checkpoints nor data are needed.
+        say: Function that prints a line of progress.
+        embedding: Method of the projection of features to two dimensions, see plsc.evaluation.embedding.
 
     Returns:
-        The file.
+        Path of the file.
 
     Raises:
-        ValueError: If a directory is no run.
+        ValueError: If a directory is not a run.
+        FileExistsError: If `out` is an existing file that is not a report.
     """
     runs = read_runs(directories)
     folder = runs[0].path if len(runs) == 1 else runs[0].path.parent
@@ -47,22 +49,22 @@ def report(
         for note in run.damaged:
             say(f"{run.path}: {note}")
     for run in runs if most_images else ():
-        say(f"showing images to {run.name}")
+        say(f"evaluating {run.name} on images")
         found[run.name] = _examine_saved(run.path, most_images, embedding)
     return write(out or folder / FILE, page(runs, found, title))
 
 
 def _examine_saved(directory: Path, most_images: int, embedding: str) -> Examination:
-    """What the best checkpoint of a run, or its last, makes of images; the reason if that cannot be told."""
+    """Evaluate the best checkpoint of a run, or its last, on images; return a note with the reason if this fails."""
     passed: List[str] = []
     try:
         with warnings_to(passed.append):
             saved = restore(best_or_latest(directory))
     except (ValueError, OSError, ImportError) as error:
         reasons = error.problems if isinstance(error, ConfigError) else [str(error)]
-        return Examination(notes=["Its network cannot be shown images: " + "; ".join(reasons)])
+        return Examination(notes=["The network could not be evaluated on images: " + "; ".join(reasons)])
     known = (saved.classes, str(saved.path))
-    found = examine_or_say_why_not(saved.config, saved.task, most_images, embedding, known)
+    found = examine_or_note(saved.config, saved.task, most_images, embedding, known)
     for text in passed:
         warnings.warn(text, CheckpointWarning, stacklevel=2)
     return replace(found, notes=[*passed, *found.notes])

@@ -1,4 +1,4 @@
-"""What can be seen of a run's network by showing it images; filled by `plsc.report.examine`."""
+"""Results of a network on images, computed by `plsc.report.examine`."""
 
 from dataclasses import dataclass, field
 from typing import List, Optional
@@ -8,14 +8,14 @@ import numpy as np
 
 @dataclass
 class Example:
-    """An image and what the network takes it for.
+    """An image with its class and the predicted class.
 
     Attributes:
         image: uint8 (H, W, 3).
-        label: Name of its class.
-        predicted: Name of the class that the network prefers.
-        confidence: Probability that it gives that class.
-        file: Where the image is from.
+        label: Name of the true class.
+        predicted: Name of the predicted class.
+        confidence: Probability of the predicted class.
+        file: Path of the image; empty if unknown.
     """
 
     image: np.ndarray
@@ -27,20 +27,20 @@ class Example:
 
 @dataclass
 class Examination:
-    """Findings on N images of C classes. What does not apply is None or empty.
+    """Results on N images of C classes. A result that does not apply is None or empty.
 
     Attributes:
-        images: Which images, in words.
-        classes: Names.
-        matrix: Images by class (rows) and predicted class (columns), int64 (C, C).
+        images: Description of the images.
+        classes: Names of the classes.
+        matrix: Number of images by true class (rows) and predicted class (columns), int64 (C, C).
         ece: Expected calibration error in percent.
         bins: For each bin of confidence: number of images, mean confidence, accuracy; float64 (bins, 3).
-        worst: Wrong with the most confidence.
-        best: Right with the most confidence.
-        points: The encoder's features in two dimensions, float32 (N, 2).
+        worst: Wrong predictions with the highest confidence.
+        best: Correct predictions with the highest confidence.
+        points: Features of the encoder in two dimensions, float32 (N, 2).
         point_labels: Class of each point, int64 (N,).
-        embedding: How the points were made, as the end of a sentence.
-        notes: What could not be found out, and why.
+        embedding: Method of the projection, as the end of a sentence.
+        notes: Messages about results that are missing, with the reason.
     """
 
     images: str = ""

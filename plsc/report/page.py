@@ -1,4 +1,4 @@
-"""A report: one HTML file that loads nothing and runs nothing."""
+"""HTML page of a report, without scripts and without external content."""
 
 import time
 from html import escape
@@ -10,9 +10,9 @@ from plsc.report.measured import comparable, ranked
 from plsc.report.style import STYLE
 from plsc.runs.reader import Run
 
-# Even if something escaped escaping: no script, no request.
+# No scripts and no requests, even if some text were not escaped.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-START = (  # of every report; by it a file is known as one
+START = (  # first bytes of every report, used to recognize reports
     '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
     f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
 )
@@ -21,12 +21,12 @@ START = (  # of every report; by it a file is known as one
 def page(
     runs: Sequence[Run], examinations: Optional[Mapping[str, Examination]] = None, title: Optional[str] = None
 ) -> str:
-    """The HTML of a report.
+    """Return the HTML of a report.
 
     Args:
-        runs: At least one; the order is kept.
-        examinations: What was found out about a run's network, by the run's name.
-        title: By default made of the runs' names.
+        runs: Runs, at least one.
+        examinations: Results of the networks on images, by name of the run.
+        title: Title of the page; by default the name of the run, or the number of runs.
     """
     examined = examinations or {}
     shown = title or (runs[0].name if len(runs) == 1 else f"{len(runs)} runs compared")
@@ -47,8 +47,7 @@ def page(
         f"<div id=images>{seen}</div>",
         sections.configs(runs),
         sections.environments(runs),
-        f"<footer>Written by plsc on {time.strftime('%Y-%m-%d %H:%M')}. Nothing in this page is loaded from "
-        "elsewhere.</footer>",
+        f"<footer>Written by plsc on {time.strftime('%Y-%m-%d %H:%M')}. This page loads no external content.</footer>",
     ]
     return (
         f'{START}<meta name="viewport" content="width=device-width, initial-scale=1">'

@@ -1,4 +1,4 @@
-"""The parts of a report, each as HTML. Whatever comes from a run's files passes through `escape`."""
+"""Sections of a report as HTML. All text from the files of a run passes through `escape`."""
 
 import base64
 import io
@@ -29,11 +29,11 @@ from plsc.runs.reader import Run
 
 _ENGINE = ("lr", "grad_norm", "images_per_second", "skipped_steps", "data_wait")
 _MATRIX_CLASSES = 30
-_PAUSE = 60.0  # seconds between two lines of metrics that count as an interruption
+_PAUSE = 60.0  # seconds between two rows of metrics that count as an interruption
 
 
 def seconds(run: Run) -> float:
-    """Time from the first line of metrics to the last, without pauses."""
+    """Return the seconds from the first row of metrics to the last, without interruptions."""
     times = np.sort([row["time"] for rows in run.rows.values() for row in rows if "time" in row])
     gaps = np.diff(times)
     if not len(gaps):
@@ -42,14 +42,14 @@ def seconds(run: Run) -> float:
 
 
 def duration(length: float) -> str:
-    """Seconds in words."""
+    """Return a text for a duration in seconds."""
     if length < 90:
         return f"{length:.0f} s"
     return f"{length / 60:.1f} min" if length < 5400 else f"{length / 3600:.1f} h"
 
 
 def headline(runs: Sequence[Run]) -> str:
-    """The few numbers that somebody wants who has ten seconds."""
+    """Return the summary cards: best result, length, duration, speed and device."""
     cards: List[Tuple[str, str]] = []
     group = comparable(runs)[0]
     metric = main_metric(group[0])
@@ -59,12 +59,12 @@ def headline(runs: Sequence[Run]) -> str:
         of = f"best of {len(group)}: {name}" if len(group) > 1 else name
         cards.append((f"{svg.short(value)}{unit}", f"{name_of(metric).replace(', %', '')}, {of}"))
     epochs, steps = sum(_last(run, "epoch") for run in runs), sum(int(_last(run, "step")) for run in runs)
-    where = f"in {len(runs)} runs, " if len(runs) > 1 else ""
-    cards.append((svg.short(epochs), f"epochs of training {where}{steps:,} steps"))
-    cards.append((duration(sum(map(seconds, runs))), "for training and evaluation"))
+    where = f" in {len(runs)} runs" if len(runs) > 1 else ""
+    cards.append((svg.short(epochs), f"epochs of training{where}, {steps:,} steps"))
+    cards.append((duration(sum(map(seconds, runs))), "duration of training and evaluation"))
     speeds = [value for run in runs for value in run.series("train", "images_per_second")[1]]
     if speeds:
-        cards.append((svg.short(float(np.median(speeds))), "images per second, median"))
+        cards.append((svg.short(float(np.median(speeds))), "images per second in training, median"))
     if runs[0].environment:
         device, paddle, plsc = (str(runs[0].environment.get(key, "?")) for key in ("device", "paddle", "plsc"))
         cards.append((device, f"Paddle {paddle}, plsc {plsc}"))
@@ -77,7 +77,7 @@ def _last(run: Run, key: str) -> float:
 
 
 def results(runs: Sequence[Run]) -> str:
-    """Tables of the evaluations, the best run first; empty if nothing was evaluated."""
+    """Return tables of the evaluations, the best run first; empty if no run was evaluated."""
     tables = [_result_table(group) for group in comparable(runs) if main_metric(group[0])]
     return f"<h2 id=results>Results</h2>{''.join(tables)}" if tables else ""
 
@@ -111,7 +111,7 @@ def _result_table(runs: Sequence[Run]) -> str:
 
 
 def _details(run: Run, metric: str) -> str:
-    """A metric's last values for each part of a network, the best first; empty if there are none."""
+    """Return the last values of a metric for each part of a network, the best first; empty if there are no parts."""
     last = run.rows.get(deciding_split(run), [{}])[-1]
     found = [(name, value) for name, value in last.items() if is_detail(name, metric)]
     if not found:
@@ -121,7 +121,7 @@ def _details(run: Run, metric: str) -> str:
         f"<tr><td class=wrap>{escape(name[len(metric) + 1 :])}</td><td class=n>{svg.short(value)}</td></tr>"
         for name, value in found
     )
-    title = f"{name_of(metric)}, of each of the {len(found)} parts of {run.name}"
+    title = f"{name_of(metric)}: each of the {len(found)} parts of {run.name}"
     return f"<details><summary>{escape(title)}</summary><table>{rows}</table></details>"
 
 
@@ -130,10 +130,11 @@ def _title(run: Run) -> str:
 
 
 def curves(runs: Sequence[Run]) -> str:
-    """Everything that was measured over the epochs; runs of one task share their charts."""
+    """Return charts of all metrics by epoch; runs of the same task share their charts."""
     parts = [
-        "<h2 id=curves>Curves</h2><p class=soft>Thin lines: training. Thick lines with dots: evaluation, or "
-        "classification by frozen features.</p>"
+        "<h2 id=curves>Curves</h2><p class=soft>Each chart shows one metric by epoch. If a metric was measured in "
+        "training and in evaluation, the thin line shows training and the thick line evaluation. Hover over a line for "
+        "its values.</p>"
     ]
     for group in comparable(runs):
         own, engine = [], []
@@ -153,7 +154,7 @@ def curves(runs: Sequence[Run]) -> str:
 def _chart(group: Sequence[Run], metric: str) -> str:
     splits = dict.fromkeys(split for run in group for split in run.rows if (split, metric) in run.columns)
     lines = []
-    for split in sorted(splits, key=lambda split: split != "train"):  # evaluations on top
+    for split in sorted(splits, key=lambda split: split != "train"):  # evaluation lines are drawn on top
         for number, run in enumerate(group):
             thin = split == "train" and len(splits) > 1
             lines.append(svg.Series(f"{run.name}, {split}", *run.series(split, metric), number, thin))
@@ -164,12 +165,12 @@ def _chart(group: Sequence[Run], metric: str) -> str:
 
 
 def damaged(runs: Sequence[Run]) -> str:
-    """Notes about files of the runs that could not be read."""
+    """Return notes about files of the runs that could not be read."""
     return "".join(f"<p class=soft>{escape(run.name)}: {escape(note)}</p>" for run in runs for note in run.damaged)
 
 
 def pictures(run: Run, most: int = 6) -> str:
-    """The pictures that a run drew, from its first to its last; empty if it drew none."""
+    """Return at most `most` figures that a run has written during training; empty if there are none."""
     if not run.pictures:
         return ""
     chosen = np.unique(np.linspace(0, len(run.pictures) - 1, most).round().astype(int))
@@ -179,25 +180,26 @@ def pictures(run: Run, most: int = 6) -> str:
         source = "data:image/png;base64," + base64.b64encode(picture.path.read_bytes()).decode()
         parts.append(
             f"<figure class='card strip'><figcaption>after step {picture.step:,}</figcaption><div class=rows>"
-            f'<div class=soft>{rows}</div><img class=pixels src="{source}" alt="images of the run at this step">'
+            f'<div class=soft>{rows}</div><img class=pixels src="{source}" alt="figures of the run at this step">'
             "</div></figure>"
         )
-    return f"<h2>Images over training: {escape(run.name)}</h2><div class=strips>{''.join(parts)}</div>"
+    return f"<h2>Figures from training: {escape(run.name)}</h2><div class=strips>{''.join(parts)}</div>"
 
 
 def examination(run: Run, found: Examination, unfolded: bool = True) -> str:
-    """What a run's network makes of images: confusions, confidence, examples, features; empty if nothing was found."""
+    """Return confusion matrix, calibration, examples and features of a network; empty without any result."""
     cards = []
     if found.matrix is not None:
         cards += [_confusions(found), _calibration(found)]
     if found.points is not None:
         cards.append(_embedding(found))
-    examples = _examples("Wrong, and sure of it", found.worst) + _examples("Right, and sure of it", found.best)
+    examples = _examples("Wrong predictions with the highest confidence", found.worst)
+    examples += _examples("Correct predictions with the highest confidence", found.best)
     notes = "".join(f"<p class=soft>{escape(note)}</p>" for note in found.notes)
     if not (cards or examples or notes):
         return ""
     images = f"<p class=soft>{escape(found.images)}</p>" if found.images else ""
-    title = f"<summary><h2>What the network sees: {escape(run.name)}</h2></summary>"
+    title = f"<summary><h2>Predictions and features: {escape(run.name)}</h2></summary>"
     body = f"{images}{notes}<div class=wide>{''.join(cards)}{examples}</div>"
     return f"<details class=seen{' open' * unfolded}>{title}{body}</details>"
 
@@ -215,16 +217,20 @@ def _confusions(found: Examination) -> str:
     accuracy = np.trace(counts) / max(int(counts.sum()), 1)
     chart = ""
     if len(classes) <= _MATRIX_CLASSES:
-        chart = svg.matrix(counts, classes, "images by class and predicted class")
-    header = "<tr><th>class</th><th>taken for</th><th class=n>images</th><th class=n>share</th></tr>"
+        chart = svg.matrix(counts, classes, "number of images by true class and predicted class")
+        chart += (
+            "<p class=soft>Rows are true classes, columns are predicted classes. Each cell is the number of images; "
+            "cells on the diagonal are correct predictions.</p>"
+        )
+    header = "<tr><th>true class</th><th>predicted class</th><th class=n>images</th><th class=n>% of class</th></tr>"
     table = f"<table>{header}{rows}</table>"
     lists = f"<details><summary>Most frequent confusions</summary>{table}</details>" if rows else ""
     lists += f"<details><summary>Accuracy of each class</summary>{class_table(found)}</details>"
-    return f"<figure class=card><h3>Confusions: {accuracy:.1%} right</h3>{chart}{lists}</figure>"
+    return f"<figure class=card><h3>Confusion matrix: accuracy {accuracy:.1%}</h3>{chart}{lists}</figure>"
 
 
 def class_table(found: Examination) -> str:
-    """Accuracy of every class, the lowest first."""
+    """Return a table with the accuracy of every class, the lowest first."""
     totals, right = found.matrix.sum(axis=1), np.diag(found.matrix)
     order = sorted(range(len(totals)), key=lambda i: right[i] / max(int(totals[i]), 1))
     rows = "".join(
@@ -232,24 +238,27 @@ def class_table(found: Examination) -> str:
         f"<td class=n>{f'{right[i] / totals[i]:.1%}' if totals[i] else '-'}</td></tr>"
         for i in order
     )
-    return f"<table><tr><th>class</th><th class=n>images</th><th class=n>right</th></tr>{rows}</table>"
+    return f"<table><tr><th>class</th><th class=n>images</th><th class=n>accuracy</th></tr>{rows}</table>"
 
 
 def _calibration(found: Examination) -> str:
     chart = svg.reliability(found.bins, "accuracy by confidence")
     return (
-        f"<figure class=card><h3>Accuracy by confidence: off by {found.ece:.1f}% on average</h3>{chart}"
-        "<p class=soft>Bars below the dashed line: more confident than right. Faint bars hold few images. The number "
-        "is the expected calibration error.</p></figure>"
+        f"<figure class=card><h3>Calibration: expected calibration error {found.ece:.1f}%</h3>{chart}"
+        "<p class=soft>Accuracy of the images in each bin of confidence, which is the probability of the predicted "
+        "class. The dashed line is perfect calibration; below it, the network is overconfident. Faint bars have few "
+        "images. The expected calibration error is the mean difference between confidence and accuracy.</p></figure>"
     )
 
 
 def _embedding(found: Examination) -> str:
-    chart = svg.scatter(found.points, found.point_labels, found.classes, "features in two dimensions, by class")
+    chart = svg.scatter(
+        found.points, found.point_labels, found.classes, "features of the encoder in two dimensions, colored by class"
+    )
     return (
-        f"<figure class=card><h3>Features of the encoder</h3>{chart}<p class=soft>Mean of the patch tokens of "
-        f"{len(found.points):,} images {escape(found.embedding)}. A name stands at the middle of its class.</p>"
-        "</figure>"
+        f"<figure class=card><h3>Features of the encoder</h3>{chart}<p class=soft>Each point is the mean of the patch "
+        f"tokens of one image ({len(found.points):,} images), projected {escape(found.embedding)}. Colors are classes; "
+        "the name of a class is at the median of its points.</p></figure>"
     )
 
 
@@ -259,7 +268,7 @@ def _examples(title: str, examples: Sequence[Example]) -> str:
     figures = []
     for one in examples:
         said = f"{one.predicted}, {one.confidence:.0%}"
-        caption = said if one.label == one.predicted else f"{one.label}, taken for {said}"
+        caption = said if one.label == one.predicted else f"{one.label}, predicted as {said}"
         small = " class=pixels" if max(one.image.shape[:2]) < 84 else ""
         figures.append(
             f'<figure title="{escape(one.file)}"><img{small} src="{png(one.image)}" alt="{escape(one.label)}">'
@@ -269,7 +278,7 @@ def _examples(title: str, examples: Sequence[Example]) -> str:
 
 
 def png(image: np.ndarray, largest: int = 160) -> str:
-    """uint8 (H, W, 3) as a data address, no larger than `largest` pixels a side."""
+    """Return an image, uint8 (H, W, 3), as a data URL of a PNG with at most `largest` pixels per side."""
     picture = Image.fromarray(image)
     picture.thumbnail((largest, largest))
     file = io.BytesIO()
@@ -278,7 +287,7 @@ def png(image: np.ndarray, largest: int = 160) -> str:
 
 
 def configs(runs: Sequence[Run]) -> str:
-    """What differs between the runs, and the whole of each config with the origin of its values."""
+    """Return the differences between the configs of the runs, and each config with the origin of its values."""
     parts = ["<h2 id=configs>Configuration</h2>"]
     flat = [dict(_leaves(run.config, "")) for run in runs]
     if len(runs) > 1:
@@ -287,11 +296,11 @@ def configs(runs: Sequence[Run]) -> str:
         cells = {key: "".join(f"<td class=wrap>{escape(_value(one, key))}</td>" for one in flat) for key in keys}
         rows = "".join(f"<tr><td>{escape(key)}</td>{values}</tr>" for key, values in cells.items())
         table = f"<div class=scroll><table><tr><th>key</th>{head}</tr>{rows}</table></div>"
-        parts.append(f"<details><summary>What differs between the runs ({len(keys)} keys)</summary>{table}</details>")
+        parts.append(f"<details><summary>Differences between the runs ({len(keys)} keys)</summary>{table}</details>")
     for run in runs:
         parts.append(_config(run.name, run.config_text))
         for past, changed in changes(run.history, run.config):
-            head = "<tr><th>key</th><th>then</th><th>after it</th></tr>"
+            head = "<tr><th>key</th><th>before</th><th>after</th></tr>"
             cells = ["".join(f"<td class=wrap>{escape(cell)}</td>" for cell in row) for row in changed]
             rows = "".join(f"<tr>{row}</tr>" for row in cells)
             parts.append(_config(f"{run.name} {past}", past.text, f"<table>{head}{rows}</table>"))
@@ -323,7 +332,7 @@ def _value(flat: Dict[str, Any], key: str) -> str:
 
 
 def environments(runs: Sequence[Run]) -> str:
-    """Where the runs ran; runs in the same environment are told once."""
+    """Return the environments of the runs; runs with the same environment share a table."""
     groups: Dict[str, List[str]] = {}
     for run in runs:
         facts = {key: value for key, value in run.environment.items() if key not in ("command", "runtime")}

@@ -1,4 +1,4 @@
-"""The look of a report: readable from a phone to a desk, light or dark; colours of Okabe and Ito."""
+"""Style sheet of a report, for narrow and wide screens, light and dark; color palette of Okabe and Ito."""
 
 STYLE = """
 :root { --page: #fbfaf8; --card: #fff; --text: #1c2024; --soft: #646b73; --rule: #e3e1dc; --grid: #ecebe7;

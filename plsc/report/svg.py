@@ -1,4 +1,4 @@
-"""Charts as SVG text. Colours are CSS variables, so that the same chart serves light and dark pages."""
+"""Charts as SVG text. Colors are CSS variables, so that the same chart works in light and dark pages."""
 
 import math
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 
-COLOURS = 7  # of --c0 ... --c6
+COLOURS = 7  # --c0 ... --c6
 _WIDTH, _HEIGHT = 400, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 10, 12, 34
 _MOST_POINTS = 240
@@ -18,11 +18,11 @@ class Series:
     """A line of a chart.
 
     Attributes:
-        name: For the tooltip.
-        x: Ascending.
-        y: As many; what is not finite is left out.
-        colour: Number of its colour; lines beyond the palette are dashed.
-        thin: Draw it as the lesser of two lines of one colour.
+        name: Name in the tooltip.
+        x: Ascending values.
+        y: Values, as many as `x`; values that are not finite are not drawn.
+        colour: Index of the color; lines beyond the palette are dashed.
+        thin: Draw a thin line, to distinguish two lines of the same color.
     """
 
     name: str
@@ -33,12 +33,12 @@ class Series:
 
 
 def line_chart(series: Sequence[Series], x_label: str, label: str) -> str:
-    """Lines over a common axis.
+    """Return a chart of lines with a common x axis.
 
     Args:
-        series: At least one, with at least one finite value in all.
-        x_label: Under the axis.
-        label: What the chart shows, for readers that cannot see it.
+        series: Lines, at least one, with at least one finite value in total.
+        x_label: Label of the x axis.
+        label: Description of the chart for screen readers.
     """
     kept = [_finite(one) for one in series]
     x_axis = _Axis([np.zeros(1), *(x for x, _ in kept)], _LEFT, _WIDTH - _RIGHT, tight=True)
@@ -51,12 +51,12 @@ def line_chart(series: Sequence[Series], x_label: str, label: str) -> str:
 
 
 def colour(number: int) -> str:
-    """The CSS colour of a series or class."""
+    """Return the CSS color of a series or class."""
     return f"var(--c{number % COLOURS})"
 
 
 def short(value: float) -> str:
-    """A number for people."""
+    """Return a number as short text."""
     if value != 0 and (abs(value) < 1e-3 or abs(value) >= 1e6):
         return f"{value:.2g}"
     return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
@@ -71,7 +71,7 @@ def _finite(series: Series) -> Tuple[np.ndarray, np.ndarray]:
 
 
 class _Axis:
-    """Numbers to pixels, with round ticks; `tight` ends at the data."""
+    """Scale from values to pixels with round ticks; a `tight` axis ends at the data."""
 
     def __init__(self, values: Sequence[np.ndarray], start: float, end: float, tight: bool = False) -> None:
         every = np.concatenate(list(values))
@@ -126,16 +126,16 @@ def _line(series: Series, px: np.ndarray, py: np.ndarray, xs: np.ndarray, ys: np
 
 
 def scatter(points: np.ndarray, labels: np.ndarray, classes: Sequence[str], label: str) -> str:
-    """Points coloured by class, each class named where its points are.
+    """Return a chart of points colored by class, with the name of each class at the median of its points.
 
     Args:
-        points: float (N, 2).
-        labels: int (N,).
-        classes: Names.
-        label: For readers that cannot see it.
+        points: Points, float (N, 2).
+        labels: Class of each point, int (N,).
+        classes: Names of the classes.
+        label: Description of the chart for screen readers.
     """
     size, margin = 400, 16
-    low, high = np.percentile(points, [0.5, 99.5], axis=0)  # a few far points would squeeze all others
+    low, high = np.percentile(points, [0.5, 99.5], axis=0)  # outliers would compress all other points
     scaled = np.clip((points - low) / np.maximum(high - low, 1e-12), 0, 1) * (size - 2 * margin) + margin
     scaled[:, 1] = size - scaled[:, 1]
     present = np.unique(labels)
@@ -143,7 +143,8 @@ def scatter(points: np.ndarray, labels: np.ndarray, classes: Sequence[str], labe
     for number in present:
         own = scaled[labels == number]
         dots = "".join(f"M{x:.0f} {y:.0f}h0" for x, y in own)
-        shape = "dots square" if int(number) // COLOURS % 2 else "dots"  # no two of the first 14 classes look alike
+        # color and shape distinguish the first 14 classes
+        shape = "dots square" if int(number) // COLOURS % 2 else "dots"
         parts.append(f'<path d="{dots}" class="{shape}" stroke="{colour(int(number))}"/>')
         x, y = np.median(own, axis=0)
         if len(present) <= 40:
@@ -153,12 +154,12 @@ def scatter(points: np.ndarray, labels: np.ndarray, classes: Sequence[str], labe
 
 
 def matrix(counts: np.ndarray, classes: Sequence[str], label: str) -> str:
-    """Images by class and predicted class; right ones in one colour, wrong ones in another.
+    """Return a confusion matrix; correct predictions have one color, wrong ones another.
 
     Args:
-        counts: int (C, C), rows are true classes.
-        classes: Names.
-        label: For readers that cannot see it.
+        counts: Number of images, int (C, C); rows are true classes.
+        classes: Names of the classes.
+        label: Description of the chart for screen readers.
     """
     count = len(classes)
     cell = max(14.0, min(36.0, 400 / count))
@@ -202,7 +203,7 @@ def _cell(
     share, count = float(shares[i, j]), int(counts[i, j])
     paint = "var(--right)" if i == j else "var(--wrong)"
     strength = 0.0 if not count else 0.15 + 0.85 * (share if i == j else min(1.0, share * 4))
-    title = f"{escape(classes[i])} taken for {escape(classes[j])}: {count} ({share:.1%})"
+    title = f"true {escape(classes[i])}, predicted {escape(classes[j])}: {count} image(s) ({share:.1%} of the class)"
     rect = (
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{size - 1:.1f}" height="{size - 1:.1f}" rx="2" class="cell"/>'
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{size - 1:.1f}" height="{size - 1:.1f}" rx="2" fill="{paint}" '
@@ -215,11 +216,11 @@ def _cell(
 
 
 def reliability(bins: np.ndarray, label: str) -> str:
-    """Accuracy by confidence, with the diagonal that a calibrated network follows.
+    """Return a chart of accuracy by confidence, with the diagonal of perfect calibration.
 
     Args:
-        bins: (bins, 3), of plsc.evaluation.classification.
-        label: For readers that cannot see it.
+        bins: Number of images, mean confidence and accuracy, float (bins, 3), from plsc.evaluation.classification.
+        label: Description of the chart for screen readers.
     """
     unit = np.array([0.0, 1.0])
     x_axis, y_axis = _Axis([unit], _LEFT, _WIDTH - _RIGHT, True), _Axis([unit], _HEIGHT - _BOTTOM, _TOP)
@@ -230,7 +231,7 @@ def reliability(bins: np.ndarray, label: str) -> str:
     for number, (count, _, accuracy) in enumerate(bins):
         if count:
             top, base = float(y_axis.place(np.array(accuracy))), _HEIGHT - _BOTTOM
-            title = f"{int(count)} images with confidence up to {(number + 1) / len(bins):.0%}: {accuracy:.1%} right"
+            title = f"{int(count)} images with confidence up to {(number + 1) / len(bins):.0%}: accuracy {accuracy:.1%}"
             body += (
                 f'<rect x="{_LEFT + number * width + 1:.1f}" y="{top:.1f}" width="{width - 2:.1f}" '
                 f'height="{max(base - top, 1):.1f}" fill="var(--c0)" fill-opacity="{0.35 + 0.65 * count / most:.2f}">'
@@ -247,7 +248,7 @@ def _svg(width: float, height: float, label: str, body: str) -> str:
 
 
 def legend(names: Sequence[str], numbers: Optional[Sequence[int]] = None) -> str:
-    """Names beside their colours."""
+    """Return a list of names with their colors."""
     chosen: List[int] = list(range(len(names))) if numbers is None else list(numbers)
     items = "".join(
         f'<li><i style="background:{colour(number)}"{" class=dashed" if number >= COLOURS else ""}></i>'

@@ -1,4 +1,4 @@
-"""Writing of reports."""
+"""Writing of report files."""
 
 from pathlib import Path
 from typing import Any, Mapping
@@ -19,44 +19,42 @@ FILE = "report.html"
 
 
 class RunReport:
-    """Writes the report of a run into its own output directory, when the run ends."""
+    """Report of a run in its output directory, written when the run ends."""
 
     def check(self, directory: Path) -> None:
-        """Raise FileExistsError if the report of a run in `directory` would replace a foreign file."""
+        """Raise FileExistsError if the report would replace a file in `directory` that is not a report."""
         check(directory / FILE)
 
     def write(self, config: Config, trainer: Trainer, directory: Path) -> Path:
-        """Write the report of a finished run into its directory; return the file."""
+        """Write the report of a finished run into its directory; return its path."""
         (run,) = read_runs([directory])
         known = (class_names(trainer.loader.dataset), "DataLoader.Train")
-        return write(
-            directory / FILE, page([run], {run.name: examine_or_say_why_not(config, trainer.task, known=known)})
-        )
+        return write(directory / FILE, page([run], {run.name: examine_or_note(config, trainer.task, known=known)}))
 
 
-def examine_or_say_why_not(
+def examine_or_note(
     config: Config,
     task: Task,
     most_images: int = 2000,
     embedding: str = "tsne",
     known: Known = (None, "the checkpoint"),
 ) -> Examination:
-    """`examine`; a problem with data or network becomes a note: no run fails because of its report."""
+    """Call `examine`; return a note if data or network cause an error, so that a run does not fail at its report."""
     try:
         return examine(config, task, most_images, embedding=embedding, known=known)
     except (ValueError, OSError, RuntimeError, NotImplementedError) as error:
-        return Examination(notes=[f"Its network cannot be shown images: {error}"])
+        return Examination(notes=[f"The network could not be evaluated on images: {error}"])
 
 
 _is_report, _WHAT = replace.begins_with(START.encode()), "a report of plsc"
 
 
 def check(path: Path) -> None:
-    """Makes sure that a report may be written as `path`.
+    """Check that a report may be written to `path`.
 
     Raises:
-        ValueError: If the path is that of a folder.
-        FileExistsError: If it is that of a file that is not a report.
+        ValueError: If the path is a folder.
+        FileExistsError: If the path is a file that is not a report.
     """
     if path.is_dir():
         raise ValueError(f"{path} is a folder; name the file to write, such as {path / FILE}")
@@ -64,14 +62,14 @@ def check(path: Path) -> None:
 
 
 def write(path: Path, html: str) -> Path:
-    """Writes the page and the folders it needs, in place of an earlier report; returns its path.
+    """Write the page, in place of an earlier report, and create its folder if needed; return its path.
 
     Raises:
-        ValueError: If the path is that of a folder.
-        FileExistsError: If it is that of a file that is not a report.
-        OutputError: If it cannot be written.
+        ValueError: If the path is a folder.
+        FileExistsError: If the path is a file that is not a report.
+        OutputError: If the file cannot be written.
     """
     check(path)
     with writing(path), replace.replacing_file(path, _is_report, _WHAT) as file:
-        file.write_text(html, encoding="utf-8", errors="replace")  # names of files need not be text
+        file.write_text(html, encoding="utf-8", errors="replace")  # file names may contain bytes that are not UTF-8
     return path

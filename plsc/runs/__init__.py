@@ -1,1 +1,1 @@
-"""A run's output directory."""
+"""Output directory of a run: writing and reading of its files."""

@@ -1,4 +1,4 @@
-"""A run's output directory: whether it can be written to, whether another run has it, how much room there is."""
+"""Output directory of a run: checks of access and free space, lock against other runs, and safe writes."""
 
 import contextlib
 import datetime
@@ -14,26 +14,26 @@ from typing import IO, Any, Callable, Iterator, List, Optional, Set
 from plsc import strict_json
 
 LOCK = ".lock"
-OVERWRITTEN = (LOCK, "config.yaml", "env.json")  # by every start of a run
+OVERWRITTEN = (LOCK, "config.yaml", "env.json")  # every start of a run writes these
 FILES = (*OVERWRITTEN, "metrics.jsonl", "train.log", "report.html")
 FOLDERS = ("checkpoints", "configs", "vdl", "pictures", "nonfinite", "profile")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _HELD = (errno.EAGAIN, errno.EACCES)
-_ELSEWHERE = "set Global.output_dir to another place"
-_locked_here: Set[Path] = set()  # the kernel keeps other processes out, not this one
+_ELSEWHERE = "set Global.output_dir to another path"
+_locked_here: Set[Path] = set()  # the kernel's lock does not exclude this process
 
 
 class OutputError(OSError):
-    """Something of a run could not be written; the message says what, why, and what to do."""
+    """Error while a run writes a file; the message gives the file, the reason and the solution."""
 
 
 class CheckpointWarning(UserWarning):
-    """A checkpoint that is damaged or missing, and what is used instead."""
+    """Warning about a damaged or missing checkpoint that names its replacement."""
 
 
 @contextlib.contextmanager
 def warnings_to(say: Callable[[str], None]) -> Iterator[None]:
-    """Inside, the text of every CheckpointWarning goes to `say`; other warnings go where they went before."""
+    """Pass the text of every CheckpointWarning in this context to `say`; other warnings are not changed."""
     with warnings.catch_warnings():
         show = warnings.showwarning
 
@@ -50,7 +50,7 @@ def warnings_to(say: Callable[[str], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Inside, an OSError becomes an OutputError about `path`."""
+    """Convert an OSError in this context into an OutputError about `path`."""
     try:
         yield
     except OutputError:
@@ -61,19 +61,19 @@ def writing(path: Path) -> Iterator[None]:
 
 def _explained(path: Path, error: OSError) -> str:
     free = _size(free_space(path))
-    advice = f"make room there, or {_ELSEWHERE}" if error.errno in _FULL else f"make it writable, or {_ELSEWHERE}"
+    advice = f"free some space, or {_ELSEWHERE}" if error.errno in _FULL else f"make it writable, or {_ELSEWHERE}"
     return (
-        f"{path} cannot be written: {error.strerror or error} ({free} are free); {advice}. What was saved before is "
-        "whole, and the same command goes on from there"
+        f"{path} cannot be written: {error.strerror or error} ({free} free); {advice}. Earlier checkpoints are "
+        "intact, and the same command resumes from them"
     )
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; when the block succeeds, the file written there takes the place of `path`.
+    """Yield a temporary path beside `path`; if the block succeeds, the file written there replaces `path`.
 
-    A reader finds the old file or the whole new one, also if the disk is full. Links are followed. Devices and pipes
-    are written directly.
+    A reader finds either the old file or the complete new one, also if the disk is full. Links are followed. Devices
+    and pipes are written directly.
     """
     if (path.exists() and not path.is_file()) or path.parts[:2] == ("/", "dev"):
         yield path
@@ -88,27 +88,27 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str, errors: str = "strict") -> None:
-    """Write a text file as UTF-8, whole or not at all."""
+    """Write a text file as UTF-8, completely or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors=errors)
 
 
 class Place:
-    """A directory that is found again if it is renamed or moved while a run writes into it.
+    """Directory that can be renamed or moved while a run writes into it.
 
     Args:
-        path: The directory, which must exist.
+        path: The directory; it must exist.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._now = path
         self._handle: Optional[int] = None
-        with contextlib.suppress(OSError):  # a system on which directories cannot be opened
+        with contextlib.suppress(OSError):  # directories cannot be opened on this system
             self._handle = os.open(path, os.O_RDONLY)
 
     def now(self) -> Path:
-        """Return the directory's present path.
+        """Return the current path of the directory.
 
         Raises:
             OutputError: If it was removed or moved to another file system.
@@ -119,7 +119,7 @@ class Place:
                 raise OutputError(
                     f"{self._now} was removed, or moved to another file system, while the run was writing into it. "
                     "Steps after its last checkpoint are lost. If it was moved, set Global.output_dir to its new "
-                    "place; the same command then goes on from the last checkpoint"
+                    "path; the same command then resumes from the last checkpoint"
                 )
             self._now = found
         return self._now
@@ -131,7 +131,7 @@ class Place:
             return False
 
     def locate(self, path: Path) -> Path:
-        """Return the present path of a file that was, or would have been, at `path` in the directory.
+        """Return the current path of a file that has, or would have, the path `path` in the original directory.
 
         Raises:
             OutputError: As `now`.
@@ -141,19 +141,19 @@ class Place:
         return now / path.relative_to(self.path) if inside else path
 
     def anchor(self) -> Path:
-        """Return a path for this process that leads to the directory wherever it is; its present path off Linux."""
+        """Return a path that stays valid in this process if the directory moves; without procfs its current path."""
         anchor = Path(f"/proc/self/fd/{self._handle}")
         return anchor if self._handle is not None and anchor.is_dir() else self._now
 
     def close(self) -> None:
-        """Let go of the directory."""
+        """Close the directory."""
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
 
 
 def _path_of(handle: int) -> Optional[Path]:
-    """Return the present path of an open directory; None if it has been removed or the system cannot tell."""
+    """Return the current path of an open directory; None if it was removed or the path is unknown."""
     with contextlib.suppress(OSError):
         path = os.readlink(f"/proc/self/fd/{handle}")
         return None if path.endswith(" (deleted)") and not os.path.exists(path) else Path(path)
@@ -166,12 +166,12 @@ def _path_of(handle: int) -> Optional[Path]:
 
 
 def free_space(path: Path) -> int:
-    """Bytes that this user may still write where `path` is or would be."""
+    """Return the bytes that this user may still write on the file system of `path`, which need not exist."""
     return shutil.disk_usage(_existing(path)).free
 
 
 def _existing(path: Path) -> Path:
-    """The path itself, or the nearest folder above it that exists."""
+    """Return the path if it exists, else the nearest parent folder that does."""
     return next(place for place in (path, *path.resolve().parents) if place.exists())
 
 
@@ -181,7 +181,7 @@ def _size(count: int) -> str:
 
 
 def check_writable(directory: Path) -> None:
-    """Raises OutputError unless `directory` is, or could become, a folder that files can be written into."""
+    """Raise OutputError unless `directory` is, or can be created as, a writable folder."""
     place = _existing(directory)
     if not place.is_dir():
         raise OutputError(f"{directory} cannot be an output directory: {place} is a file; {_ELSEWHERE}")
@@ -192,22 +192,22 @@ def check_writable(directory: Path) -> None:
 
 
 def check_contents(directory: Path) -> None:
-    """Makes sure that a run can write into a directory that exists, over nothing but what a run has written.
+    """Check that a run can write into an existing directory without replacing files that no run has written.
 
     Raises:
-        OutputError: With everything that is in the way: a file where the run needs a folder or a folder where it needs
-            a file, links whose targets would be overwritten, and a config.yaml that no run has written.
+        OutputError: With all obstacles: a file where the run needs a folder, a folder where it needs a file, links
+            whose targets would be overwritten, and a config.yaml that no run has written.
     """
     problems = [text for name in (*FILES, *FOLDERS) for text in _obstacles(directory / name)]
     pointers = [directory / "checkpoints" / name for name in ("latest", "best")]
     problems += [f"{path} is a folder" for path in pointers if path.is_dir() and not path.is_symlink()]
-    problems += [f"no run of plsc has written {path}, which would be overwritten" for path in _foreign(directory)]
+    problems += [f"{path} was not written by a run of plsc and would be overwritten" for path in _foreign(directory)]
     if problems:
         raise OutputError(f"{'; '.join(problems)}: remove or rename it, or {_ELSEWHERE}")
 
 
 def _foreign(directory: Path) -> List[Path]:
-    """Files of a directory that the start of a run would change and that no run has written."""
+    """Return the files of a directory that no run has written and that the start of a run would change."""
     lock, config, metrics = (directory / name for name in (LOCK, "config.yaml", "metrics.jsonl"))
     signed = _is_signed(lock)
     if lock.is_file() and not signed:
@@ -218,7 +218,7 @@ def _foreign(directory: Path) -> List[Path]:
 
 
 def _is_signed(lock: Path) -> bool:
-    """Whether a run has signed a lock's file, or was killed before it could."""
+    """Return True if a run has signed a lock file, or was killed before it could."""
     try:
         text = lock.read_text(encoding="utf-8")
         return not text or "pid" in json.loads(text)
@@ -227,11 +227,11 @@ def _is_signed(lock: Path) -> bool:
 
 
 def _obstacles(path: Path) -> Iterator[str]:
-    """Reasons for which a run could not write a file or folder of its output directory."""
+    """Yield the reasons why a run cannot write a file or folder of its output directory."""
     if not os.path.lexists(path):
         return
     if not path.exists():
-        yield f"{path} is a link to nothing"
+        yield f"{path} is a broken link"
     elif path.name in FOLDERS and not path.is_dir():
         yield f"{path} is a file, but the run needs a folder of this name"
     elif path.name in FILES and path.is_dir():
@@ -243,39 +243,40 @@ def _obstacles(path: Path) -> Iterator[str]:
 
 
 def check_room(directory: Path, size: int, count: int) -> Optional[str]:
-    """Compares free space with what checkpoints take.
+    """Compare the free space with the size of the checkpoints.
 
     Args:
-        directory: The run's output directory, which need not exist.
-        size: Bytes of a checkpoint.
-        count: How many more of them there will be at once.
+        directory: Output directory of the run; it need not exist.
+        size: Size of a checkpoint, bytes.
+        count: Maximal number of additional checkpoints that exist at once.
 
     Returns:
-        A warning if one fits but not all, else None.
+        A warning if one checkpoint fits but not all, else None.
 
     Raises:
-        OutputError: If not even one fits.
+        OutputError: If one checkpoint does not fit.
     """
     free = free_space(directory)
     if free < size:
         raise OutputError(
-            f"{directory}: a checkpoint takes {_size(size)} and {_size(free)} are free, so nothing could be saved; "
-            f"make room there, or {_ELSEWHERE}"
+            f"{directory}: a checkpoint needs {_size(size)}, but only {_size(free)} are free; the run could not save; "
+            f"free some space, or {_ELSEWHERE}"
         )
     if free < size * count:
         return (
-            f"{directory}: {count} more checkpoints of {_size(size)} will be there at once (the last Global.keep_last, "
-            f"the best, one being written), but {_size(free)} are free; make room, or the run stops when there is none"
+            f"{directory}: the run needs space for {count} more checkpoints of {_size(size)} (the last "
+            f"Global.keep_last, the best, one being written), but only {_size(free)} are free; free some space, or the "
+            "run stops when the disk is full"
         )
     return None
 
 
 class RunLock:
-    """Keeps other runs out of an output directory for as long as this process lives or until `release`.
+    """Lock of an output directory against other runs, held until `release` or the end of this process.
 
-    The kernel holds it, so a killed run leaves none behind. It is of the process, not of the open file (`lockf`, not
-    `flock`): loader workers, forked from a killed run, do not hold it either. On file systems without locks, such as
-    some network ones, two runs are not kept apart.
+    The kernel holds the lock, so it ends with a killed run. It belongs to the process and not to the open file
+    (`lockf`, not `flock`), so loader workers of a killed run do not hold it either. It has no effect on file systems
+    without locks, such as some network file systems.
 
     Args:
         directory: The run's output directory.
@@ -284,18 +285,18 @@ class RunLock:
     def __init__(self, directory: Path) -> None:
         self.path = Path(directory) / LOCK
         self._file: Optional[IO[str]] = None
-        self._made: List[Path] = []  # directories that were not there before, innermost first
+        self._made: List[Path] = []  # directories that `acquire` has created, innermost first
 
     def acquire(self) -> None:
-        """Takes the lock, unless it has it; creates the directory, if need be.
+        """Take the lock, and create the directory if it is missing; do nothing if the lock is already held.
 
         Raises:
-            OutputError: If another run has it, saying which, or the directory cannot be written to.
+            OutputError: If another run holds the lock, with its process and host, or the directory is not writable.
         """
         if self._file is not None:
             return
         if self.path.resolve() in _locked_here:
-            raise OutputError(self._in_use("this very process"))
+            raise OutputError(self._in_use("this process"))
         self._made = [path for path in self.path.parents if not path.exists()]
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -312,12 +313,12 @@ class RunLock:
 
     def _in_use(self, owner: str) -> str:
         return (
-            f"{self.path.parent} is in use by another run ({owner}); two would overwrite each other: wait for it, stop "
-            f"it, or {_ELSEWHERE}"
+            f"{self.path.parent} is in use by another run ({owner}), and two runs would overwrite each other's "
+            f"files; wait for it, stop it, or {_ELSEWHERE}"
         )
 
     def discard(self) -> None:
-        """Removes what a run writes and the directory, if `acquire` has made it: for a run that took no step."""
+        """Remove the directory with the files of a run if `acquire` has created it; for a run that took no step."""
         for path in self._made[:1]:
             for name in FOLDERS:
                 shutil.rmtree(path / name, ignore_errors=True)
@@ -325,11 +326,11 @@ class RunLock:
                 with contextlib.suppress(OSError):
                     (path / name).unlink()
         for path in self._made:
-            with contextlib.suppress(OSError):  # it holds what is not of this run
+            with contextlib.suppress(OSError):  # it contains files that are not of this run
                 path.rmdir()
 
     def release(self) -> None:
-        """Lets others have the directory."""
+        """Release the lock."""
         if self._file is not None:
             _locked_here.discard(self.path.resolve())
             self._file.close()
@@ -337,12 +338,12 @@ class RunLock:
 
 
 def _open_no_link(path: str, flags: int) -> int:
-    """Opens a file, not one that a link of this name leads to."""
+    """Open a file without following links."""
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def _locked(file: IO[str]) -> bool:
-    """Locks an open file; false if another process has locked it, true where locks do not exist."""
+    """Lock an open file; return False if another process holds the lock, True on systems without locks."""
     try:
         import fcntl
 
@@ -355,7 +356,7 @@ def _locked(file: IO[str]) -> bool:
 
 
 def _sign(file: IO[str]) -> None:
-    """Writes who holds a lock into its file."""
+    """Write the process, host and time of a lock into its file."""
     since = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
     file.truncate(0)
     file.write(strict_json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}) + "\n")
@@ -363,10 +364,10 @@ def _sign(file: IO[str]) -> None:
 
 
 def _owner(file: IO[str]) -> str:
-    """Who has signed a lock's file."""
+    """Return a description of the process that holds a lock."""
     file.seek(0)
     try:
         owner = json.loads(file.read())
         return f"process {owner['pid']} on {owner['host']} since {owner['since']}"
     except (ValueError, KeyError, TypeError):
-        return "which has not said who it is"
+        return "process unknown"

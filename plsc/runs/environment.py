@@ -1,4 +1,4 @@
-"""Description of the machine and the software of a run."""
+"""Description of a run's machine and software."""
 
 import os
 import platform
@@ -16,12 +16,12 @@ from plsc.version import __version__
 
 
 def write_environment(path: Path, runtime: Mapping[str, str]) -> None:
-    """Writes `environment(runtime)` as env.json."""
+    """Write `environment(runtime)` as env.json."""
     write_text(path, strict_json.dumps(environment(runtime), indent=2) + "\n")
 
 
 def environment(runtime: Mapping[str, str]) -> Dict[str, Any]:
-    """Versions, device, threads and the git commit this process was started from."""
+    """Return versions, device, threads, command and git commit of this process."""
     return {
         "plsc": __version__,
         "paddle": paddle.__version__,

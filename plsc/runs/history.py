@@ -1,4 +1,4 @@
-"""The configs that a run had before its present one: each was changed when the run was resumed."""
+"""Earlier configs of a run that was resumed with a changed config."""
 
 import re
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ _EPOCH = re.compile(r"# .*epoch ([0-9.]+)")
 
 @dataclass
 class PastConfig:
-    """A config of a part of a run.
+    """Config of an earlier part of a run.
 
     Attributes:
-        step: Optimizer steps taken when it was changed, as they were counted under it.
-        epoch: The same in epochs; None if the file does not say.
+        step: Number of optimizer steps at the change, counted with this config.
+        epoch: Number of epochs at the change; None if the file does not give it.
         text: YAML.
-        config: The same as a tree.
+        config: Parsed YAML.
     """
 
     step: int
@@ -33,17 +33,17 @@ class PastConfig:
 
 
 def keep_config(directory: Path, step: int, epoch: float, text: str) -> Optional[Path]:
-    """Writes down the config that a run had until a step; returns the file, None if it is the last one already.
+    """Write the config that a run had until a step; return the file, or None if the last file already has this content.
 
     Args:
         directory: The run's output directory.
-        step: Optimizer steps taken.
-        epoch: The same in epochs.
+        step: Number of optimizer steps at the change.
+        epoch: Number of epochs at the change.
         text: YAML.
     """
     folder = directory / FOLDER
     there = _files(folder)
-    content = f"# the config of this run until step {step}, epoch {round(epoch, 4)}\n{text}"
+    content = f"# config of this run until step {step}, epoch {round(epoch, 4)}\n{text}"
     if there and there[-1].read_text(encoding="utf-8", errors="replace") == content:
         return None
     number = 1 + (int(there[-1].name.split("_")[0]) if there else 0)
@@ -54,7 +54,7 @@ def keep_config(directory: Path, step: int, epoch: float, text: str) -> Optional
 
 
 def read_history(directory: Path) -> List[PastConfig]:
-    """The earlier configs of a run, oldest first; files that are no configs are passed over."""
+    """Return the earlier configs of a run, oldest first; files that are not configs are skipped."""
     found = []
     for path in _files(directory / FOLDER):
         try:
@@ -75,12 +75,12 @@ def _files(folder: Path) -> List[Path]:
 
 
 def before(past: List[PastConfig], config: ConfigMap) -> List[PastConfig]:
-    """The earlier configs of a checkpoint that was written under `config`."""
+    """Return the earlier configs of a checkpoint that was written with `config`."""
     own = (place for place, one in enumerate(past) if not differing_keys(one.config, config))
     return past[: next(own, len(past))]
 
 
 def changes(past: List[PastConfig], present: ConfigMap) -> List[Tuple[PastConfig, List[Tuple[str, str, str]]]]:
-    """Each earlier config with the keys that the one after it changed: key path, old and new value."""
+    """Return each earlier config with the keys that the next one changed: key path, old and new value."""
     after = [*(one.config for one in past[1:]), present]
     return [(one, differing_keys(one.config, following)) for one, following in zip(past, after)]

@@ -1,4 +1,4 @@
-"""What a run says and writes down: terminal, train.log, metrics.jsonl, VisualDL, env.json."""
+"""Output of a run: console, train.log, metrics.jsonl, figures and VisualDL."""
 
 import contextlib
 import logging
@@ -21,16 +21,16 @@ METRICS = "metrics.jsonl"
 
 
 class _LogFile(logging.FileHandler):
-    """A log file that fails aloud."""
+    """Log file that raises OutputError if a line cannot be written."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - of logging
-        """Called where a line could not be written."""
+        """Raise the error that logging has caught while it wrote a line."""
         with writing(Path(self.baseFilename)):
             raise
 
 
 def _drop_unfinished_line(path: Path) -> None:
-    """Cuts off what a killed process or a full disk has left of a line, so that the next one is read as its own."""
+    """Remove an incomplete last line, left by a killed process or a full disk."""
     if not path.is_file():
         return
     with open(path, "r+b") as file:
@@ -39,12 +39,12 @@ def _drop_unfinished_line(path: Path) -> None:
 
 
 class RunLog:
-    """The voice of one run. Only the main process speaks; in others every method does nothing.
+    """Writes a run's console output, log file and metrics. Only the main process writes; in others methods do nothing.
 
-    What is said before `open` is kept and written to train.log then, so a run that cannot be built leaves no files.
+    Messages before `open` are kept and written to train.log by `open`, so a run that cannot be built leaves no files.
 
     Args:
-        main: Whether this process is the one that writes.
+        main: True in the process that writes.
         progress: `auto` (a bar on a terminal, lines elsewhere), `bar`, `lines` or `none`.
     """
 
@@ -64,10 +64,10 @@ class RunLog:
         self._board_directory: Optional[Path] = None
 
     def open(self, directory: Path) -> None:
-        """Creates the run's directory, if need be, and the log files in it.
+        """Create the run's directory, if it is missing, and its log files.
 
         Raises:
-            OSError: If it cannot.
+            OutputError: If a file cannot be written.
         """
         if not self.main:
             return
@@ -85,7 +85,7 @@ class RunLog:
         self._early.clear()
 
     def located(self, path: Path) -> Path:
-        """Return the present path of a file of the run, which differs from `path` if the run's directory was moved.
+        """Return the current path of a file of the run; it differs from `path` if the run's directory was moved.
 
         Raises:
             OutputError: If the directory was removed or moved to another file system.
@@ -94,39 +94,39 @@ class RunLog:
         return path if self._place is None else self._place.locate(path)
 
     def _follow(self) -> None:
-        """Look where the run's directory is, and say so if it was moved."""
+        """Update the path of the run's directory, and print a message if it was moved."""
         if self._place is None:
             return
-        with self._place_lock:  # the thread that writes checkpoints asks too
+        with self._place_lock:  # the thread that writes checkpoints calls this, too
             before, now = self.directory, self._place.now()
             self.directory = now
         if now != before:
             self.say(
-                f"{before} was moved to {now} while the run was writing into it; the run goes on there. To resume it, "
-                f"set Global.output_dir={now}"
+                f"{before} was moved to {now} while the run was writing into it; the run continues there. To resume it "
+                f"later, set Global.output_dir={now}"
             )
 
     @property
     def moved(self) -> bool:
-        """Whether the run's directory is no longer where it was opened."""
+        """True if the run's directory was moved after `open`."""
         return self._place is not None and self.directory != self._place.path
 
     def say(self, text: str) -> None:
-        """Print text and add it to train.log; text that cannot be printed is only added there."""
+        """Print text and add it to train.log; if it cannot be printed, only add it to train.log."""
         if self.main:
             tqdm.write(lines(text), file=terminal.stderr())
             self.note(text)
 
     def note(self, text: str) -> None:
-        """Adds text to train.log only."""
-        text = lines(text).replace("\n", "\n    ")  # only what is logged begins a line, whatever a name holds
+        """Add text to train.log only."""
+        text = lines(text).replace("\n", "\n    ")  # a name with a line break cannot forge a line of the log
         if self.main and self.directory is None:
             self._early.append(text)
         elif self.main:
             self._logger.info(text)
 
     def open_bar(self, total: int, initial: int, description: str) -> None:
-        """Starts the progress bar of a loop, if this run shows bars."""
+        """Start the progress bar of a loop if this run shows progress bars."""
         if self.main and self.progress == "bar":
             screen = terminal.stderr()
             self._bar = tqdm(
@@ -134,31 +134,35 @@ class RunLog:
             )
 
     def advance(self) -> None:
-        """Moves the bar by one step."""
+        """Advance the progress bar by one step."""
         if self._bar is not None:
             self._bar.update()
 
     def close_bar(self) -> None:
-        """Ends the bar and leaves it on the screen."""
+        """Close the progress bar and leave it on the screen."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
     def record(self, split: str, step: int, epoch: float, metrics: Mapping[str, float], line: str = "") -> None:
-        """Writes metrics of one step to metrics.jsonl and VisualDL, and shows them in the bar or as a line.
+        """Write the metrics of one step to metrics.jsonl and VisualDL, and show them in the progress bar or as a line.
 
         Args:
-            split: `train` or `eval`.
-            step: Optimizer steps taken.
-            epoch: The same in epochs.
-            metrics: Numbers by name.
-            line: What a plain terminal and train.log show; none if empty.
+            split: `train`, `eval` or `probe`.
+            step: Number of optimizer steps.
+            epoch: Number of epochs.
+            metrics: Values by name.
+            line: Text for a plain terminal and train.log; empty: no text.
+
+        Raises:
+            ValueError: If a metric has the name of a fixed key of a row.
+            OutputError: If a file cannot be written.
         """
         if self._metrics is None or self.directory is None:
             return
         taken = [name for name in ("step", "epoch", "split", "time") if name in metrics]
         if taken:
-            raise ValueError(f"{taken[0]} is a key of every row of {METRICS}; give the metric of {split} another name")
+            raise ValueError(f"{taken[0]} is a reserved key of {METRICS}; rename the metric of {split}")
         self._follow()
         row = {"step": step, "epoch": round(epoch, 4), "split": split, "time": round(time.time(), 2), **metrics}
         with writing(self.directory / METRICS):
@@ -177,7 +181,12 @@ class RunLog:
             self.say(line)
 
     def pictures(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
-        """Writes uint8 pictures (B, H, W, 3) to `pictures/step_<step>.png`, a row each, and to VisualDL by name."""
+        """Write images to `pictures/step_<step>.png`, one row for each name, and to VisualDL.
+
+        Args:
+            step: Number of optimizer steps.
+            pictures: Images by name of the row, uint8, shape (B, H, W, 3).
+        """
         if self.directory is None or not pictures:
             return
         self._follow()
@@ -196,7 +205,7 @@ class RunLog:
 
     def _visualdl(self) -> Optional[Any]:
         assert self.directory is not None and self._place is not None
-        directory = self._place.anchor()  # VisualDL opens its file for every write, in a thread, and makes its folder
+        directory = self._place.anchor()  # VisualDL opens its file for every write, in a thread, and creates its folder
         if self._board and self._board_directory != directory:
             self._board.close()
             self._board = None
@@ -204,7 +213,7 @@ class RunLog:
             try:
                 from visualdl import LogWriter
             except ImportError as error:
-                self.say(f"VisualDL cannot be imported ({error}); metrics are in metrics.jsonl only")
+                self.say(f"VisualDL cannot be imported ({error}); metrics are written to metrics.jsonl only")
                 self._board = False
                 return None
             self._board_directory = directory
@@ -213,9 +222,9 @@ class RunLog:
         return self._board or None
 
     def close(self) -> None:
-        """Ends the bar and closes the files."""
+        """Close the progress bar and the files."""
         self.close_bar()
-        with contextlib.suppress(OSError):  # what could not be written has been an error before
+        with contextlib.suppress(OSError):  # an error of writing was raised before
             if self._metrics is not None:
                 self._metrics.close()
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""What a run has left in its output directory."""
+"""Reader of the files in a run's output directory."""
 
 import json
 import math
@@ -16,17 +16,17 @@ Row = Dict[str, Any]
 Series = Tuple[List[float], List[float]]
 _NO_METRICS = ("step", "epoch", "split", "time")
 _LARGEST = 1e300
-ROWS = "rows"  # the entry of a picture file that names its rows
+ROWS = "rows"  # PNG text entry with the names of the rows
 
 
 @dataclass
 class Picture:
-    """A picture that a run drew of its images.
+    """Figure of images that a run has written.
 
     Attributes:
-        step: Optimizer steps taken by then.
+        step: Number of optimizer steps.
         path: PNG file.
-        rows: What its rows show, from the top; empty if the file does not say.
+        rows: Names of its rows, from top to bottom; empty if the file has none.
     """
 
     step: int
@@ -36,18 +36,18 @@ class Picture:
 
 @dataclass
 class Run:
-    """A run as it is on disk.
+    """Files of a run.
 
     Attributes:
-        name: Short, unique among the runs of a report.
-        path: Its output directory.
-        config: The resolved config.
-        config_text: The same as text; with the origin of each value if the run wrote it down.
+        name: Short name, unique among the runs of a report.
+        path: Output directory.
+        config: Resolved config.
+        config_text: Resolved config as text, with the origin of each value if the file has it.
         environment: Content of env.json.
-        rows: Rows of metrics.jsonl by split, in order of steps; what a resumed run repeated is there once.
-        pictures: By step.
-        history: The configs that it had before, oldest first.
-        damaged: What could not be read and is left out, a sentence each.
+        rows: Rows of metrics.jsonl by split, in order of steps; steps that a resumed run repeated appear once.
+        pictures: Figures, in order of steps.
+        history: Earlier configs, oldest first.
+        damaged: Messages about files that cannot be read and are skipped.
     """
 
     name: str
@@ -62,15 +62,12 @@ class Run:
 
     @property
     def kind(self) -> str:
-        """What runs must share to be compared: the name of the task."""
+        """Name of the task. Only runs of the same kind are compared."""
         return str(section(self.config, "Task").get("name", "other"))
 
     @cached_property
     def columns(self) -> Dict[Tuple[str, str], Series]:
-        """Epochs and values of every metric by split and name, in the order in which they appeared.
-
-        Made from `rows` in one pass, at the first use.
-        """
+        """Epochs and values of every metric by split and name, in order of their first appearance in `rows`."""
         found: Dict[Tuple[str, str], Series] = {}
         for split, rows in self.rows.items():
             for row in rows:
@@ -84,31 +81,31 @@ class Run:
         return found
 
     def series(self, split: str, metric: str) -> Series:
-        """Epochs and values of a metric."""
+        """Return the epochs and values of a metric; both empty if it was not measured."""
         epochs, values = self.columns.get((split, metric), ([], []))
         return list(epochs), list(values)
 
     def metrics(self) -> List[Tuple[str, str]]:
-        """Split and name of everything that was measured, in the order in which it appeared."""
+        """Return the split and name of every metric, in order of first appearance."""
         return list(self.columns)
 
 
 def section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """A section of a config; empty if there is none."""
+    """Return a section of a config; empty if it is missing."""
     found = config.get(name)
     return found if isinstance(found, Mapping) else {}
 
 
 def read_runs(directories: Sequence[Union[str, Path]]) -> List[Run]:
-    """Reads several runs and gives them names that tell them apart.
+    """Read several runs and give them unique names.
 
     Raises:
-        ValueError: If a directory is no run, or named twice.
+        ValueError: If a directory is not a run, or is given twice.
     """
     paths = [Path(directory) for directory in directories]
     resolved = [path.resolve() for path in paths]
     if len(set(resolved)) < len(resolved):
-        raise ValueError("a run is named twice; give each output directory once")
+        raise ValueError("an output directory is given twice; give each directory once")
     runs = [read_run(path) for path in paths]
     for length in range(1, 20):
         names = ["/".join(path.parts[-length:]) for path in resolved]
@@ -120,19 +117,21 @@ def read_runs(directories: Sequence[Union[str, Path]]) -> List[Run]:
 
 
 def read_run(directory: Path) -> Run:
-    """Reads a run.
+    """Read the files of a run.
 
     Raises:
-        ValueError: If the directory holds no run.
+        ValueError: If the directory does not contain a run.
     """
     missing = [name for name in ("config.yaml", "metrics.jsonl") if not (directory / name).is_file()]
     if missing:
-        what = "does not exist" if not directory.exists() else f"is no run: it has no {' and no '.join(missing)}"
-        raise ValueError(f"{directory} {what}; give the Global.output_dir of a training run")
+        reason = f"is not a run: it has no {' and no '.join(missing)}" if directory.exists() else "does not exist"
+        raise ValueError(f"{directory} {reason}; give the Global.output_dir of a training run")
     text = _text(directory / "config.yaml")
     config = parse(text, str(directory / "config.yaml"))
     if not isinstance(config, ConfigMap):
-        raise ValueError(f"{directory / 'config.yaml'}: a config is a mapping of sections, got {type_name(config)}")
+        raise ValueError(
+            f"{directory / 'config.yaml'}: a config must be a mapping of sections, got {type_name(config)}"
+        )
     damaged: List[str] = []
     return Run(
         directory.resolve().name,
@@ -151,7 +150,7 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: is no text; the run's files are damaged ({error})") from error
+        raise ValueError(f"{path} is not a text file; the files of the run are damaged ({error})") from error
 
 
 def _environment(path: Path, damaged: List[str]) -> Dict[str, Any]:
@@ -160,7 +159,7 @@ def _environment(path: Path, damaged: List[str]) -> Dict[str, Any]:
     try:
         found = json.loads(_text(path))
     except (ValueError, RecursionError) as error:
-        damaged.append(f"{path.name} is damaged and left out ({error})")
+        damaged.append(f"{path.name} is damaged and was skipped ({error})")
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -173,29 +172,29 @@ def _rows(path: Path) -> Dict[str, List[Row]]:
             continue
         split, step = row["split"], row["step"]
         rows = by_split.setdefault(split, [])
-        place = row["epoch"], step  # steps are counted anew if the batch changes, epochs are not
-        while rows and (rows[-1]["epoch"], rows[-1]["step"]) >= place:  # the run went back to a checkpoint
+        place = row["epoch"], step  # a changed batch size changes the count of steps, but not of epochs
+        while rows and (rows[-1]["epoch"], rows[-1]["step"]) >= place:  # the run was resumed from a checkpoint
             rows.pop()
         rows.append(row)
     return by_split
 
 
 def _row(line: str) -> Optional[Row]:
-    """What a line measures; None if it is none, such as one that a killed process did not finish."""
+    """Return the row of a line; None if it is not a row, such as an incomplete line of a killed process."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
         return None
     if not isinstance(row, dict) or not isinstance(row.get("split"), str):
         return None
-    row = {key: math.nan if value is None else value for key, value in row.items()}  # null: it was not finite
+    row = {key: math.nan if value is None else value for key, value in row.items()}  # null: the value was not finite
     numbers = {key: value for key, value in row.items() if isinstance(value, (int, float)) and not _beyond(value)}
     known = all(math.isfinite(numbers.get(key, math.nan)) for key in ("step", "epoch"))
     return {**numbers, "split": row["split"]} if known else None
 
 
 def _beyond(value: float) -> bool:
-    """Whether a number is finite, but too large to draw."""
+    """Return True if a value is finite, but too large to draw."""
     return _LARGEST < abs(value) < math.inf
 
 
@@ -205,14 +204,15 @@ def _pictures(folder: Path, damaged: List[str]) -> List[Picture]:
         try:
             found.append(_picture(path))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            damaged.append(f"{folder.name}/{path.name} is damaged and left out ({error})")
+            damaged.append(f"{folder.name}/{path.name} is damaged and was skipped ({error})")
     return found
 
 
 def _picture(path: Path) -> Picture:
     step = path.stem.split("_")[-1]
     with Image.open(path) as image:
-        rows = getattr(image, "text", {}).get(ROWS, "[]")
+        image.load()  # raises if the file is damaged
+        rows = image.info.get(ROWS, "[]")
         try:
             names = json.loads(rows)
         except (ValueError, RecursionError):

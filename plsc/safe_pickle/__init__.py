@@ -1,7 +1,7 @@
-"""Reads weights out of pickles that others wrote, without letting them run anything.
+"""Reader of weights in untrusted pickles that never executes code from the file.
 
-`paddle.save` and `torch.save` write pickles, and a pickle is a program. Here it may only build tensors and plain
-containers: every other object it asks for becomes an `Unknown`, which does nothing. Neither torch nor Paddle is needed.
+`paddle.save` and `torch.save` write pickles, and a pickle is a program. This reader only builds tensors and plain
+containers; every other object becomes an `Unknown` without behavior. Neither torch nor Paddle is needed.
 """
 
 from plsc.safe_pickle.files import read_pickle, read_state_file

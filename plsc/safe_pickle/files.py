@@ -1,7 +1,7 @@
-"""The files that `torch.save` and `paddle.save` write.
+"""Reader of the files that `torch.save` and `paddle.save` write.
 
-Nothing takes more memory than a small multiple of the file. Source of the formats: `torch/serialization.py`,
-`paddle/framework/io.py`.
+The memory is limited to a small multiple of the size of the file. Source of the formats:
+`torch/serialization.py`, `paddle/framework/io.py`.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
 
 def read_state_file(path: Union[str, Path]) -> Any:
-    """The content of a file written by `paddle.save` or `torch.save` (zip or legacy).
+    """Read a file written by `paddle.save` or `torch.save` (zip or legacy).
 
     Returns:
-        Nested dicts, lists, tuples, numbers and text, with numpy arrays for tensors; bfloat16 becomes float32, a whole
-        torch module becomes the dict of its tensors, and an `Unknown` stands for any other object.
+        Nested dicts, lists, tuples, numbers and text. Tensors become numpy arrays (bfloat16 becomes float32), a torch
+        module becomes the dict of its tensors, and any other object becomes an `Unknown`.
 
     Raises:
-        UnsafeFileError: If the file is truncated, of another format, an object of an unknown kind itself, or would take
-            more memory than a small multiple of its size.
-        OSError: If it cannot be read.
+        UnsafeFileError: If the file is truncated, has another format, contains a single object of an unknown kind, or
+            needs more memory than a small multiple of its size.
+        OSError: If the file cannot be read.
     """
     with open(path, "rb") as file:
         return _guarded(str(path), _Bounded(file))
 
 
 def read_pickle(data: bytes, source: str) -> Any:
-    """As `read_state_file`, of a pickle in memory.
+    """Read a pickle in memory, like `read_state_file`.
 
     Args:
-        data: The pickle.
-        source: What to call it in messages.
+        data: Bytes of the pickle.
+        source: Name of the source, for messages.
 
     Raises:
-        UnsafeFileError: As `read_state_file`.
+        UnsafeFileError: See `read_state_file`.
     """
     return _guarded(source, _Bounded(io.BytesIO(data)))
 
@@ -63,9 +63,7 @@ def _guarded(source: str, file: _Bounded) -> Any:
     try:
         content = _read_torch_zip(file) if zipfile.is_zipfile(file.file) else _read_stream(file)
         if isinstance(content, Unknown):
-            raise UnsafeFileError(
-                f"the file asks for {content.name}; only tensors and plain containers are read, so it was refused"
-            )
+            raise UnsafeFileError(f"the file contains {content.name}; only tensors and plain containers can be read")
         return content
     except UnsafeFileError as error:
         raise UnsafeFileError(f"{source}: {error}") from None
@@ -73,11 +71,11 @@ def _guarded(source: str, file: _Bounded) -> Any:
         raise UnsafeFileError(f"{source}: nested too deeply") from None
     except Exception as error:  # noqa: BLE001 - a damaged pickle can fail anywhere
         reason = f"{type(error).__name__}: {error!s:.200}"
-        raise UnsafeFileError(f"{source}: not a whole file of weights ({reason})") from None
+        raise UnsafeFileError(f"{source}: not a complete file of weights ({reason})") from None
 
 
 class _Bounded:
-    """A file that is asked for no more than it holds: a buffer of the size asked for is made before reading."""
+    """File that limits reads to its size, because `read` allocates a buffer of the requested size."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
@@ -90,14 +88,14 @@ class _Bounded:
 
 
 class _Storages(Dict[str, Storage]):
-    """Tensors' bytes by key; together no more than the file has."""
+    """Tensor storages by key; their total size is at most that of the file."""
 
     def __init__(self, limit: int) -> None:
         super().__init__()
         self.left = limit
 
     def refer(self, identifier: Any) -> Any:
-        """The storage that a pickle refers to; in old files also the class of a whole module, with its source code."""
+        """Return the storage for a reference of the pickle; in old files also the class of a module with its source."""
         if identifier[0] == "module" and isinstance(identifier[1], Unknown):
             return identifier[1]
         tag, kind, key, _, elements = identifier[:5]
@@ -105,12 +103,12 @@ class _Storages(Dict[str, Storage]):
             return kind
         known = tag in ("storage", b"storage") and isinstance(kind, str) and kind in TORCH_TYPES
         if not known or not isinstance(key, (str, int)) or not isinstance(elements, int):
-            raise UnsafeFileError("an unknown kind of reference")
+            raise UnsafeFileError("the file contains an unknown kind of reference")
         if str(key) not in self:
             storage = Storage(TORCH_TYPES[kind], elements)
             self.left -= storage.size
             if elements < 0 or self.left < 0:
-                raise UnsafeFileError("its tensors are larger than the file; it is truncated or damaged")
+                raise UnsafeFileError("the tensors are larger than the file; the file is truncated or damaged")
             self[str(key)] = storage
         return self[str(key)]
 
@@ -119,7 +117,7 @@ def _read_torch_zip(file: _Bounded) -> Any:
     with zipfile.ZipFile(file.file) as archive:
         names = [name for name in archive.namelist() if name == "data.pkl" or name.endswith("/data.pkl")]
         if len(names) != 1:
-            raise UnsafeFileError("a zip file, but not one of torch.save")
+            raise UnsafeFileError("the file is a zip file, but torch.save has not written it")
         root = names[0][: -len("data.pkl")]
         storages = _Storages(file.size)
         pickled = _member(archive, names[0])
@@ -131,10 +129,10 @@ def _read_torch_zip(file: _Bounded) -> Any:
 
 
 def _member(archive: zipfile.ZipFile, name: str, size: Optional[int] = None) -> bytes:
-    """A file in the archive. Nothing compressed is read: a few bytes of it can fill the memory."""
+    """Read a file of the archive. Compressed files are rejected, because a few bytes of them can fill the memory."""
     info = archive.getinfo(name)
     if info.compress_type != zipfile.ZIP_STORED:
-        raise UnsafeFileError(f"{name:.80} is compressed, which torch.save never does, so it was not unpacked")
+        raise UnsafeFileError(f"{name:.80} is compressed, which torch.save never does; it was not unpacked")
     if size is not None and info.file_size != size:
         raise UnsafeFileError(f"the tensor data {name:.80} has the wrong size")
     return archive.read(info)
@@ -154,18 +152,18 @@ def _read_stream(file: _Bounded) -> Any:
     for key in keys:
         storage = storages.get(str(plain(key)))
         if storage is None:
-            raise UnsafeFileError("its tensors are of a type that numpy does not have")
+            raise UnsafeFileError("the tensors have a dtype that numpy does not support")
         if int.from_bytes(file.read(8), "little") != storage.elements:
-            raise UnsafeFileError("the file is truncated, or its tensors are in another order")
+            raise UnsafeFileError("the file is truncated, or the order of its tensors is wrong")
         storage.data = file.read(storage.size)
     return _Finisher(budget).finish(content)
 
 
 class _Finisher:
-    """Makes plain containers with numpy arrays of what a pickle has built; each object once.
+    """Converter of the objects of a pickle into plain containers with numpy arrays; each object is converted once.
 
     Args:
-        budget: Memory that the objects may take.
+        budget: Limit of the memory.
     """
 
     def __init__(self, budget: Budget) -> None:
@@ -173,18 +171,18 @@ class _Finisher:
         self.done: Dict[int, Any] = {}
 
     def finish(self, value: Any) -> Any:
-        """The finished value.
+        """Return the converted value.
 
         Raises:
-            UnsafeFileError: If a container holds itself, or the budget is spent.
+            UnsafeFileError: If a container contains itself, or the memory limit is exceeded.
         """
         if not isinstance(value, (dict, list, tuple, Namespace, Unknown, Tensor, NumpyArray)):
             return self._single(value)
         if id(value) not in self.done:
-            self.done[id(value)] = _Finisher  # open
+            self.done[id(value)] = _Finisher  # in progress
             self.done[id(value)] = self._made(value)
         if self.done[id(value)] is _Finisher:
-            raise UnsafeFileError("a container that holds itself")
+            raise UnsafeFileError("a container contains itself")
         return self.done[id(value)]
 
     def _single(self, value: Any) -> Any:
@@ -210,7 +208,7 @@ class _Finisher:
         return type(value)(self.finish(item) for item in value)
 
     def _unknown(self, value: Unknown) -> Any:
-        """The same with finished values, which may refer to it; a torch module as its state dict."""
+        """Convert the values of an `Unknown`, which may refer to it; a torch module becomes its state dict."""
         made = self.done[id(value)] = Unknown(value.name)
         self.budget.spend(size_of(value.values))
         made.values = {key: self.finish(item) for key, item in value.values.items()}
@@ -227,7 +225,7 @@ class _Finisher:
 
 
 def _join_slices(content: Any) -> Any:
-    """Puts together what Paddle cut because a pickle of protocol 2 cannot hold more than 4 GB at once."""
+    """Join parameters that Paddle has split because an object in a pickle of protocol 2 is limited to 4 GB."""
     if not isinstance(content, dict) or "UnpackBigParamInfor@@" not in content:
         return content
     cut = content.pop("UnpackBigParamInfor@@")

@@ -1,9 +1,9 @@
-"""Pickles as data: their operations are interpreted here, and those that run code do not exist.
+"""Interpreter of pickles without the operations that run code.
 
-A pickle is a program. Python's unpickler imports what it names, calls methods of whatever it has built, and hashes and
-prints values of any shape. Here `names` says what each name stands for; only a `Maker` is called; any other name is an
-`Unknown`, which does nothing; only plain values are keys; a `Budget` limits the memory of all objects together. Source
-of the operations: `pickletools`, which also splits them up.
+A pickle is a program. Python's unpickler imports the names in it, calls methods of the objects that it has built, and
+hashes and prints values of any shape. In this interpreter, `names` maps each name to an object; only a `Maker` is
+called; any other name becomes an `Unknown` without behavior; only plain values are keys; a `Budget` limits the memory
+of all objects. Source of the operations: `pickletools`, which also parses them.
 """
 
 import pickletools
@@ -21,72 +21,72 @@ _EMPTY: Dict[str, Callable[[], Any]] = {"EMPTY_LIST": list, "EMPTY_DICT": dict, 
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _PUT, _GET = ("PUT", "BINPUT", "LONG_BINPUT"), ("GET", "BINGET", "LONG_BINGET")
 _NOTHING = ("PROTO", "FRAME", "STOP")
-_FREE, _TIMES = 2**24, 64  # bytes that the objects of any file may take, and more for each byte of its pickle
-_SHARED = 16  # how many times over the tensors of a file may show its bytes: tied weights, views
+_FREE, _TIMES = 2**24, 64  # memory limit of the objects: bytes for any file, and bytes for each byte of its pickle
+_SHARED = 16  # limit of the tensors' bytes, in sizes of the file; above 1 for tied weights and views
 _SLOT, _ITEM, _OBJECT = 8, 64, 224  # bytes of a reference, a small object, and an empty set or an object with state
-_WIDEST = 4  # bytes of a letter
+_WIDEST = 4  # bytes of a character
 _LARGEST_INTEGER = 2**53  # as a key: the hashes of such integers differ
-_MOST_ITEMS, _LONGEST = 4, 32  # items of a key that is a tuple, letters or hexadecimal digits of each
+_MOST_ITEMS, _LONGEST = 4, 32  # limits of a tuple as key: items, characters or hexadecimal digits of an item
 
 
 class UnsafeFileError(ValueError):
-    """A file that is damaged, or that asks for more than tensors and plain containers."""
+    """Error for a file that is damaged, or that needs more than tensors and plain containers."""
 
 
 class Budget:
-    """Memory that the objects of a file may take, at most a small multiple of its size.
+    """Memory limit of the objects of a file, a small multiple of its size.
 
     Args:
-        pickle_size: Bytes of the pickle, which all objects are made of.
-        file_size: Bytes of the whole file, which all arrays show.
+        pickle_size: Size of the pickle, bytes; limits the objects.
+        file_size: Size of the file, bytes; limits the arrays.
     """
 
     def __init__(self, pickle_size: int, file_size: int) -> None:
         self.objects, self.arrays = _FREE + _TIMES * pickle_size, _SHARED * file_size
 
     def spend(self, count: int) -> None:
-        """Notes that objects of so many bytes are about to be made.
+        """Count `count` bytes of new objects.
 
         Raises:
-            UnsafeFileError: If all objects together would be too large.
+            UnsafeFileError: If the total exceeds the limit.
         """
         self.objects -= count
         if self.objects < 0:
-            raise UnsafeFileError("it makes far more objects than a file of its size needs, and would fill the memory")
+            raise UnsafeFileError("the file builds far more objects than its size justifies and would fill the memory")
 
     def show(self, count: int) -> None:
-        """Notes that an array of so many bytes is about to be made.
+        """Count `count` bytes of a new array.
 
         Raises:
-            UnsafeFileError: If all arrays together would be too large.
+            UnsafeFileError: If the total exceeds the limit.
         """
         self.arrays -= count
         if self.arrays < 0:
-            raise UnsafeFileError("its tensors show the same bytes over and over, and would fill the memory")
+            raise UnsafeFileError("the tensors use the same bytes of the file many times and would fill the memory")
 
 
 class Maker:
-    """What a pickle may call: a function of this package under the name that files know."""
+    """Function of this package that a pickle may call under the name in the file."""
 
     def __init__(self, make: Callable[..., Any]) -> None:
         self.make = make
 
 
 class Built:
-    """What a pickle may give state to, once made."""
+    """Base of objects that accept a state from a pickle."""
 
     def build(self, state: Any) -> None:
         raise NotImplementedError
 
 
 class Unknown(Built):
-    """Stands for what a pickle names and this package does not know, or has made of it. Nothing is imported or called.
+    """Placeholder of a name in a pickle that this package does not know, or of an object of it. Nothing is imported.
 
     Args:
-        name: Module and name that the pickle asks for.
+        name: Module and name in the pickle.
 
     Attributes:
-        values: State and items that the pickle gives it.
+        values: State and items that the pickle sets.
     """
 
     def __init__(self, name: str) -> None:
@@ -97,15 +97,15 @@ class Unknown(Built):
         return f"<{self.name}>"
 
     def build(self, state: Any) -> None:
-        for part in state if isinstance(state, tuple) else (state,):  # a pair, if the class has slots
+        for part in state if isinstance(state, tuple) else (state,):  # a pair if the class has slots
             if isinstance(part, dict):
                 self.values.update(part)
 
 
 def plain(value: Any) -> Any:
-    """The value as a key: text, bytes, None, a boolean, a small integer or an `Unknown`; others become text.
+    """Return a value as a key: text, bytes, None, a boolean, a small integer or an `Unknown`; others become text.
 
-    Whoever writes a file can choose numbers and tuples of one hash, and then a dict of them takes forever.
+    A file could contain numbers and tuples with equal hashes, which make a dict extremely slow.
 
     Raises:
         UnsafeFileError: If it is neither of these nor a short tuple of short text and numbers.
@@ -116,9 +116,9 @@ def plain(value: Any) -> Any:
         return value
     items = value if isinstance(value, tuple) else (value,)
     if not all(isinstance(item, _PLAIN) for item in items):
-        raise UnsafeFileError(f"a key that is neither text nor a number, but a {type(value).__name__}")
+        raise UnsafeFileError(f"a key is neither text nor a number, but a {type(value).__name__}")
     if len(items) > _MOST_ITEMS or any(_length(item) > _LONGEST for item in items):
-        raise UnsafeFileError("a key that is longer than any that weights need")
+        raise UnsafeFileError("a key is longer than the keys of weights")
     return repr(value)
 
 
@@ -127,7 +127,7 @@ def _length(item: Any) -> int:
 
 
 def size_of(value: Any) -> int:
-    """Bytes of a copy of a container or text, without what the container holds; at most."""
+    """Return an upper bound of the bytes of a copy of a container or text, without the items of the container."""
     if isinstance(value, (list, tuple)):
         return _ITEM + _SLOT * len(value)
     if isinstance(value, (dict, set, frozenset)):
@@ -136,12 +136,12 @@ def size_of(value: Any) -> int:
 
 
 class Machine:
-    """Interprets pickles.
+    """Interpreter of pickles.
 
     Args:
-        names: (module, name) -> a Maker, another value to put in its place, or an `Unknown`.
-        refer: What a reference to something outside the pickle, such as a tensor's bytes, stands for.
-        budget: Memory that the objects may take.
+        names: Function of module and name that returns a `Maker`, another value for the name, or an `Unknown`.
+        refer: Function that returns the object for a reference outside the pickle, such as the bytes of a tensor.
+        budget: Limit of the memory.
     """
 
     def __init__(self, names: Callable[[str, str], Any], refer: Callable[[Any], Any], budget: Budget) -> None:
@@ -151,11 +151,11 @@ class Machine:
         self.memo: Dict[int, Any] = {}
 
     def load(self, file: Any) -> Any:
-        """The content of one pickle, from where the file (`read`, `readline`, `tell`) stands to the pickle's end.
+        """Read one pickle from the current position of a file (`read`, `readline`, `tell`).
 
         Raises:
-            UnsafeFileError: If it asks for what is not allowed.
-            Exception: Of any kind, if it is damaged.
+            UnsafeFileError: If the pickle contains an operation that is not allowed.
+            Exception: Of any kind, if the pickle is damaged.
         """
         self.stack, self.marks, self.memo = [], [], {}
         for operation, argument, _ in pickletools.genops(file):
@@ -182,12 +182,12 @@ class Machine:
         elif name in _STEPS:
             _STEPS[name](self, argument)
         elif name not in _NOTHING:
-            raise UnsafeFileError(f"the operation {name} is not needed to store tensors, so it was refused")
+            raise UnsafeFileError(f"the operation {name} is not needed for tensors and is not allowed")
 
     def _take(self, count: int) -> List[Any]:
-        """The uppermost values, removed."""
+        """Remove and return the last `count` values of the stack."""
         if count > len(self.stack):
-            raise UnsafeFileError("damaged: an operation finds too few values")
+            raise UnsafeFileError("the file is damaged: an operation has too few values")
         taken = self.stack[len(self.stack) - count :]
         del self.stack[len(self.stack) - count :]
         return taken
@@ -200,13 +200,15 @@ class Machine:
         self.memo[key] = self.stack[-1]
 
     def _under(self, kind: type, items: List[Any]) -> Any:
-        """The uppermost value, to which items are added; None if it is unknown what that means for it."""
+        """Return the container on top of the stack, to add items; None if it is an `Unknown` that has no such items."""
         target = self.stack[-1]
         self.budget.spend((_SLOT if kind is list else _ITEM) * len(items))
         if isinstance(target, Unknown):
             return target.values if kind is dict else None
         if type(target) is not kind:
-            raise UnsafeFileError(f"damaged: items for a {kind.__name__} that is a {type(target).__name__}")
+            raise UnsafeFileError(
+                f"the file is damaged: it adds the items of a {kind.__name__} to a {type(target).__name__}"
+            )
         return target
 
     def mark(self, _: Any) -> None:
@@ -274,7 +276,7 @@ class Machine:
     def name_on_stack(self, _: Any) -> None:
         module, name = self._take(2)
         if not isinstance(module, str) or not isinstance(name, str):
-            raise UnsafeFileError("damaged: a name that is no text")
+            raise UnsafeFileError("the file is damaged: a name is not text")
         self._push_name(module, name)
 
     def _push_name(self, module: str, name: str) -> None:
@@ -288,7 +290,7 @@ class Machine:
             self.stack.append(Unknown(maker.name))
             return
         if not isinstance(maker, Maker) or not isinstance(arguments, tuple):
-            raise UnsafeFileError(f"the file calls a {type(maker).__name__}; only tensors and containers are made")
+            raise UnsafeFileError(f"the file calls a {type(maker).__name__}; only tensors and containers can be built")
         copied = sum(len(item) for item in arguments if isinstance(item, (list, tuple, dict, set, frozenset)))
         self.budget.spend(2 * _OBJECT + 2 * _ITEM * copied + sum(map(size_of, arguments)))
         self.stack.append(maker.make(*arguments))
@@ -296,7 +298,7 @@ class Machine:
     def call_with_keywords(self, _: Any) -> None:
         self._take(1)
         if not isinstance(self.stack[-2], Unknown):
-            raise UnsafeFileError("the file calls something with keywords, which tensors and containers do not need")
+            raise UnsafeFileError("the file calls a function with keywords, which tensors and containers do not need")
         self.call(_)
 
     def build(self, _: Any) -> None:
@@ -305,8 +307,8 @@ class Machine:
         self.budget.spend(size_of(state))
         if isinstance(target, Built):
             target.build(state)
-        elif not isinstance(target, dict):  # torch gives an ordered dict an attribute, which nobody needs
-            raise UnsafeFileError(f"the file changes a {type(target).__name__} after it was made")
+        elif not isinstance(target, dict):  # torch sets an attribute of an ordered dict, which is not needed
+            raise UnsafeFileError(f"the file changes a {type(target).__name__} after building it")
 
     def reference(self, _: Any) -> None:
         (identifier,) = self._take(1)
@@ -341,15 +343,15 @@ _STEPS: Dict[str, Callable[[Machine, Any], None]] = {
 
 def _pairs(items: List[Any]) -> Iterable[Tuple[Any, Any]]:
     if len(items) % 2:
-        raise UnsafeFileError("damaged: a key without a value")
+        raise UnsafeFileError("the file is damaged: a key has no value")
     return zip(items[::2], items[1::2])
 
 
 def to_dict(pairs: Iterable[Tuple[Any, Any]] = ()) -> Dict[Any, Any]:
-    """Pairs of keys and values, or a dict, as a dict.
+    """Return pairs of keys and values, or a dict, as a dict with plain keys.
 
     Raises:
-        UnsafeFileError: If a key is none that `plain` accepts.
+        UnsafeFileError: If `plain` rejects a key.
     """
     items = pairs.items() if isinstance(pairs, dict) else pairs
     return {plain(key): value for key, value in items}

@@ -1,4 +1,4 @@
-"""What a pickle of weights may be made of: tensors of torch and numpy, on their way to arrays, and plain containers."""
+"""Objects that a pickle of weights may contain: tensors of torch and numpy, and plain containers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TORCH_TYPES = {
 
 
 class Storage:
-    """A torch storage: its element type and, once read, its bytes."""
+    """A torch storage: its element type and, after reading, its bytes."""
 
     def __init__(self, kind: str, elements: int) -> None:
         self.kind = kind
@@ -35,7 +35,7 @@ class Storage:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Size in bytes."""
         return self.elements * (2 if self.kind == "bfloat16" else np.dtype(self.kind).itemsize)
 
     def array(self) -> np.ndarray:
@@ -47,14 +47,14 @@ class Storage:
 
 
 class Tensor:
-    """A view of a storage, made into an array when all storages are read."""
+    """A view of a storage, converted into an array after all storages are read."""
 
     def __init__(self, storage: Storage, offset: Any, shape: Any, stride: Any) -> None:
         self.storage, self.offset, self.shape, self.stride = storage, int(offset), whole(shape), whole(stride)
 
     @property
     def size(self) -> int:
-        """Bytes of the array; at most those of its storage, whatever its shape says."""
+        """Size of the array in bytes, at most that of its storage."""
         elements = min(max(math.prod(self.shape), 0), self.storage.elements)
         return elements * (4 if self.storage.kind == "bfloat16" else np.dtype(self.storage.kind).itemsize)
 
@@ -70,12 +70,12 @@ class Tensor:
 
 
 def whole(numbers: Any) -> Tuple[int, ...]:
-    """A shape or strides."""
+    """Return a shape or strides as integers."""
     return tuple(int(number) for number in numbers)
 
 
 class NumpyType(Built):
-    """A numpy dtype on its way out of a pickle: numbers and booleans only."""
+    """A numpy dtype in a pickle: numbers and booleans only."""
 
     def __init__(self, text: str) -> None:
         self.dtype = np.dtype(text)
@@ -86,14 +86,14 @@ class NumpyType(Built):
 
 
 class NumpyArray(Built):
-    """A numpy array on its way out of a pickle.
+    """A numpy array in a pickle.
 
     Attributes:
-        unknown: Its type, if that is not a type of numbers; then it has no values here.
+        unknown: Its dtype if it is not numeric; the values are then not read.
     """
 
     def __init__(self, *arguments: Any) -> None:
-        self.state: Any = ((), NumpyType("u1"), False, b"")  # shape, type, whether columns come first, bytes
+        self.state: Any = ((), NumpyType("u1"), False, b"")  # shape, dtype, Fortran order, bytes
         self.unknown: Optional[Unknown] = None
 
     def build(self, state: Any) -> None:
@@ -101,14 +101,14 @@ class NumpyArray(Built):
         if isinstance(kind, Unknown):
             self.unknown = kind
             return
-        data = data.encode("latin1") if isinstance(data, str) else data  # text: written by Python 2
+        data = data.encode("latin1") if isinstance(data, str) else data  # Python 2 has written text
         if not isinstance(kind, NumpyType) or not isinstance(data, (bytes, bytearray)):
-            raise UnsafeFileError("an array that does not hold plain numbers")
+            raise UnsafeFileError("an array does not contain plain numbers")
         self.state = (shape, kind, fortran, data)
 
     @property
     def size(self) -> int:
-        """Bytes of the array."""
+        """Size of the array in bytes."""
         return len(self.state[3])
 
     def array(self) -> np.ndarray:
@@ -117,7 +117,7 @@ class NumpyArray(Built):
 
 
 class NumpyScalar:
-    """A numpy number on its way out of a pickle."""
+    """A numpy scalar in a pickle."""
 
     def __init__(self, kind: NumpyType, data: Any) -> None:
         raw = data.encode("latin1") if isinstance(data, str) else data
@@ -125,7 +125,7 @@ class NumpyScalar:
 
 
 class Namespace(Built):
-    """The arguments of a command line, as `argparse` keeps them."""
+    """Command-line arguments, an `argparse.Namespace`."""
 
     def __init__(self) -> None:
         self.values: Dict[Any, Any] = {}
@@ -135,10 +135,10 @@ class Namespace(Built):
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> Any:
-    if isinstance(storage, Unknown):  # a type of numbers that numpy does not have
+    if isinstance(storage, Unknown):  # a dtype that numpy does not support
         return storage
     if not isinstance(storage, Storage):
-        raise UnsafeFileError("a tensor without a storage")
+        raise UnsafeFileError("a tensor has no storage")
     return Tensor(storage, offset, shape, stride)
 
 
@@ -147,7 +147,7 @@ def _parameter(data: Any, *rest: Any) -> Any:
 
 
 def _typed_tensor(make: Any, kind: Any, arguments: Any, *rest: Any) -> Any:
-    """A tensor of a subclass, or one with attributes; only the tensor is kept."""
+    """Return the plain tensor of a subclass or of a tensor with attributes."""
     if isinstance(make, Maker) and make.make is _tensor and isinstance(arguments, tuple):
         return _tensor(*arguments)
     return make if isinstance(make, Unknown) else Unknown("torch._tensor._rebuild_from_type_v2")
@@ -158,7 +158,7 @@ def _dtype(code: Any, *flags: Any) -> Any:
     if isinstance(text, Unknown):
         return text
     if not isinstance(text, str):
-        raise UnsafeFileError(f"an array whose type is a {type(text).__name__}")
+        raise UnsafeFileError(f"the dtype of an array is a {type(text).__name__}")
     return NumpyType(text) if text[:1] in "fiubc?" and len(text) <= 3 else Unknown(f"numpy.dtype({text!r:.40})")
 
 
@@ -175,7 +175,7 @@ def _array_of_buffer(data: Any, kind: Any, shape: Any, order: Any) -> NumpyArray
 def _encode(text: Any, encoding: Any = "utf-8") -> bytes:
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1", "ascii", "utf-8"):
         said = repr(encoding[:40]) if isinstance(encoding, str) else type(encoding).__name__
-        raise UnsafeFileError(f"an unusual text encoding, {said}")
+        raise UnsafeFileError(f"the text encoding {said} is not supported")
     return text.encode(encoding)
 
 
@@ -184,13 +184,13 @@ def _empty_dict(*arguments: Any) -> Dict[Any, Any]:
 
 
 def _nothing(*arguments: Any) -> None:
-    """Stands for what a file says beside its tensors, such as their device."""
+    """Return None for an object that is not needed, such as the device of a tensor."""
 
 
 def _container(kind: Callable[..., Any]) -> Callable[..., Any]:
     def make(items: Any = ()) -> Any:
         if not isinstance(items, (list, tuple, set)):
-            raise UnsafeFileError(f"a container made of a {type(items).__name__}")
+            raise UnsafeFileError(f"the items of a container are a {type(items).__name__}")
         return kind(items)
 
     return make
@@ -203,14 +203,14 @@ def _set(items: Any = ()) -> Any:
 def _number(kind: Callable[..., Any]) -> Callable[..., Any]:
     def make(*parts: Any) -> Any:
         if not all(isinstance(part, (int, float)) for part in parts):
-            raise UnsafeFileError("a number made of something else")
+            raise UnsafeFileError("the argument of a number is not a number")
         return kind(*parts)
 
     return make
 
 
 def _of_known(make: Callable[..., Any]) -> Callable[..., Any]:
-    """The same, but what is made of an `Unknown` is that `Unknown`."""
+    """Wrap a function so that it returns an `Unknown` among its arguments, if there is one."""
 
     def made(*arguments: Any) -> Any:
         unknown = [argument for argument in arguments if isinstance(argument, Unknown)]
@@ -222,7 +222,7 @@ def _of_known(make: Callable[..., Any]) -> Callable[..., Any]:
 def _names() -> Dict[Tuple[str, str], Any]:
     makers: Dict[Tuple[str, str], Callable[..., Any]] = {
         ("collections", "OrderedDict"): _of_known(to_dict),
-        ("collections", "defaultdict"): _empty_dict,  # its items follow
+        ("collections", "defaultdict"): _empty_dict,  # the pickle adds its items later
         ("argparse", "Namespace"): Namespace,
         ("_codecs", "encode"): _of_known(_encode),
         ("torch", "device"): _nothing,
@@ -253,6 +253,6 @@ _NAMES = _names()
 
 
 def find(module: str, name: str) -> Any:
-    """What stands for a name that a pickle asks for; an `Unknown` for all but the few names that weights need."""
+    """Return the object for a name in a pickle; an `Unknown` for names that weights do not need."""
     found = _NAMES.get((module, name))
     return Unknown(f"{module}.{name}"[:100]) if found is None else found

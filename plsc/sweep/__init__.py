@@ -1,1 +1,1 @@
-"""Runs with several settings."""
+"""Sweeps: runs of one config with several settings."""

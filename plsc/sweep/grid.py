@@ -1,4 +1,4 @@
-"""Which settings a sweep tries: the grid of several values per key, or random draws."""
+"""Settings of the runs of a sweep: a grid of several values per key, or random draws."""
 
 import math
 import random
@@ -15,14 +15,14 @@ _RANGE = re.compile(r"^(uniform|log):([^:,]+):([^:,]+)$")
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers between two ends, evenly or evenly in the logarithm; for random draws."""
+    """Range for random draws, uniform or log-uniform."""
 
     low: float
     high: float
     logarithmic: bool
 
     def draw(self, rng: random.Random) -> float:
-        """A number of four digits."""
+        """Return a random value of the range, rounded to four significant digits."""
         if self.logarithmic:
             value = math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
         else:
@@ -36,19 +36,20 @@ Values = Union[List[str], Range]
 def combinations(
     overrides: Sequence[str], draws: Optional[int] = None, seed: int = 0
 ) -> Tuple[List[str], List[Dict[str, str]]]:
-    """What is the same in every run, and what is not.
+    """Split overrides into those that all runs share and those that vary, and combine the latter.
 
     Args:
-        overrides: `key=a,b,c` tries each; `key=log:1e-4:1e-2` and `key=uniform:0:0.3` are for random draws; any other
-            override is the same in every run. A comma inside brackets or quotes separates nothing.
-        draws: Number of random draws; None: the whole grid.
-        seed: Of the draws.
+        overrides: `key=a,b,c` gives the values of a key; `key=log:1e-4:1e-2` and `key=uniform:0:0.3` give the range of
+            random draws; any other override is the same in every run. A comma inside brackets or quotes does not
+            separate values.
+        draws: Number of random draws; None: the complete grid.
+        seed: Seed of the draws.
 
     Returns:
-        Overrides of every run, and for each run its values by key, all different.
+        Overrides of all runs, and for each run its values by key; no two runs are equal.
 
     Raises:
-        ConfigError: If nothing varies, a range is given for a grid, or a range is none.
+        ConfigError: If no key has several values, a grid contains a range, or a range is not valid.
     """
     fixed, varied = [], {}
     for text in overrides:
@@ -58,14 +59,16 @@ def combinations(
         else:
             varied[text.partition("=")[0].strip()] = values
     if "Global.output_dir" in varied:
-        raise ConfigError("Global.output_dir: each run of a sweep gets a folder of its own; --out says in which")
+        raise ConfigError(
+            "Global.output_dir cannot vary: every run of a sweep has a subfolder of --out; set --out instead"
+        )
     if not varied:
-        raise ConfigError("nothing varies: give a key several values, as in -o Optimizer.weight_decay=0.0,0.05")
+        raise ConfigError("no key has several values; give at least two, such as -o Optimizer.weight_decay=0.0,0.05")
     if draws is not None:
         return fixed, _draw(varied, draws, random.Random(seed))
     ranges = [key for key, values in varied.items() if isinstance(values, Range)]
     if ranges:
-        raise ConfigError(f"{', '.join(ranges)}: a range has no grid; list its values, or give --random N")
+        raise ConfigError(f"{', '.join(ranges)}: a grid cannot contain a range; list the values, or set --random N")
     return fixed, [dict(zip(varied, chosen)) for chosen in product(*varied.values())]
 
 
@@ -94,7 +97,7 @@ def _range(text: str, kind: str, low: str, high: str) -> Range:
 
 
 def _split(value: str) -> List[str]:
-    """Parts between the commas that are in no bracket and no quotes."""
+    """Split a value at the commas outside of brackets and quotes."""
     parts, depth, quote = [""], 0, ""
     for letter in value:
         if quote:
@@ -111,7 +114,7 @@ def _split(value: str) -> List[str]:
 
 
 def _draw(varied: Dict[str, Values], draws: int, rng: random.Random) -> List[Dict[str, str]]:
-    """Up to `draws` different combinations; a small grid may have fewer."""
+    """Draw up to `draws` different combinations; a small grid may have fewer."""
     found: List[Dict[str, str]] = []
     for _ in range(draws * 50):
         if len(found) == draws:
@@ -126,7 +129,7 @@ def _draw(varied: Dict[str, Values], draws: int, rng: random.Random) -> List[Dic
 
 
 def run_name(values: Dict[str, str]) -> str:
-    """A folder name that tells a run from the others of its sweep: last parts of the keys, and values."""
+    """Return a folder name for a run of a sweep: the last parts of the keys, with the values."""
     last = [key.split(".")[-1] for key in values]
     keys = last if len(set(last)) == len(last) else list(values)
     text = ",".join(f"{key}={value}" for key, value in zip(keys, values.values()))
@@ -134,7 +137,7 @@ def run_name(values: Dict[str, str]) -> str:
 
 
 def named(tried: Sequence[Dict[str, str]]) -> Dict[str, Dict[str, str]]:
-    """The runs of a sweep by folder names, which are all different."""
+    """Return the runs of a sweep by unique folder names."""
     found: Dict[str, Dict[str, str]] = {}
     for values in tried:
         name, number = run_name(values), 2
@@ -145,11 +148,11 @@ def named(tried: Sequence[Dict[str, str]]) -> Dict[str, Dict[str, str]]:
 
 
 def table(rows: Sequence[Tuple[Dict[str, str], Dict[str, Any]]], metric: str) -> str:
-    """Settings and results in columns, in the order given.
+    """Return a text table of settings and results, in the given order.
 
     Args:
-        rows: Values by key, and `best`, `epoch` (missing for a run without result).
-        metric: The name of what was compared.
+        rows: For each run its values by key, and `best` and `epoch`, which are missing for a run without a result.
+        metric: Name of the metric.
     """
     keys = list(rows[0][0])
     header = [*(key.split(".")[-1] for key in keys), metric, "at epoch"]

@@ -1,4 +1,4 @@
-"""Commands that depend on each other, run several at a time, each in a process of its own; what is done stays done."""
+"""Parallel execution of commands that depend on each other; a finished command is not repeated."""
 
 import json
 import os
@@ -16,18 +16,18 @@ from plsc.signals import SignalRecorder
 
 MARKER = "job.json"
 _POLL_SECONDS = 0.1
-_NOTICE = "stopping: waiting until what runs has saved; press Ctrl-C again to stop without saving"
+_NOTICE = "stopping: waiting until the running jobs have saved; press Ctrl-C again to stop without saving"
 
 
 @dataclass(frozen=True)
 class Job:
-    """A command and what it needs.
+    """A command and the jobs that it depends on.
 
     Attributes:
-        name: Unique; other jobs name it in `needs`.
+        name: Unique name; other jobs refer to it in `needs`.
         command: Program and arguments.
-        folder: Belongs to this job alone; gets `job.json` when the job has succeeded and `job.log` with its output.
-        needs: Names of the jobs that must have succeeded before.
+        folder: Folder of this job alone, for `job.log` with its output, and `job.json` after success.
+        needs: Names of the jobs that must succeed before.
     """
 
     name: str
@@ -37,10 +37,10 @@ class Job:
 
     @property
     def done(self) -> bool:
-        """Whether this very command has succeeded before.
+        """True if this command has succeeded before.
 
         Raises:
-            ValueError: If the folder holds the result of another command.
+            ValueError: If the folder contains the result of another command.
         """
         marker = self.folder / MARKER
         if not marker.is_file():
@@ -49,17 +49,17 @@ class Job:
         if before != list(self.command):
             changed = sorted(set(before).symmetric_difference(self.command))
             raise ValueError(
-                f"{self.folder} was made by another command (different: {', '.join(changed)}); remove the folder or "
-                f"give another one for the output"
+                f"{self.folder} contains the result of another command (different: {', '.join(changed)}); remove it, "
+                f"or choose another output folder"
             )
         return True
 
 
-class Stopped(Exception):  # noqa: N818 - jobs that were asked to stop have not failed
-    """The jobs were asked to stop; those that ran have ended.
+class Stopped(Exception):  # noqa: N818 - a stop on request is not an error
+    """The jobs were stopped by a signal; the running jobs have ended.
 
     Args:
-        signal_number: Signal that asked.
+        signal_number: Number of the signal.
     """
 
     def __init__(self, signal_number: int) -> None:
@@ -80,25 +80,25 @@ def run_jobs(
     environment: Mapping[str, str],
     say: Callable[[str], None] = print,
 ) -> Dict[str, str]:
-    """Runs the jobs, each after those it needs, `at_once` at a time, in their order where nothing else decides.
+    """Run jobs in the given order, each after the jobs that it needs, `at_once` at a time.
 
-    A job that has failed stops those that need it and no other. When this process is asked to stop, by Ctrl-C,
-    SIGTERM, SIGUSR1 or SIGHUP, the running jobs get SIGTERM, with which a training run saves itself, and are waited
-    for. A second Ctrl-C is passed on to them: a training run then ends without saving.
+    If a job fails, the jobs that need it are not run; all others are. If this process receives Ctrl-C, SIGTERM, SIGUSR1
+    or SIGHUP, it sends SIGTERM to the running jobs, which makes a training run save, and waits for them. A second
+    Ctrl-C is passed on to the jobs; a training run then ends without saving.
 
     Args:
-        jobs: Unique names; `needs` names jobs of the list.
-        at_once: Processes at a time, at least 1.
-        environment: Variables on top of this process's, for every job.
-        say: Takes a line of progress.
+        jobs: Jobs with unique names; `needs` must refer to jobs of the list.
+        at_once: Maximal number of parallel jobs, at least 1.
+        environment: Environment variables of the jobs, added to those of this process.
+        say: Function that prints a line of progress.
 
     Returns:
-        What did not succeed: name to reason. Empty if all is done.
+        Reasons by name of the jobs that did not succeed; empty if all did.
 
     Raises:
-        ValueError: If a name is taken twice, a need is not in the list or in a circle, a folder is another
-            command's, or `at_once` is below 1.
-        Stopped: If this process was asked to stop.
+        ValueError: If two jobs have the same name, a need is not in the list, the needs form a cycle, a folder contains
+            the result of another command, or `at_once` is below 1.
+        Stopped: If this process received a signal to stop.
     """
     _check(jobs, at_once)
     done = {job.name for job in jobs if job.done}
@@ -126,14 +126,14 @@ def run_jobs(
 
 
 def run_command(command: Sequence[str], **options: Any) -> int:
-    """Run one command to its end and pass a request to stop on to it, as `run_jobs` does.
+    """Run one command and pass a request to stop on to it, like `run_jobs`.
 
     Args:
         command: Program and arguments.
-        **options: Of `subprocess.Popen`.
+        **options: Options of `subprocess.Popen`.
 
     Returns:
-        Exit code; 128 + signal if this process was asked to stop and the command did not succeed all the same.
+        Exit code; 128 + signal if this process received a signal to stop and the command did not succeed.
     """
     with SignalRecorder(_NOTICE) as asked:
         process = subprocess.Popen(command, **options)
@@ -147,7 +147,7 @@ def run_command(command: Sequence[str], **options: Any) -> int:
 
 
 def _end(processes: Sequence[subprocess.Popen]) -> None:
-    """Ask processes to stop, and wait until they have saved; pass every further Ctrl-C on to them."""
+    """Send SIGTERM to processes and wait for their end; pass every further Ctrl-C on to them."""
     for process in processes:
         if process.poll() is None:
             process.terminate()
@@ -158,12 +158,12 @@ def _end(processes: Sequence[subprocess.Popen]) -> None:
             return
         except KeyboardInterrupt:
             for process in processes:
-                process.send_signal(signal.SIGINT)  # does nothing if it has ended
+                process.send_signal(signal.SIGINT)  # no effect on a process that has ended
 
 
 def _check(jobs: Sequence[Job], at_once: int) -> None:
     if at_once < 1:
-        raise ValueError(f"at least one job must run at a time, got {at_once}")
+        raise ValueError(f"the number of parallel jobs must be at least 1, got {at_once}")
     names = [job.name for job in jobs]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -176,7 +176,7 @@ def _check(jobs: Sequence[Job], at_once: int) -> None:
         reached |= new
     stuck = [f"{job.name} (needs {', '.join(job.needs)})" for job in jobs if job.name not in reached]
     if stuck:
-        raise ValueError(f"jobs need what is not in the list, or each other in a circle: {'; '.join(stuck)}")
+        raise ValueError(f"jobs need jobs that are not in the list, or need each other in a cycle: {'; '.join(stuck)}")
 
 
 def _drop_hopeless(waiting: List[Job], failed: Dict[str, str]) -> None:

@@ -117,10 +117,10 @@ def safetensors(**arrays):
 QKV = np.zeros((48, 16), np.float32)
 # name of the file, its content, parts of the message of Init.checkpoint
 FOREIGN = [
-    ("empty.pth", b"", "empty.pth: not a whole file of weights"),
-    ("text.pdparams", b"hello", "text.pdparams: not a whole file of weights"),
-    ("cut.pth", b"PK\x03\x04" + bytes(50), "cut.pth: not a whole file of weights"),
-    ("config.yaml", b"Global: {}\n", "config.yaml: not a whole file of weights"),
+    ("empty.pth", b"", "empty.pth: not a complete file of weights"),
+    ("text.pdparams", b"hello", "text.pdparams: not a complete file of weights"),
+    ("cut.pth", b"PK\x03\x04" + bytes(50), "cut.pth: not a complete file of weights"),
+    ("config.yaml", b"Global: {}\n", "config.yaml: not a complete file of weights"),
     ("cut.safetensors", safetensors(w=QKV)[:100], "cut.safetensors is damaged: "),
     ("list.pd", dumped([1, 2]), "list.pd holds a list instead of weights; known are plsc's own, PLSC's .pd"),
     ("nothing.pd", dumped({}), "nothing.pd: its names are of an unknown format"),
@@ -204,6 +204,6 @@ def test_a_model_far_larger_than_its_weights_is_not_built(cli, runs, verb, size,
 def test_converted_weights_have_no_config(cli, runs):
     assert cli("convert", "classifier", "weights.pth", "--to", "official")[0] == 0
     assert cli("convert", "weights.pth", "converted", "--to", "own")[0] == 0
-    refused(cli, ["eval", "--checkpoint", "converted"], ["holds weights only; give the config of the model with -c"])
+    refused(cli, ["eval", "--checkpoint", "converted"], ["with weights only; set the config of the model with -c"])
     refused(cli, ["predict", "images/val", "--checkpoint", "converted"], ["holds weights only", "plsc eval -c"])
     assert cli("eval", "-c", f"{STEP}/config.yaml", "--checkpoint", "converted")[0] == 0

@@ -8,7 +8,7 @@ import pytest
 from tests.bad_input.toys import CLASSIFY, Case, refused, trains
 
 BASE = "_base_: classify.yaml\n"
-NEEDED = "the config does not say, and every run needs it"
+NEEDED = "required, but missing"
 
 
 def below(text):
@@ -19,23 +19,27 @@ def below(text):
 # name, content of x.yaml, parts of the message
 FILES = [
     # ---------------------------------------------------------------------------------------------------- syntax
-    ("tab", below("Optimizer:\n\tname: AdamW\n"), "x.yaml:3: not valid YAML: a tab; YAML is indented with spaces"),
+    ("tab", below("Optimizer:\n\tname: AdamW\n"), "x.yaml:3: not valid YAML: a tab; indent YAML with spaces"),
     ("tab after colon", below("Optimizer: {name:\tAdamW}"), "x.yaml:2: not valid YAML: a tab"),
     ("indentation", below("Global:\n  epochs: 1\n seed: 1\n"), "x.yaml:4: not valid YAML: expected <block end>"),
     ("open bracket", below("Optimizer: {name: AdamW\nModel: 3"), "x.yaml:3: not valid YAML: expected ',' or '}'"),
     ("open quote", below("Global: {output_dir: 'out}\n"), "x.yaml:3: not valid YAML: found unexpected end of stream"),
     ("second colon", below("Optimizer: {name: a: b}\n"), "x.yaml:2: not valid YAML: expected ',' or '}'"),
-    ("no space", below("Global: {epochs:3}"), "x.yaml:2: 'epochs:3' is no key and value; put a space after the colon"),
+    (
+        "no space",
+        below("Global: {epochs:3}"),
+        "x.yaml:2: 'epochs:3' is not a key with a value; put a space after the colon",
+    ),
     ("no space in a block", below("Global:\n  epochs:3\n"), "x.yaml:2: Global: expected a mapping with the keys"),
     ("equals sign", below("Global: {epochs = 3}"), "Global has no key 'epochs = 3'; did you mean 'epochs'?"),
-    ("percent", below("Global: {output_dir: %x}"), "x.yaml:2: not valid YAML", "has to be quoted"),
-    ("at sign", below("Global: {output_dir: @x}"), "x.yaml:2: not valid YAML", "has to be quoted"),
-    ("backtick", below("Global: {output_dir: `x`}"), "x.yaml:2: not valid YAML", "has to be quoted"),
+    ("percent", below("Global: {output_dir: %x}"), "x.yaml:2: not valid YAML", "in quotes"),
+    ("at sign", below("Global: {output_dir: @x}"), "x.yaml:2: not valid YAML", "in quotes"),
+    ("backtick", below("Global: {output_dir: `x`}"), "x.yaml:2: not valid YAML", "in quotes"),
     ("asterisk", below("Init: {allow_missing: [*.bias]}"), "x.yaml:2: not valid YAML", "while scanning an alias"),
     ("two documents", below("---\nGlobal: {}\n"), "x.yaml:2: not valid YAML: but found another document"),
     ("version of YAML", "%YAML 9.9\n---\n" + BASE, "x.yaml:1: not valid YAML: found incompatible YAML document"),
-    ("Python", "import plsc\nprint(1)\n", "x.yaml: a config is a mapping of sections, got the text 'import plsc"),
-    ("a list", "- a\n- b\n", "x.yaml: a config is a mapping of sections, got a list"),
+    ("Python", "import plsc\nprint(1)\n", "x.yaml: a config must be a mapping of sections, got the text 'import plsc"),
+    ("a list", "- a\n- b\n", "x.yaml: a config must be a mapping of sections, got a list"),
     ("empty", "", f"x.yaml:1: Global: {NEEDED}", f"x.yaml:1: Optimizer: {NEEDED}", "error: 6 problems"),
     ("comments only", "# nothing\n", "error: 6 problems", f"DataLoader.Train.dataset: {NEEDED}"),
     ("null", "null\n", "error: 6 problems"),
@@ -45,15 +49,19 @@ FILES = [
     ("binary", bytes(range(256)), "x.yaml: not UTF-8 text"),
     ("NUL", below("Global: \0\n"), r"x.yaml:2: not valid YAML: the character '\x00' is not allowed"),
     ("escape code", below("Global: {output_dir: \x1b[31m}\n"), r"x.yaml:2: not valid YAML: the character '\x1b'"),
-    ("NUL in quotes", below('Global: {output_dir: "a\\0b"}'), "x.yaml:2: ", "holds the character NUL, which is no"),
+    ("NUL in quotes", below('Global: {output_dir: "a\\0b"}'), "x.yaml:2: ", "contains the character NUL, which is not"),
     # ---------------------------------------------------------------------------------------------------- layers
-    ("base missing", "_base_: clasify.yaml", "x.yaml:1: _base_: there is no file clasify.yaml; did you mean"),
+    ("base missing", "_base_: clasify.yaml", "x.yaml:1: _base_: the file clasify.yaml does not exist; did you mean"),
     ("base of itself", "_base_: x.yaml", "a cycle of _base_ files: x.yaml -> x.yaml"),
-    ("base a folder", "_base_: images", "x.yaml:1: _base_: there is no file images"),
-    ("base a number", "_base_: 3", "x.yaml:1: _base_ is a file name or a list of file names, got 3"),
-    ("base null", "_base_: null", "x.yaml:1: _base_ is a file name or a list of file names, got null"),
-    ("base a list of lists", "_base_: [[classify.yaml]]", "_base_ is a file name or a list of file names, got a list"),
-    ("base twice", BASE + BASE, "x.yaml:2: duplicate key '_base_'; it was first given at x.yaml:1"),
+    ("base a folder", "_base_: images", "x.yaml:1: _base_: the file images does not exist"),
+    ("base a number", "_base_: 3", "x.yaml:1: _base_ must be a file name or a list of file names, got 3"),
+    ("base null", "_base_: null", "x.yaml:1: _base_ must be a file name or a list of file names, got null"),
+    (
+        "base a list of lists",
+        "_base_: [[classify.yaml]]",
+        "_base_ must be a file name or a list of file names, got a list",
+    ),
+    ("base twice", BASE + BASE, "x.yaml:2: duplicate key '_base_'; it was first set at x.yaml:1"),
     ("delete false", below("Optimizer: {_delete_: false}"), "x.yaml:2: _delete_ can only be true, got False"),
     ("delete at the top", below("_delete_: true"), "x.yaml:2: _delete_: there is no section '_delete_'"),
     # ------------------------------------------------------------------------------ anchors, nesting, size, tags
@@ -64,7 +72,7 @@ FILES = [
         "billion laughs",
         below("a: &a [x,x,x,x,x,x,x,x,x]\n")
         + "".join(f"{own}: &{own} [{','.join(['*' + last] * 9)}]\n" for last, own in zip("abcdefg", "bcdefgh")),
-        "more than 100000 values (aliases count each time they are used)",
+        "more than 100000 values (an alias counts each time it is used)",
     ),
     ("deep", below("Model: " + "{a: " * 70 + "1" + "}" * 70), "x.yaml:2: nested deeper than 64 levels"),
     ("very deep", "[" * 1200, "x.yaml: nested deeper than 64 levels"),
@@ -72,14 +80,14 @@ FILES = [
     ("python call", below("Model: !!python/object/apply:os.mkdir [ran]"), "x.yaml:2: the tag", "plain YAML data"),
     ("python name", below("Model: !!python/name:os.system x"), "python/name:os.system' is not allowed"),
     ("python tuple", below("Optimizer: {betas: !!python/tuple [1]}"), "python/tuple' is not allowed"),
-    ("own tag", below("Model: !mine x"), "x.yaml:2: the tag '!mine' is not allowed; a config is plain YAML data"),
+    ("own tag", below("Model: !mine x"), "x.yaml:2: the tag '!mine' is not allowed; a config must be plain YAML data"),
     ("set", below("Model: !!set {a}"), "x.yaml:2: the tag 'tag:yaml.org,2002:set' is not allowed"),
     ("binary tag", below("Model: !!binary aGk="), "x.yaml:2: the tag 'tag:yaml.org,2002:binary' is not allowed"),
-    ("wrong tag", below("Optimizer: {beta1: !!float x}"), "x.yaml:2: 'x' is no float"),
+    ("wrong tag", below("Optimizer: {beta1: !!float x}"), "x.yaml:2: 'x' is not a valid float"),
     ("merge key", below("Optimizer: {<<: {beta1: 1}}"), "x.yaml:2: the merge key '<<' is not supported; use _base_"),
     # ------------------------------------------------------------------------------------------------------ keys
     ("duplicate key", below("Optimizer: {beta1: 0, beta1: 1}"), "x.yaml:2: duplicate key 'beta1'"),
-    ("duplicate section", below("Model: {}\nModel: {}\n"), "x.yaml:3: duplicate key 'Model'; it was first given at"),
+    ("duplicate section", below("Model: {}\nModel: {}\n"), "x.yaml:3: duplicate key 'Model'; it was first set at"),
     ("a list as key", below("? [a, b]\n: 1\n"), "x.yaml:2: a key must be a name, not a list or mapping"),
     ("a number as key", below("3: 4"), "x.yaml:2: 3: there is no section '3'; valid here: Global, Task"),
     ("dotted key", below("Optimizer.beta1: 0"), "in a file keys are nested, `a: {b: value}`; dots are for -o"),
@@ -111,8 +119,12 @@ FILES = [
     ("yes", below("Model: {freeze_encoder: yes}"), "expected true or false, got the text 'yes'; write true"),
     ("a third", below("Optimizer: {weight_decay: 1/3}"), "Optimizer.weight_decay: expected a number, got the text"),
     ("decimal comma", below("Optimizer: {weight_decay: 0,05}"), "x.yaml:2: Optimizer.05: AdamW has no argument '05'"),
-    ("inf", below("Optimizer: {weight_decay: .inf}"), "Optimizer.weight_decay: expected a number, got .inf; it has"),
-    ("nan", below("Optimizer: {clip_norm: .nan}"), "a number or null, got .nan; it has to be finite", "or null"),
+    (
+        "inf",
+        below("Optimizer: {weight_decay: .inf}"),
+        "Optimizer.weight_decay: expected a number, got .inf; it must be",
+    ),
+    ("nan", below("Optimizer: {clip_norm: .nan}"), "a number or null, got .nan; it must be finite", "or null"),
     ("a component for a number", below("Model: {encoder: {depth: {name: ViT}}}"), "a whole number, got the component"),
     ("text for a component", below("Optimizer: SGD"), "Optimizer: expected {name: ...} of", "write {name: SGD}"),
     ("no list", below("Metric: {name: Accuracy}"), "Metric: expected a list, each {name: ...} of a metric, got a"),
@@ -140,15 +152,20 @@ def test_an_invalid_config_file_is_refused(cli, case):
 
 # name, argument of -c, parts of the message
 PATHS = [
-    Case("a config that is not there", ["nope.yaml: no such config file, neither here nor"], arguments=["nope.yaml"]),
+    Case("a config that is not there", ["nope.yaml: no config file with this path, also not"], arguments=["nope.yaml"]),
     Case("another ending", ["did you mean classify.yaml?"], arguments=["classify.yml"]),
     Case("shipped", ["did you mean configs/quickstart/scratch.yaml?"], arguments=["configs/quickstart/scrach.yaml"]),
-    Case("a folder", ["images: is a directory, not a config file"], arguments=["images"]),
+    Case("a folder", ["images is a directory, not a config file"], arguments=["images"]),
     Case("an image", ["0.png: not UTF-8 text (byte 0); save it as UTF-8"], arguments=["images/train/class0/0.png"]),
-    Case("a pipe", ["pipe.yaml: no such config file"], prepare=lambda: os.mkfifo("pipe.yaml"), arguments=["pipe.yaml"]),
+    Case(
+        "a pipe",
+        ["pipe.yaml: no config file with this path"],
+        prepare=lambda: os.mkfifo("pipe.yaml"),
+        arguments=["pipe.yaml"],
+    ),
     Case(
         "a link to itself",
-        ["loop.yaml: no such config file"],
+        ["loop.yaml: no config file with this path"],
         prepare=lambda: os.symlink("loop.yaml", "loop.yaml"),
         arguments=["loop.yaml"],
     ),

@@ -54,7 +54,7 @@ Optimizer: {name: AdamW}
 LRScheduler: {name: WarmupCosine, learning_rate: 1e-3}
 """
 CLASSES, IMAGES, SIDE = 2, 4, 20
-_DEBUG_HINT = "(--debug shows where in the code)"
+_DEBUG_HINT = "(--debug shows the traceback)"
 
 
 class Case(NamedTuple):
@@ -94,7 +94,7 @@ def make_images(root: Path) -> None:
 def refused(cli, arguments, says, output="out") -> str:
     """Run `plsc arguments`, check that it fails with a user's error, and return its output.
 
-    One error, exit code 2, no traceback, each of `says` in the message, and no output directory.
+    It must print one error with each of `says` and no traceback, end with code 2 and leave no output directory.
     """
     before = set(os.listdir())
     code, out, err = cli(*arguments)

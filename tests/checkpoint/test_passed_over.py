@@ -150,7 +150,7 @@ def test_a_report_uses_another_checkpoint_if_the_best_is_damaged(cli, toy_runs, 
     said = f"{older} is damaged: the content of model.safetensors has changed; {newest} is used instead"
     assert code == 0 and said in error
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
-    assert f"{older.name} is damaged" in page and "What the network sees" in page
+    assert f"{older.name} is damaged" in page and "Predictions and features" in page
 
 
 def test_a_run_whose_checkpoints_are_gone_does_not_begin_again(cli, toy_runs, tmp_path):

@@ -1,4 +1,4 @@
-"""The verb `benchmark` as a user meets it."""
+"""Command line of the verb `benchmark`."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ TINY = ["DataLoader.Train.loader.batch_size=4", "Model.encoder.depth=1"]
 
 @pytest.fixture
 def cli(tmp_path, monkeypatch, capsys):
-    """Runs `plsc benchmark ...` in an empty folder; returns the exit code and what was printed."""
+    """Run `plsc benchmark ...` in an empty folder; return the exit code and the output."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(runtime, "setup", lambda num_threads=None: {})
     monkeypatch.setattr(inputs, "DISTINCT", 2)
@@ -57,12 +57,12 @@ def test_a_phase_is_printed_written_drawn_and_compared(cli, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-c", "nowhere.yaml"], "nowhere.yaml: no such config file"),
+        (["-c", "nowhere.yaml"], "nowhere.yaml: no config file with this path"),
         (["-c", CONFIG, "-o", "Model.encoder.detph=3"], "did you mean 'depth'?"),
         (["-c", CONFIG, "--phase", "stap"], "invalid choice: 'stap'"),
         (["-c", CONFIG, "--fail-below", "0.9"], "--fail-below needs --against"),
         (["-c", CONFIG, "--against", "nowhere.json"], "nowhere.json"),
-        (["-c", CONFIG, "--against", CONFIG], "is no JSON"),
+        (["-c", CONFIG, "--against", CONFIG], "is not a JSON file"),
         (["-c", CONFIG, "--phase", "step", "-o", "Model.encoder.embed_dim=30"], "30"),
         ([], "-c"),
     ],

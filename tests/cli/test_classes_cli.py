@@ -1,4 +1,4 @@
-"""Folders with other classes than those of the training: matched by name, or refused, by every verb."""
+"""Folders with other classes than the training set: every verb matches them by name or rejects them."""
 
 import json
 import shutil
@@ -47,7 +47,7 @@ UNKNOWN = ["1 of its 3 classes is unknown to", "'date'; the known classes are 'a
 
 
 def make(root, names, first=0):
-    """Six images of each class; of a class they are the same in every folder with the same `first`."""
+    """Write six images of each class; the images of a class depend only on the class and `first`."""
     for name in names:
         folder = Path(root) / name
         folder.mkdir(parents=True)
@@ -87,14 +87,14 @@ def checked(result):
 
 
 def matrix(cli, *overrides):
-    """Confusion matrix by class name, notes, and metrics of `eval --details`."""
+    """Return the confusion matrix by class name, the notes, and the metrics of `eval --details`."""
     _, err = checked(cli("eval", "--checkpoint", "run", "--json", "found.json", "-o", *overrides))
     found = json.loads(Path("found.json").read_text(encoding="utf-8"))
     names = [one["name"] for one in found["classes"]]
     return dict(zip(names, found["confusion_matrix"])), err, found["metrics"]
 
 
-def test_eval_matches_a_subset_by_name_and_says_what_is_missing(cli):
+def test_eval_matches_a_subset_by_name_and_reports_missing_classes(cli):
     whole, said, _ = matrix(cli, "Global.seed=0")
     assert "note" not in said
     part, said, metrics = matrix(cli, f"{EVAL}=two")
@@ -174,12 +174,12 @@ def copied(name, *missing_or_changed):
     return name
 
 
-def test_without_names_in_the_checkpoint_it_is_said_that_positions_count(cli):
+def test_a_checkpoint_without_class_names_is_matched_by_position_with_a_note(cli):
     old = copied("old")
     _, err = checked(cli("eval", "--checkpoint", old))
     assert "note: classes are matched by position, not by name" in err and "does not name its classes" in err
     _, err = checked(cli("predict", "val", "--checkpoint", old))
-    assert "does not name its classes; the names are those of the run's dataset, by position" in err
+    assert "has no class names; the names of the run's dataset are used, in their order" in err
 
 
 def head(path):
@@ -187,7 +187,7 @@ def head(path):
 
 
 def init(cli, *overrides):
-    """Weights of a run that starts from `run`, head included, and stands still; and what it said."""
+    """Return the weights and the output of a run with learning rate 0 that starts from `run`, including the head."""
     still = ["LRScheduler={_delete_: true, name: Constant, learning_rate: 1e-30}", "Optimizer.weight_decay=0"]
     settings = ["Init.checkpoint=run", "Init.take=null", *still, *overrides]
     _, err = checked(cli("train", "-c", "toy.yaml", "-o", *settings))
@@ -212,7 +212,7 @@ def test_init_does_not_load_a_head_of_other_classes(cli):
     assert "model.head.linear.bias not loaded, newly initialized: its classes are apple, berry, cherry" in said
 
 
-def test_init_says_that_positions_count_without_names(cli):
+def test_init_notes_that_classes_without_names_match_by_position(cli):
     old = copied("old")
     found, said = init(cli, f"Init.checkpoint={old}")
     np.testing.assert_allclose(found, head("run"), atol=1e-7)

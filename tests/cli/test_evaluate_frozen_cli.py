@@ -1,4 +1,4 @@
-"""The verb `evaluate-frozen` as a user meets it; what it computes is tested in tests/evaluation."""
+"""Command line of the verb `evaluate-frozen`; its results are tested in tests/evaluation."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ TINY = ["Model.encoder.embed_dim=16", "Model.encoder.depth=2", "Model.head.in_fe
 
 @pytest.fixture
 def plain(tmp_path, monkeypatch, capsys):
-    """Runs `plsc evaluate-frozen ...` in a folder with images; returns the exit code and what was printed."""
+    """Run `plsc evaluate-frozen ...` in a folder with images; return the exit code and the output."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(runtime, "setup", lambda num_threads=None: {})
     make_digits("datasets/digits", per_class=10)
@@ -37,13 +37,13 @@ def plain(tmp_path, monkeypatch, capsys):
 
 @pytest.fixture
 def cli(plain):
-    """The same with a small config."""
+    """Run `plsc evaluate-frozen` with a small config."""
     return lambda *arguments, overrides=(): plain("-c", CONFIG, *arguments, "-o", *TINY, *overrides)
 
 
 @pytest.fixture
 def pretrained(tmp_path):
-    """A run of pre-training on images without an evaluation set, whose tokenizer is gone."""
+    """A run of pre-training without an evaluation set, whose tokenizer was removed."""
     config = load(CONFIG.replace("linprobe_random", "pretrain"), [*TINY[:2], "Tokenizer.checkpoint=gone"])
     plugins.load_built_in()
     paddle.seed(1)
@@ -61,7 +61,7 @@ def test_a_table_and_a_file(cli, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["datasets", "deep"]
 
 
-def test_the_test_images_can_be_left_alone(cli):
+def test_the_evaluation_set_can_be_left_out(cli):
     code, out, _ = cli("--protocols", "knn", "--validation-only", overrides=["DataLoader.Eval.dataset.root=missing"])
     assert code == 0 and " -  " in out
 
@@ -105,12 +105,12 @@ def test_the_random_encoder_is_that_of_a_config_without_weights(cli):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give either --checkpoint PATH or -c CONFIG"),
-        (["-c", CONFIG, "--checkpoint", "run"], "give either --checkpoint PATH or -c CONFIG"),
+        ([], "set either --checkpoint PATH or -c CONFIG"),
+        (["-c", CONFIG, "--checkpoint", "run"], "set either --checkpoint PATH or -c CONFIG"),
         (["-c", CONFIG, "--ema"], "--ema needs --checkpoint"),
         (["--checkpoint", "nowhere"], "nowhere does not exist; give a run's output directory"),
         (["--checkpoint", "run"], "for a checkpoint with --data-config FILE"),
-        (["--checkpoint", "run", "--data-config", "empty.yaml"], "empty.yaml: it has no section DataLoader to take"),
+        (["--checkpoint", "run", "--data-config", "empty.yaml"], "empty.yaml has no section DataLoader"),
         (["--checkpoint", "run", "--data-config", DIGITS, "--ema"], "holds no moving average"),
     ],
 )

@@ -15,7 +15,7 @@ from plsc.inference import export as exporting
 IMAGE = ("val", "1", "0.png")
 
 
-def test_a_classifier_for_others(cli, toy_runs, tmp_path):
+def test_export_of_a_classifier(cli, toy_runs, tmp_path):
     options = ["--out", "out", "--formats", "paddle", "safetensors"]
     code, out, err = cli("export", "--checkpoint", toy_runs.classifier, *options)
     assert code == 0, err
@@ -148,7 +148,7 @@ def test_features_of_files(cli, toy_runs, tmp_path):
     ("arguments", "message"),
     [
         (["--out", "f.npy"], "--out must end in .npz, got f.npy"),
-        (["--out", "f.npz", "x", "--split", "Train"], "give either images or --split, not both"),
+        (["--out", "f.npz", "x", "--split", "Train"], "set either images or --split, not both"),
         (["--out", "f.npz", "nowhere"], "nowhere: there is no such file or folder"),
         (["--out", "f.npz"], "DataLoader.Eval: the run has none; name images, or give --split Train"),
         (["--out", "f.npz", "--num-workers", "-1"], "--num-workers must be at least 0, got -1"),

@@ -1,4 +1,4 @@
-"""Files that would fill the memory once decoded: every verb that reads images names them and ends."""
+"""Decompression bombs: every verb that reads images names the file and ends."""
 
 import json
 
@@ -11,7 +11,7 @@ MESSAGE = "pixels, but the limit is 89,478,485 pixels"
 
 @pytest.fixture(params=["pillow", "fast"])
 def folder(request, tmp_path, toy_runs):
-    """A folder of one class with a bomb in it, and overrides that make a run use it with one of the decoders."""
+    """A folder of one class with a decompression bomb, and overrides for a run on it with one of the decoders."""
     root = tmp_path / "images"
     (root / "0").mkdir(parents=True)
     (root / "0" / "bomb.png").write_bytes(png_bomb(10_000, 9_000))

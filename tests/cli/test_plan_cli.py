@@ -1,4 +1,4 @@
-"""The verb `plan` as a user meets it."""
+"""Command line of the verb `plan`."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ RECIPE = str(ROOT / "configs" / "cae" / "cae_vit_base_pretrain_in1k_800e.yaml")
 
 @pytest.fixture
 def cli(tmp_path, monkeypatch, capsys):
-    """Runs `plsc plan ...` in an empty folder; returns the exit code and what was printed."""
+    """Run `plsc plan ...` in an empty folder; return the exit code and the output."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(runtime, "setup", lambda num_threads=None: {})
 
@@ -85,7 +85,7 @@ def test_mistakes_are_named(cli, arguments, message):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "is no JSON"), ("[]", "has no results.scaling.cost_model"), ('{"results": {}}', "cost_model")],
+    [("{", "is not a JSON file"), ("[]", "has no results.scaling.cost_model"), ('{"results": {}}', "cost_model")],
 )
 def test_a_foreign_file_is_no_measurement(cli, tmp_path, content, message):
     path = tmp_path / "other.json"

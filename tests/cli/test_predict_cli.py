@@ -27,7 +27,7 @@ def test_json_in_batches_is_the_same_as_one_by_one(cli, toy_runs):
         assert np.allclose(*probabilities, atol=1e-5)
 
 
-def test_a_damaged_file_stops_no_other(cli, toy_runs, tmp_path):
+def test_a_damaged_file_does_not_stop_the_others(cli, toy_runs, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no image")
     good = toy_runs.images / "val" / "0" / "0.png"
     options = ["--checkpoint", toy_runs.classifier]
@@ -68,7 +68,7 @@ def test_eval_in_detail(cli, toy_runs, tmp_path):
     assert sum(one["images"] for one in found["calibration"]) == 12
 
 
-def test_details_of_what_does_not_classify(cli, toy_runs):
+def test_details_of_a_task_without_classes(cli, toy_runs):
     code, _, err = cli("eval", "--checkpoint", toy_runs.tokenizer, "--details")
     assert code == 2 and "which does not classify; leave --details out" in err
 
@@ -106,7 +106,7 @@ def test_many_classifiers_predict_nothing(cli, toy_runs, tmp_path):
     heads = [f"top1 {kind} of {n}, rate 1" for n in ("1 block", "2 blocks") for kind in ("cls", "cls+mean")]
     assert best["top1"] == max(best[name] for name in heads)
     html = (tmp_path / "grid" / "report.html").read_text(encoding="utf-8")
-    assert "of each of the 4 parts of grid" in html and "<td class=wrap>cls of 1 block, rate 1</td>" in html
-    assert "Features of the encoder" in html and "Confusions" not in html
+    assert "each of the 4 parts of grid" in html and "<td class=wrap>cls of 1 block, rate 1</td>" in html
+    assert "Features of the encoder" in html and "Confusion matrix" not in html
     code, _, err = cli("predict", toy_runs.images / "val" / "0", "--checkpoint", "grid")
     assert code == 2 and "holds 4 classifiers and none of them is chosen; train the best alone" in err

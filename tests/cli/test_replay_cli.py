@@ -1,4 +1,4 @@
-"""A run that breaks leaves a dump that another process repeats."""
+"""A run with non-finite gradients writes a dump, and another process repeats the step."""
 
 import json
 import subprocess
@@ -70,6 +70,6 @@ def test_skip_trains_on_without_the_broken_batches(run):
 
 def test_a_folder_that_is_not_a_dump_is_an_error(tmp_path):
     done = replay(tmp_path, cwd=tmp_path)
-    assert done.returncode == 2 and "is no dump of a step" in done.stderr
+    assert done.returncode == 2 and "is not a dump of a step" in done.stderr
     (tmp_path / "config.yaml").write_text("imports: []\n", encoding="utf-8")
     assert replay(tmp_path, cwd=tmp_path).returncode == 2

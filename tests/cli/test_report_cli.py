@@ -1,4 +1,4 @@
-"""The verb `report` on real runs; what is on the page is tested in tests/report."""
+"""The verb `report` on real runs; the content of the page is tested in tests/report."""
 
 import sys
 
@@ -7,7 +7,7 @@ import pytest
 
 def test_a_run_wrote_its_own_report(toy_runs):
     html = (toy_runs.classifier / "report.html").read_text(encoding="utf-8")
-    assert "Confusions:" in html and "Features of the encoder" in html
+    assert "Confusion matrix:" in html and "Features of the encoder" in html
     assert "configs/quickstart/scratch.yaml:" in html  # the origin of a value
 
 
@@ -17,14 +17,14 @@ def test_runs_are_compared(cli, toy_runs, tmp_path):
     html = (tmp_path / "deep" / "page.html").read_text(encoding="utf-8")
     assert code == 0 and out.splitlines()[-1] == "deep/page.html" and err == ""
     assert "<h1>Three runs</h1>" in html
-    assert "Images over training: pretrain" in html and "<span>original</span><span>masked</span>" in html
+    assert "Figures from training: pretrain" in html and "<span>original</span><span>masked</span>" in html
     assert "4 evaluation images" not in html and "12 of 12 evaluation images" in html
 
 
-def test_features_are_drawn_as_asked_for(cli, toy_runs, tmp_path, monkeypatch):
+def test_features_are_drawn_by_the_chosen_method(cli, toy_runs, tmp_path, monkeypatch):
     def caption():
         html = (tmp_path / "page.html").read_text(encoding="utf-8")
-        return html[html.index("Mean of the patch tokens of") :][:400]
+        return html[html.index("Each point is the mean of the patch") :][:400]
 
     for options, words in (([], "by t-SNE (perplexity 3.67)"), (["--embedding", "pca"], "of largest variance")):
         assert cli("report", toy_runs.classifier, "--out", "page.html", *options)[0] == 0
@@ -35,7 +35,7 @@ def test_features_are_drawn_as_asked_for(cli, toy_runs, tmp_path, monkeypatch):
     assert "UMAP needs umap-learn; pip install umap-learn." in html and "of largest variance" in caption()
 
 
-def test_without_data_the_page_says_so(cli, toy_runs, tmp_path):
+def test_a_page_without_data_has_a_note(cli, toy_runs, tmp_path):
     toy_runs.images.rename(toy_runs.images.with_name("elsewhere"))
     try:
         code, _, _ = cli("report", toy_runs.classifier, "--out", "page.html")
@@ -47,7 +47,7 @@ def test_without_data_the_page_says_so(cli, toy_runs, tmp_path):
 def test_no_images_need_no_checkpoint(cli, toy_runs, tmp_path):
     code, out, _ = cli("report", toy_runs.classifier, "--images", "0", "--out", "page.html")
     assert code == 0 and out == "page.html\n"
-    assert "Confusions" not in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "Confusion matrix" not in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: help, mistakes, printing, listing."""
+"""Command line of the verb `train`: help, errors, printing, listing."""
 
 import re
 import subprocess
@@ -21,7 +21,7 @@ SCRATCH = "configs/quickstart/scratch.yaml"
 
 @pytest.fixture
 def cli(tmp_path, monkeypatch, capsys):
-    """Runs `plsc ...` in an empty folder; returns the exit code and what was printed to stdout and stderr."""
+    """Run `plsc ...` in an empty folder; return the exit code, standard output and standard error."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(runtime, "setup", lambda num_threads=None: {})
 
@@ -69,13 +69,13 @@ def test_mistakes_are_named_all_at_once_by_the_script_itself(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-c", "nowhere.yaml"], "error: nowhere.yaml: no such config file"),
+        (["-c", "nowhere.yaml"], "error: nowhere.yaml: no config file with this path"),
         (["-c", "configs/quickstart/pretrian.yaml"], "did you mean configs/quickstart/pretrain.yaml?"),
         (["-c", PRETRAIN, "-o", "pretrained_model=x"], "did you mean Init.checkpoint?"),
-        (["-c", PRETRAIN, "-o", "Global.epochs"], "error: -o Global.epochs: an override is key=value"),
+        (["-c", PRETRAIN, "-o", "Global.epochs"], "error: -o Global.epochs: an override must be key=value"),
         (["-c", PRETRAIN, "-o", "imports=[no_such_module]"], "'no_such_module' cannot be imported"),
         (["-c", PRETRAIN, "-o", "Optimizer.name=SGD", "Optimizer.layer_decy=1"], "did you mean 'layer_decay'?"),
-        (["--list", "optimiser"], "no such kind; did you mean 'optimizer'? there is: all, task, model"),
+        (["--list", "optimiser"], "unknown kind; did you mean 'optimizer'? allowed: all, task, model"),
     ],
 )
 def test_mistakes_end_with_code_2_and_no_traceback(cli, tmp_path, arguments, message):
@@ -113,13 +113,13 @@ def test_a_config_with_mistakes_is_still_printed(cli):
     assert "did you mean 'weight_decay'?" in err
 
 
-def test_debug_shows_where_in_the_code(cli):
+def test_debug_shows_the_traceback(cli):
     _, _, err = cli("train", "-c", "nowhere.yaml", "--debug")
     assert "Traceback" in err
     assert "plsc/config/files.py" in err.replace("\\", "/")
 
 
-def test_a_reader_that_has_seen_enough_is_no_error():
+def test_a_reader_that_ends_early_is_not_an_error():
     code = """
 import sys, types
 from plsc import cli

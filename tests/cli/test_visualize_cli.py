@@ -1,4 +1,4 @@
-"""The verb `visualize` on real runs. What the pictures look like has to be looked at."""
+"""The verb `visualize` on real runs."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def test_pre_training_of_tokens(cli, toy_runs, tmp_path):
     assert all(np.asarray(Image.open(path)).std() > 5 for path in (tmp_path / "drawn").iterdir())
 
 
-def test_images_of_ones_own(cli, toy_runs, tmp_path):
+def test_given_images(cli, toy_runs, tmp_path):
     own = toy_runs.images / "val" / "0"
     parts = ["--parts", "attention", "reconstruction", "--patch", "1,2", "--block", "0", "--out", "x"]
     code, _, err = cli("visualize", "--checkpoint", toy_runs.classifier, "--images", own / "0.png", *parts)
@@ -90,7 +90,7 @@ def test_without_an_evaluation_set_the_middle_is_taken(toy_runs):
 
 
 @pytest.mark.parametrize("image", [np.zeros((3, 8, 8), np.uint8), np.zeros((8, 8, 3), np.float32), 5])
-def test_what_is_no_image(image):
+def test_files_that_are_not_images(image):
     with pytest.raises(ValueError, match="an image is a file name, a PIL image or uint8 pixels"):
         open_image(image)
 
@@ -134,9 +134,9 @@ def test_the_run_says_which_files_are_images():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "-c FILE or --checkpoint PATH is needed"),
+        ([], "-c FILE or --checkpoint PATH is required"),
         (["--checkpoint", "nowhere"], "nowhere does not exist"),
-        (["--checkpoint", "RUN", "--patch", "1;2"], "--patch takes a row and a column, such as 3,4, got '1;2'"),
+        (["--checkpoint", "RUN", "--patch", "1;2"], "--patch must be a row and a column, such as 3,4, got '1;2'"),
         (["--checkpoint", "RUN", "--patch", "8,0"], "--patch: the encoder has 8 x 8 patches, counted from 0, got 8,0"),
         (["--checkpoint", "RUN", "--block", "7"], "--block: the encoder has blocks 0 to 1, got 7"),
         (["--checkpoint", "RUN", "--count", "0"], "--count must be at least 1, got 0"),

@@ -1,4 +1,4 @@
-"""Type annotations against values from YAML."""
+"""Comparison of YAML values with type annotations."""
 
 import sys
 from dataclasses import dataclass, field
@@ -48,7 +48,7 @@ T = TypeVar("T")
         (3, T),
     ],
 )
-def test_what_fits(value, annotation):
+def test_values_that_fit(value, annotation):
     assert mismatch(value, annotation) is None
 
 
@@ -78,7 +78,7 @@ def test_what_fits(value, annotation):
         ("x", Callable[[int], int], "expected a component"),
     ],
 )
-def test_what_does_not_fit_is_said_in_words(value, annotation, message):
+def test_messages_for_values_that_do_not_fit(value, annotation, message):
     assert message in mismatch(value, annotation)
 
 
@@ -122,7 +122,7 @@ def test_which_arguments_can_be_components(annotation, takes):
         (List[Network], dict, None),
     ],
 )
-def test_what_is_inside_a_container(annotation, container, inner):
+def test_annotations_of_items(annotation, container, inner):
     assert item_annotation(annotation, container) is inner
 
 

@@ -1,4 +1,4 @@
-"""Config files: layers, overrides, and where each value came from."""
+"""Config files: layers, overrides, and the origin of each value."""
 
 import shutil
 import subprocess
@@ -25,7 +25,7 @@ DataLoader:
 
 @pytest.fixture
 def files(tmp_path, monkeypatch):
-    """Writes files below an empty folder, which is the current one."""
+    """Return a function that writes files into an empty working directory."""
     monkeypatch.chdir(tmp_path)
 
     def write(**texts):
@@ -61,7 +61,7 @@ def test_bases_are_relative_to_the_file_that_names_them(files):
     assert str(config.origins["B"]) == "mid/low.yaml:2"
 
 
-def test_delete_drops_what_the_base_said(files):
+def test_delete_drops_the_values_of_the_base(files):
     files(top="_base_: base.yaml\nOptimizer: {_delete_: true, name: SGD}\nNew: {_delete_: true, a: {_delete_: true}}")
     config = load("top.yaml")
     assert to_plain(config["Optimizer"]) == {"name": "SGD"}
@@ -74,7 +74,7 @@ def test_null_replaces_a_mapping_and_a_mapping_replaces_null(files):
     assert to_plain(load("again.yaml")["Optimizer"]) == {"name": "SGD"}
 
 
-def test_a_diamond_of_bases_is_no_cycle(files):
+def test_a_diamond_of_bases_is_not_a_cycle(files):
     files(left="_base_: base.yaml", right="_base_: base.yaml\nA: 1", top="_base_: [left.yaml, right.yaml]")
     assert load("top.yaml")["A"] == 1
 
@@ -83,11 +83,11 @@ def test_a_diamond_of_bases_is_no_cycle(files):
     ("text", "message"),
     [
         ("_base_: other.yaml", r"a cycle of _base_ files: top.yaml -> other.yaml -> top.yaml"),
-        ("_base_: bsae.yaml", r"top.yaml:1: _base_: there is no file bsae.yaml; did you mean base.yaml\?"),
-        ("A: 1\n_base_: {a: 1}", "top.yaml:2: _base_ is a file name or a list of file names, got a mapping"),
-        ("_base_: [1]", "_base_ is a file name or a list of file names, got a list"),
-        ("- a\n- b", "top.yaml: a config is a mapping of sections, got a list"),
-        ("just text", "a config is a mapping of sections, got the text 'just text'"),
+        ("_base_: bsae.yaml", r"top.yaml:1: _base_: the file bsae.yaml does not exist; did you mean base.yaml\?"),
+        ("A: 1\n_base_: {a: 1}", "top.yaml:2: _base_ must be a file name or a list of file names, got a mapping"),
+        ("_base_: [1]", "_base_ must be a file name or a list of file names, got a list"),
+        ("- a\n- b", "top.yaml: a config must be a mapping of sections, got a list"),
+        ("just text", "a config must be a mapping of sections, got the text 'just text'"),
         ("A: {_delete_: 1}", "top.yaml:1: _delete_ can only be true, got 1"),
         ("A: 1\nA: 2", "top.yaml:2: duplicate key 'A'"),
     ],
@@ -104,7 +104,7 @@ def test_files_that_cannot_be_read(files, tmp_path):
         load("latin.yaml")
     with pytest.raises(ConfigError, match="is a directory, not a config file"):
         load(tmp_path)
-    with pytest.raises(ConfigError, match=r"bas.yaml: no such config file.*did you mean base.yaml\?"):
+    with pytest.raises(ConfigError, match=r"bas.yaml: no config file with this path.*did you mean base.yaml\?"):
         load("bas.yaml")
 
 
@@ -124,9 +124,11 @@ def test_shipped_configs_are_found_from_anywhere(files):
         load("configs/quickstart/pretrian.yaml")
 
 
-def test_bases_cannot_blow_up(files):
+def test_the_number_of_bases_is_limited(files):
     files(**{f"f{n}": f"_base_: [f{n - 1}.yaml, f{n - 1}.yaml]\n" for n in range(1, 40)}, f0="a: 1\n")
-    with pytest.raises(ConfigError, match="a config of more than 256 _base_ files, counted each time they are named"):
+    with pytest.raises(
+        ConfigError, match="the config has more than 256 _base_ files; a file counts each time it is named"
+    ):
         load("f39.yaml")
     files(**{f"g{n}": f"_base_: g{n - 1}.yaml\n" for n in range(1, 2000)}, g0="a: 1\n")
     with pytest.raises(ConfigError, match="more than 256 _base_ files"):
@@ -134,12 +136,12 @@ def test_bases_cannot_blow_up(files):
     assert load("g200.yaml") == {"a": 1}
 
 
-def test_what_is_shipped_is_looked_for_among_the_configs_only(files):
+def test_shipped_configs_are_searched_only_below_the_config_folder(files):
     files(mine="_base_: ../setup.py\n")
     assert (config_files.config_root() / "../setup.py").is_file()
-    with pytest.raises(ConfigError, match="there is no file"):
+    with pytest.raises(ConfigError, match="does not exist"):
         load("mine.yaml")
-    with pytest.raises(ConfigError, match="no such config file"):
+    with pytest.raises(ConfigError, match="no config file with this path"):
         load("configs/../setup.py")
 
 
@@ -150,7 +152,7 @@ def test_a_config_outside_the_repository_can_build_on_a_shipped_one(files):
 
 
 def test_configs_are_found_in_an_installed_package(tmp_path):
-    """Built as `pip install` does it and run away from the checkout: all configs are there, and one is found."""
+    """A package built like by `pip install` contains all configs and finds one from another folder."""
     pytest.importorskip("setuptools")
     source, target = tmp_path / "source", tmp_path / "site-packages"
     for folder in ("plsc", "configs"):
@@ -214,7 +216,7 @@ def test_one_override(files, override, path, value):
     assert to_plain(config) == value
 
 
-def test_every_overridden_value_tells_where_it_came_from(files):
+def test_every_overridden_value_records_its_origin(files):
     config = load("base.yaml", ["A={b: [1, {c: 2}]}", "Optimizer.beta1=1", "DataLoader.Train.transforms.0.p=1"])
     assert str(config["A"]["b"][1].origins["c"]) == "-o A={b: [1, {c: 2}]}"
     assert str(config["Optimizer"].origins["beta1"]) == "-o Optimizer.beta1=1"
@@ -239,20 +241,20 @@ def test_delete(files):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("Optimizer", "-o Optimizer: an override is key=value, key[+]=value or ~key"),
-        ("=3", "'' is no key path; write names joined by dots"),
-        ("Optimizer..x=3", "'Optimizer..x' is no key path"),
-        ("~", "'' is no key path"),
-        ("~Optimizer.weigth_decay", r"there is no .* to delete; did you mean Optimizer.weight_decay\?"),
-        ("~Optimizer.name.x", "there is no Optimizer.name.x to delete"),
-        ("Optimizer.name.x=1", "Optimizer.name is the text 'AdamW', so nothing can be set below it"),
-        ("DataLoader.Train.transforms.2.p=1", "DataLoader.Train.transforms has no item 2, its length is 2"),
-        ("~DataLoader.Train.transforms.-3", "has no item -3, its length is 2"),
+        ("Optimizer", "-o Optimizer: an override must be key=value, key[+]=value or ~key"),
+        ("=3", "'' is not a key path; join names by dots"),
+        ("Optimizer..x=3", "'Optimizer..x' is not a key path"),
+        ("~", "'' is not a key path"),
+        ("~Optimizer.weigth_decay", r"does not exist and cannot be deleted; did you mean Optimizer.weight_decay\?"),
+        ("~Optimizer.name.x", "Optimizer.name.x does not exist and cannot be deleted"),
+        ("Optimizer.name.x=1", "Optimizer.name is the text 'AdamW', so no key can be set below it"),
+        ("DataLoader.Train.transforms.2.p=1", "DataLoader.Train.transforms has no item 2; its length is 2"),
+        ("~DataLoader.Train.transforms.-3", "has no item -3; its length is 2"),
         ("DataLoader.Train.transforms.Flip.p=1", "is a list of 2; address its items by index, not 'Flip'"),
         ("Optimizer+=1", r"Optimizer is a mapping, so \+= cannot append to it"),
         ("A=[1", r"-o A=\[1: not valid YAML"),
         ("A={b: 1, b: 2}", "duplicate key 'b'"),
-        ("A={name:ViT, depth: 3}", "'name:ViT' is no key and value; put a space after the colon"),
+        ("A={name:ViT, depth: 3}", "'name:ViT' is not a key with a value; put a space after the colon"),
         ("A={_delete_: yes}", "_delete_ can only be true, got 'yes'"),
         ("A=!!python/name:os.system x", "-o A=!!python/name:os.system x: the tag .* is not allowed"),
     ],
@@ -268,7 +270,7 @@ def test_all_mistakes_in_overrides_are_reported_at_once(files):
     assert [text.split(":")[0] for text in caught.value.problems] == ["-o Optimizer", "-o ~B", "-o Optimizer.name.x=1"]
 
 
-def test_what_is_read_is_never_run(files, tmp_path):
+def test_config_text_is_never_executed(files, tmp_path):
     for text in ("__import__('os').mkdir('ran')", "$(mkdir ran)", "${oc.env:HOME}", "os.mkdir('ran')"):
         assert load("base.yaml", [f"Global.output_dir={text}"])["Global"]["output_dir"] == text
     assert not Path("ran").exists()

@@ -1,4 +1,4 @@
-"""Where components come from besides the package: `imports:` and entry points."""
+"""Components of plug-ins: `imports:` and entry points."""
 
 import sys
 from importlib import metadata
@@ -11,7 +11,7 @@ from plsc.config.tree import ConfigError, ConfigMap, parse
 
 @pytest.fixture
 def packages(tmp_path, monkeypatch):
-    """An empty folder on the search path; what is imported from it is forgotten after the test."""
+    """An empty folder on the search path; modules imported from it are removed after the test."""
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(plugins, "load_built_in", lambda: None)
     before = set(sys.modules)
@@ -21,7 +21,7 @@ def packages(tmp_path, monkeypatch):
 
 
 def install(folder, name, target):
-    """What pip leaves behind of a package with an entry point."""
+    """Create the metadata of an installed package with an entry point."""
     info = folder / f"{name}-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n", encoding="utf-8")
@@ -42,7 +42,7 @@ def test_a_broken_plug_in_is_named(packages):
         plugins.load(ConfigMap())
 
 
-def test_entry_points_are_found_as_python_3_9_gives_them(monkeypatch):
+def test_entry_points_in_the_format_of_python_3_9(monkeypatch):
     entry = metadata.EntryPoint("old", "old_method", "plsc.plugins")
     monkeypatch.setattr(sys, "version_info", (3, 9))
     monkeypatch.setattr(metadata, "entry_points", lambda: {"plsc.plugins": [entry], "other": []})
@@ -65,16 +65,16 @@ def test_imports_are_found_in_the_current_folder(packages, monkeypatch):
     assert "local_method" in sys.modules
 
 
-def test_every_import_that_fails_is_reported_with_its_place(packages):
+def test_every_failed_import_is_reported_with_its_origin(packages):
     (packages / "faulty.py").write_text("raise RuntimeError('no')", encoding="utf-8")
     with pytest.raises(ConfigError) as caught:
         plugins.load(parse("imports:\n- faulty\n- not_there\n", "x.yaml"))
     first, second = caught.value.problems
     assert first == "x.yaml:2: imports: 'faulty' cannot be imported: RuntimeError('no')"
     assert second.startswith("x.yaml:3: imports: 'not_there' cannot be imported: ModuleNotFoundError")
-    assert second.endswith("install it, or run where it is, or add its folder to PYTHONPATH")
+    assert second.endswith("install it, run plsc in its folder, or add that folder to PYTHONPATH")
 
 
 @pytest.mark.parametrize("text", ["imports: null", "imports: os", "imports: [3]", "{}"])
-def test_what_is_no_list_of_modules_is_left_to_the_schema(packages, text):
+def test_a_wrong_imports_section_is_reported_by_the_schema(packages, text):
     plugins.load(parse(text, "x.yaml"))

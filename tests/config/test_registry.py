@@ -1,4 +1,4 @@
-"""Registries: names, building, and what they refuse."""
+"""Registries: names, building, and rejected arguments."""
 
 import pytest
 
@@ -71,13 +71,13 @@ def test_register_without_parentheses_is_refused(shapes):
             pass
 
 
-def test_unknown_name_lists_what_there_is(shapes):
-    with pytest.raises(RegistryError, match="no shape is called 'Ball'; there is: Box, Dot"):
+def test_unknown_name_lists_the_registered_names(shapes):
+    with pytest.raises(RegistryError, match="unknown shape 'Ball'; registered: Box, Dot"):
         shapes.build({"name": "Ball"})
 
 
 @pytest.mark.parametrize("value", [{"width": 1}, {"name": 3}, [1], None, "Box"])
-def test_what_is_no_node(value):
+def test_values_that_are_not_nodes(value):
     assert not is_node(value)
     with pytest.raises(RegistryError, match="a component needs a `name:`"):
         split_node(value)

@@ -1,4 +1,4 @@
-"""The check of a whole config: every problem, its place, and what to write instead."""
+"""Check of a complete config: all problems, their origins, and suggestions."""
 
 from dataclasses import dataclass, field
 from typing import Optional
@@ -14,7 +14,7 @@ from tests.components import CONFIG, register_toys
 
 @pytest.fixture
 def problems(tmp_path, monkeypatch):
-    """What `check` says of CONFIG with text added below it and overrides applied."""
+    """Return the problems of CONFIG with text added below it and overrides applied."""
     register_toys(monkeypatch)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "toy.yaml").write_text(CONFIG, encoding="utf-8")
@@ -52,7 +52,7 @@ def test_a_good_config_passes(problems):
         "Global.epochs=1.5",
     ],
 )
-def test_what_is_allowed(problems, override):
+def test_allowed_values(problems, override):
     assert problems(override) == []
 
 
@@ -98,7 +98,7 @@ def test_every_problem_at_once_with_place_and_suggestion(problems):
         ("Model.zzz=1", "Outer has no argument 'zzz'; valid here: encoder, width, heads, parts, kind, scale"),
     ],
 )
-def test_unknown_keys_say_what_was_meant(problems, override, meant):
+def test_unknown_keys_get_a_suggestion(problems, override, meant):
     (problem,) = problems(override)
     assert problem.startswith(f"-o {override}: ")
     assert meant in problem
@@ -149,10 +149,10 @@ def test_wrong_values(problems, override, message):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("Model.name=Otter", "no model is called 'Otter'; did you mean 'Outer'? there is: Inner, Outer"),
-        ("Task.name=Inner", "no task is called 'Inner'; it is a model; there is: Alone, Masked, Toy"),
-        ("Task.name=Zzzzzz", "components of your own are made known by `imports: [module]`"),
-        ("Callbacks+={name: X}", "no callback is called 'X'; there is: none"),
+        ("Model.name=Otter", "no model is called 'Otter'; did you mean 'Outer'? registered: Inner, Outer"),
+        ("Task.name=Inner", "no task is called 'Inner'; it is a model; registered: Alone, Masked, Toy"),
+        ("Task.name=Zzzzzz", "list the modules of your own components in `imports: [module]`"),
+        ("Callbacks+={name: X}", "no callback is called 'X'; registered: none"),
         ("Task.name=3", "no task is called 3"),
         ("Task.name=[Toy]", "no task is called ['Toy']; did you mean 'Toy'?"),
         ("Model.name={name: Inner}", "no model is called {'name': 'Inner'}; "),
@@ -169,7 +169,7 @@ def test_children_of_an_unknown_component_are_still_checked(problems):
     assert "Inner has no argument 'detph'; did you mean 'depth'?" in second
 
 
-def test_arguments_left_over_from_another_component_say_how_to_drop_them(problems):
+def test_left_over_arguments_are_reported_with_the_way_to_drop_them(problems):
     (problem,) = problems("Optimizer.name=SGD")
     assert problem == (
         "toy.yaml:12: Optimizer: SGD has no argument 'betas', written for AdamW before -o Optimizer.name=SGD chose "
@@ -202,16 +202,16 @@ def test_a_layer_may_name_the_component_after_its_arguments(problems):
 def test_sections_that_every_run_needs(problems, section):
     for override in (f"~{section}", f"{section}=null"):
         (problem,) = problems(override)
-        assert f"top.yaml:1: {section}: the config does not say, and every run needs it" in problem
+        assert f"top.yaml:1: {section}: required, but missing" in problem
 
 
 def test_an_evaluation_needs_its_dataset_and_loader(problems):
     first, second = problems("DataLoader.Eval={transforms: []}")
-    assert "DataLoader.Eval.dataset: the config does not say, and evaluation needs it" in first
+    assert "DataLoader.Eval.dataset: required for evaluation, but missing" in first
     assert "DataLoader.Eval.loader" in second
 
 
-def test_a_task_says_which_sections_it_takes(problems):
+def test_sections_that_a_task_requires(problems):
     assert problems("~Model") == ["toy.yaml:2: Model: the task Toy needs this section"]
     model, loss = problems("Task.name=Alone")
     assert model == "toy.yaml:3: Model: the task Alone takes no model; remove the section or set it to null"
@@ -224,7 +224,7 @@ def test_a_task_says_which_sections_it_takes(problems):
     assert "Toy gets 'model' from the engine" in problem
 
 
-def test_settings_out_of_range_and_settings_that_contradict_each_other(problems, monkeypatch):
+def test_settings_out_of_range_or_in_conflict(problems, monkeypatch):
     @dataclass
     class Limits:
         low: int = field(default=1, metadata={"at_least": 1})
@@ -251,7 +251,7 @@ def test_settings_are_read_with_their_defaults(problems, tmp_path):
     assert read_settings(config, "EMA").decay is None
 
 
-def test_what_passes_can_be_built(problems, tmp_path):
+def test_checked_configs_can_be_built(problems, tmp_path):
     config = load(tmp_path / "toy.yaml", ["Model.heads=[{name: Inner}]"])
     check(config)
     assert type(registry.MODELS.build(config["Model"])).__name__ == "Outer"

@@ -1,4 +1,4 @@
-"""What was meant: nearest words, keys of other sections, components of other kinds."""
+"""Suggestions: similar words, keys of other sections, components of other kinds."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from tests.components import CONFIG, register_toys
 
 @pytest.fixture
 def paths(monkeypatch):
-    """Every key path that the toy config could have."""
+    """Return every key path that the toy config could contain."""
     register_toys(monkeypatch)
     return list(key_paths(parse(CONFIG, "toy.yaml"), SECTIONS))
 
@@ -37,7 +37,7 @@ def test_key_paths_are_those_of_the_components_that_the_config_names(paths):
     assert "Optimizer.model" not in paths  # the engine's
 
 
-def test_where_no_component_is_named_any_is_possible(paths):
+def test_key_paths_without_a_named_component_are_those_of_all(paths):
     assert "Loss.weight" in paths
     assert "DataLoader.Eval.dataset.root" in paths
 
@@ -54,11 +54,11 @@ def test_where_no_component_is_named_any_is_possible(paths):
         ("zzz", [], "Model.zzz", "valid here: nothing"),
     ],
 )
-def test_the_order_of_guesses(paths, key, valid, path, text):
+def test_order_of_suggestions(paths, key, valid, path, text):
     assert suggest_key(key, valid, path, paths) == text
 
 
-def test_what_other_tools_call_it_leads_to_keys_that_exist():
+def test_names_of_other_tools_lead_to_existing_keys():
     plain = set(key_paths({}, {name: part for name, part in SECTIONS.items() if not hasattr(part, "kind")}))
     components = ("LRScheduler.", "Optimizer.", "DataLoader.Train.dataset.")
     assert {path for path in KNOWN_AS.values() if not path.startswith(components)} <= plain
@@ -66,7 +66,9 @@ def test_what_other_tools_call_it_leads_to_keys_that_exist():
 
 def test_components_of_another_kind_are_recognised(paths):
     kinds = [registry.TASKS, registry.MODELS]
-    assert suggest_component("Innr", registry.MODELS, kinds).startswith("did you mean 'Inner'? there is: Inner, Outer")
-    assert suggest_component("Toy", registry.MODELS, kinds) == "it is a task; there is: Inner, Outer"
-    assert "made known by `imports: [module]`" in suggest_component("Zzzz", registry.MODELS, kinds)
-    assert suggest_component("Zzzz", registry.METRICS, kinds).startswith("there is: none")
+    assert suggest_component("Innr", registry.MODELS, kinds).startswith(
+        "did you mean 'Inner'? registered: Inner, Outer"
+    )
+    assert suggest_component("Toy", registry.MODELS, kinds) == "it is a task; registered: Inner, Outer"
+    assert "of your own components in `imports: [module]`" in suggest_component("Zzzz", registry.MODELS, kinds)
+    assert suggest_component("Zzzz", registry.METRICS, kinds).startswith("registered: none")

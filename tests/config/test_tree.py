@@ -1,4 +1,4 @@
-"""YAML text as a tree with origins: what is read, what is refused, and printing it back."""
+"""YAML text as a tree with origins: accepted and rejected text, and printing."""
 
 import math
 
@@ -47,7 +47,7 @@ def test_scalars_are_those_of_yaml_1_2(text, value):
     assert parse(one_line(value), "x.yaml") == value
 
 
-def test_every_value_knows_its_line():
+def test_every_value_records_its_line():
     tree = parse("a: 1\nb:\n  - x\n  - {c: 2}\n", "x.yaml")
     assert str(tree.origins["a"]) == "x.yaml:1"
     assert str(tree["b"].origins[1]) == "x.yaml:4"
@@ -60,29 +60,29 @@ def test_every_value_knows_its_line():
     [
         ("a: !!python/object/apply:os.system [ls]", "x.yaml:1: the tag .*python/object.* is not allowed"),
         ("a: !!binary aGk=", "the tag .*binary' is not allowed"),
-        ("a: !!bool maybe", "'maybe' is no bool"),
-        ("a: !!int ''", "'' is no int"),
-        ("a: !!float x", "'x' is no float"),
+        ("a: !!bool maybe", "'maybe' is not a valid bool"),
+        ("a: !!int ''", "'' is not a valid int"),
+        ("a: !!float x", "'x' is not a valid float"),
         ("b: &b {c: 1}\na:\n  <<: *b", "x.yaml:3: the merge key '<<' is not supported; use _base_"),
         ("? [a, b]\n: 1", "x.yaml:1: a key must be a name, not a list or mapping"),
-        ("a: 1\nb:\n\tc: 1", "x.yaml:3: not valid YAML: a tab; YAML is indented with spaces"),
+        ("a: 1\nb:\n\tc: 1", "x.yaml:3: not valid YAML: a tab; indent YAML with spaces"),
         ("a: [1, 2", "x.yaml:1: not valid YAML"),
-        ("a: *nowhere", "undefined alias.*text that begins with a special character has to be quoted"),
-        ("a: %x", "cannot start any token; text that begins with a special character has to be quoted"),
+        ("a: *nowhere", "undefined alias.*put text that begins with a special character in quotes"),
+        ("a: %x", "cannot start any token; put text that begins with a special character in quotes"),
         ("a: 1\n---\nb: 2", "expected a single document"),
         ("a: \x07", r"x.yaml:1: not valid YAML: the character '\\x07' is not allowed"),
         ("[" * 80 + "]" * 80, "nested deeper than 64 levels"),
         ("[" * 5000 + "]" * 5000, "nested deeper than 64 levels"),
         ("a: &a [*a]", "nested deeper than 64 levels"),
-        ("1" * 5000, "is no int"),
+        ("1" * 5000, "is not a valid int"),
     ],
 )
-def test_what_is_not_plain_data_is_refused_with_its_line(text, message):
+def test_data_that_is_not_plain_is_rejected_with_its_line(text, message):
     with pytest.raises(ConfigError, match=message):
         parse(text, "x.yaml")
 
 
-def test_aliases_cannot_blow_up():
+def test_aliases_are_limited():
     levels = "\n".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9))
     with pytest.raises(ConfigError, match="more than 100000 values"):
         parse(f"a0: &a0 [1]\n{levels}", "x.yaml")
@@ -98,8 +98,8 @@ def test_all_duplicate_keys_are_reported_at_once():
     with pytest.raises(ConfigError) as caught:
         parse("a: 1\nb: {c: 1, c: 2}\na: 3\n", "x.yaml")
     assert caught.value.problems == [
-        "x.yaml:2: duplicate key 'c'; it was first given at x.yaml:2",
-        "x.yaml:3: duplicate key 'a'; it was first given at x.yaml:1",
+        "x.yaml:2: duplicate key 'c'; it was first set at x.yaml:2",
+        "x.yaml:3: duplicate key 'a'; it was first set at x.yaml:1",
     ]
 
 
@@ -135,7 +135,7 @@ def test_any_plain_data_survives_printing(data):
     assert parse(describe(tree), "x.yaml") == tree
 
 
-def test_description_tells_the_origin_of_each_value():
+def test_description_has_the_origin_of_each_value():
     tree = parse("a: 1\nb:\n- {name: X}\n", "x.yaml")
     tree.put("c", 2, parse("{c: 2}", "-o c=2", inline=True).origins["c"])
     assert describe(tree).splitlines() == [

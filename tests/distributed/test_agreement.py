@@ -1,4 +1,4 @@
-"""Two nodes with disks of their own: whatever differs between them is named before the first step, by both."""
+"""Two nodes with separate disks: both report every difference before the first step."""
 
 import shutil
 import sys
@@ -27,7 +27,7 @@ def digits(tmp_path_factory):
 
 @pytest.fixture
 def nodes(digits, tmp_path):
-    """The working directories of process 0 and process 1, with the same data."""
+    """Create the working directories of process 0 and process 1, with the same data."""
     folders = [tmp_path / f"node{number}" for number in range(2)]
     for folder in folders:
         shutil.copytree(digits, folder / "digits")
@@ -57,7 +57,7 @@ def start_on_nodes(nodes, arguments):
 
 
 def refused(nodes, *overrides, config=PRETRAIN, verb="train", left=()):
-    """The message of a job that both processes refuse in the same words."""
+    """Return the message of a job that both processes reject with the same text."""
     text, code = run(nodes, *overrides, config=config, verb=verb)
     assert code != 0, text
     _, first, *others = text.split("error: ")
@@ -67,7 +67,7 @@ def refused(nodes, *overrides, config=PRETRAIN, verb="train", left=()):
     return first
 
 
-def test_the_same_everywhere(nodes):
+def test_identical_nodes_train(nodes):
     text, code = run(nodes, *SMALL_CAE)
     assert code == 0, text
 

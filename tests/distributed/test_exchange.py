@@ -7,7 +7,7 @@ from tests.distributed.jobs import job_environment, logs
 from tests.integration.runs import ROOT
 
 
-def test_the_mean_of_all_processes_and_what_is_refused(tmp_path):
+def test_gradient_means_and_rejected_models(tmp_path):
     launch = ["-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir", str(tmp_path / "logs")]
     done = subprocess.run(
         [sys.executable, *launch, str(ROOT / "tests/distributed/exchange_job.py")],
@@ -18,7 +18,7 @@ def test_the_mean_of_all_processes_and_what_is_refused(tmp_path):
     assert done.returncode == 0, text
     assert text.count("done") >= 2, text
     assert (
-        "overlap: true needs a gradient of every trained parameter, once in each backward pass; "
-        "not so model.branch.weight, model.branch.bias; set overlap to false" in text
+        "overlap: true requires that each backward pass computes the gradient of every trained parameter exactly once; "
+        "this fails for model.branch.weight, model.branch.bias; set overlap to false" in text
     ), text
     assert "gradients differ between processes: stem.weight, stem.bias; set overlap to false" in text, text

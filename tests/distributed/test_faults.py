@@ -153,7 +153,7 @@ def wait_until_ended(pids):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
-def test_the_script_for_one_machine_passes_signals_on_and_says_which_in_its_code(images, tmp_path, number):
+def test_the_script_for_one_machine_passes_signals_on_and_returns_their_code(images, tmp_path, number):
     script = [str(ROOT / "tools/launch_local.sh"), "2", "-c", str(ROOT / PRETRAIN), "-o", "Global.device=cpu"]
     environment = {**job_environment(), "PYTHON": sys.executable, "PLSC_LAUNCH_LOGS": str(tmp_path / "logs")}
     process = subprocess.Popen([*script, *options(images, "run", steps=10_000)], cwd=tmp_path, env=environment,
@@ -220,7 +220,7 @@ def free_port():
 
 
 def test_two_nodes(images, tmp_path):
-    """Two launchers, as on two machines."""
+    """Two launchers, like on two machines."""
     master = f"127.0.0.1:{free_port()}"
     nodes = []
     for number in range(2):

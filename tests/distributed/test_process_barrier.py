@@ -105,10 +105,10 @@ def test_processes_at_different_places():
     jobs = barriers(2)
     found = texts(in_threads(lambda: jobs[0].wait("the gradients"), lambda: jobs[1].wait("a sum")))
     assert found[0] == found[1]
-    assert "process 0 at the gradients, process 1 at a sum; do they have the same data" in found[0]
+    assert "process 0 at the gradients, process 1 at a sum; check that all have the same data" in found[0]
 
 
-def test_a_process_that_does_not_come_in_time_is_named_to_all():
+def test_a_late_process_is_named_in_all_processes():
     jobs = barriers(4, timeout=0.3)
     found = texts(in_threads(*(lambda job=job: job.wait("the update") for job in jobs[:2])))
     assert found[0] == found[1]
@@ -116,7 +116,7 @@ def test_a_process_that_does_not_come_in_time_is_named_to_all():
     assert "DistributedStrategy.collective_timeout" in found[0]
 
 
-def test_process_0_does_not_come_in_time(monkeypatch):
+def test_process_0_is_late(monkeypatch):
     monkeypatch.setattr(process_barrier, "_MARGIN", 0.0)
     jobs = barriers(3, timeout=0.3)
     (found,) = texts(in_threads(lambda: jobs[1].wait("the update")))
@@ -149,7 +149,7 @@ def test_process_0_reports_the_missing_processes(monkeypatch, capsys):
     waits.join(0.3)
     in_threads(lambda: jobs[1].wait("the report"), lambda: jobs[2].wait("the report"))
     waits.join(PATIENCE)
-    assert capsys.readouterr().err.splitlines() == ["process 0 waits at the report for processes 1, 2"]
+    assert capsys.readouterr().err.splitlines() == ["process 0 is waiting at the report for processes 1, 2"]
 
 
 def connected(count, exchange_first=lambda address: address):
@@ -188,7 +188,7 @@ def test_processes_connect_and_refuse_foreign_connections():
         assert sock.recv(1) == b""
 
 
-def test_the_first_message_may_arrive_together_with_the_greeting():
+def test_the_first_message_may_arrive_with_the_hello_message():
     def exchange(address):
         sock = socket.create_connection((address["host"], address["port"]))
         sock.sendall(json.dumps({"rank": 1, "token": address["token"]}).encode() + b"\n" + b'{"at": "a"}\n')

@@ -119,7 +119,7 @@ def test_a_killed_process_ends_a_job_of_two_nodes(images, tmp_path, rank):
 
 @pytest.mark.slow
 def test_a_checkpoint_that_takes_longer_than_gloo_waits(images, tmp_path):
-    """The second save waits for the first, and so does the other process in the step after it."""
+    """The second save waits for the first, and the other process waits in the next step."""
     plug_in(tmp_path, f"slowly(storage, 'write', {LONGER_THAN_GLOO})")
     launch(2, options(images, "Global.save_every_steps=3", steps=4), tmp_path)
     assert [path.name for path in checkpoint_files.checkpoints(tmp_path / "run/checkpoints")] == [

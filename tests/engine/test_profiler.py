@@ -36,5 +36,5 @@ def test_the_check_of_a_config_names_the_place(monkeypatch):
     register_toys(monkeypatch)
     good = CONFIG.replace("output_dir: out", "output_dir: out, profile: {start: 1, stop: 2}")
     check(parse(good, "x.yaml"))
-    with pytest.raises(ConfigError, match=r"x.yaml:1: Global: profile needs two numbers"):
+    with pytest.raises(ConfigError, match=r"x.yaml:1: Global: profile must have two optimizer steps"):
         check(parse(good.replace("stop: 2", "stop: 1"), "x.yaml"))

@@ -43,7 +43,7 @@ def test_a_run_whose_directory_is_moved_goes_on_there(tmp_path, toy_runs, cli, a
     code, _, error = moved_run(toy_runs.images, tmp_path, cli, "Global.report=true", "Global.keep_last=20")
     new = tmp_path / "other" / "new"
     assert code == 0
-    assert f"{tmp_path}/run was moved to {new} while the run was writing into it; the run goes on there. To" in error
+    assert f"{tmp_path}/run was moved to {new} while the run was writing into it; the run continues there. To" in error
     assert f"set Global.output_dir={new}" in error and f"done: 6 steps; everything is in {new}" in error
     assert f"report: {new}/report.html" in error
     assert not (tmp_path / "run").exists()

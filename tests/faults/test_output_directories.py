@@ -12,7 +12,7 @@ from plsc.runs.log import RunLog
 from tests.faults.scenes import arguments, arrays, assert_same, disk, lines, size_of  # noqa: F401 - a fixture
 from tests.runs.test_directory import hold
 
-GOES_ON = "What was saved before is whole, and the same command goes on from there"
+GOES_ON = "Earlier checkpoints are intact, and the same command resumes from them"
 
 
 def test_a_full_disk(tmp_path, toy_runs, cli, disk, tally):  # noqa: F811
@@ -23,8 +23,11 @@ def test_a_full_disk(tmp_path, toy_runs, cli, disk, tally):  # noqa: F811
     command = arguments(toy_runs.images, disk.path / "run", *more)
     code, _, error = cli(*command)
     assert code == 2
-    assert f"{disk.path}/run: 8 more checkpoints of " in error and "make room, or the run stops" in error
-    assert "/run/" in error and "No space left on device (" in error and "are free); make room there, or" in error
+    assert (
+        f"{disk.path}/run: the run needs space for 8 more checkpoints of " in error
+        and "free some space, or the run stops" in error
+    )
+    assert "/run/" in error and "No space left on device (" in error and " free); free some space, or" in error
     assert GOES_ON in error and "Traceback" not in error
     assert 0 < Checkpoint.open(disk.path / "run").state["step"] < 18
     assert arrays(disk.path / "run")
@@ -38,7 +41,7 @@ def test_no_room_for_a_single_checkpoint(toy_runs, cli, disk):  # noqa: F811
     disk.remount("size=64k")
     code, _, error = cli(*arguments(toy_runs.images, disk.path / "run"))
     assert code == 2
-    assert "64 KiB are free, so nothing could be saved; make room there, or set Global.output_dir to another" in error
+    assert "64 KiB are free; the run could not save; free some space, or set Global.output_dir to another" in error
     assert not (disk.path / "run").exists()
 
 
@@ -132,7 +135,7 @@ def test_a_partial_figure_of_an_older_version_does_not_stop_a_report(tmp_path, t
     picture = sorted((tmp_path / "run" / "pictures").iterdir())[-1]
     picture.write_bytes(picture.read_bytes()[:200])
     code, out, _ = cli("report", tmp_path / "run", "--images", "0")
-    note = f"pictures/{picture.name} is damaged and left out"
+    note = f"pictures/{picture.name} is damaged and was skipped"
     assert code == 0 and note in out
     assert note in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     tally.add("faults survived", 1)

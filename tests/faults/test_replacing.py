@@ -351,12 +351,12 @@ IN_THE_WAY = {  # content of the output directory, and the message
     "report.html a folder": (lambda run: (run / "report.html").mkdir(), "report.html is a folder, but the run needs a"),
     "lock a folder": (lambda run: (run / ".lock").mkdir(), ".lock is a folder, but the run needs a file"),
     "latest a folder": (lambda run: (run / "checkpoints" / "latest").mkdir(parents=True), "latest is a folder"),
-    "checkpoints a dead link": (lambda run: (run / "checkpoints").symlink_to("gone"), "checkpoints is a link to no"),
-    "a lock of another program": (lambda run: (run / ".lock").write_text("uv"), "no run of plsc has written"),
+    "checkpoints a dead link": (lambda run: (run / "checkpoints").symlink_to("gone"), "checkpoints is a broken link"),
+    "a lock of another program": (lambda run: (run / ".lock").write_text("uv"), "not written by a run of plsc"),
     "lock a link": (lambda run: (run / ".lock").symlink_to(run.parent / "thesis"), "thesis, which would be over"),
     "config.yaml a link": (lambda run: (run / "config.yaml").symlink_to(run.parent / "thesis"), "yaml is a link"),
-    "config.yaml of the user": (lambda run: (run / "config.yaml").write_text("# mine"), "no run of plsc has written"),
-    "metrics of another program": (lambda run: (run / "metrics.jsonl").write_text("{}"), "no run of plsc has written"),
+    "config.yaml of the user": (lambda run: (run / "config.yaml").write_text("# mine"), "not written by a run"),
+    "metrics of another program": (lambda run: (run / "metrics.jsonl").write_text("{}"), "not written by a run"),
     "a page of the user": (lambda run: (run / "report.html").write_text("mine"), "report.html exists and is not"),
 }  # fmt: skip
 

@@ -78,7 +78,7 @@ def test_finished_runs_are_not_repeated(finished):
 
 def test_runs_with_other_settings_are_not_reused(finished):
     done = evidence(*finished[1], "Optimizer.weight_decay=0.01")
-    assert done.returncode == 2 and "was made by another command" in done.stderr
+    assert done.returncode == 2 and "contains the result of another command" in done.stderr
 
 
 @pytest.fixture(scope="module")

@@ -82,7 +82,7 @@ def test_without_installation_its_name_is_unknown(installed, tmp_path):
     result = run(tmp_path, "-c", installed / "plsc_rotation" / "rotation.yaml")
     assert result.returncode == 2
     assert "Task.name: no task is called 'RotationPrediction'" in result.stderr
-    assert "made known by `imports: [module]`" in result.stderr
+    assert "of your own components in `imports: [module]`" in result.stderr
 
 
 def test_imports_of_a_config_do_as_well_as_an_entry_point(installed, images, tmp_path):

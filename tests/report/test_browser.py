@@ -1,4 +1,4 @@
-"""The page in a headless Chromium: it is drawn, at the width of a desk and of a phone, and asks nobody for anything."""
+"""The page in a headless Chromium, at desktop and phone width: no errors and no requests."""
 
 import re
 import shutil
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this mac
 
 @contextmanager
 def proxy():
-    """A proxy that answers nothing; gives its port and the first lines of what it is asked."""
+    """Run a proxy that does not answer; yield its port and the first lines of the requests."""
     asked = []
 
     def listen(server):
@@ -45,7 +45,7 @@ def proxy():
 
 
 def show(page, folder, width):
-    """Pixels of the page at that width, what the browser complained about, and what it asked the network for."""
+    """Return the pixels of the page at a width, the browser's messages, and its network requests."""
     shot = folder / "shot.png"
     # a window is at least 500 wide
     wrapper = folder / "wrapper.html"
@@ -63,7 +63,7 @@ def show(page, folder, width):
 
 
 @pytest.mark.parametrize("width", [1400, 390])
-def test_a_browser_shows_it_without_complaint(tmp_path, width):
+def test_a_browser_shows_the_page_without_errors(tmp_path, width):
     page = tmp_path / "report.html"
     page.write_text(make_page(tmp_path), encoding="utf-8")
     pixels, complaints, asked = show(page, tmp_path, width)
@@ -74,7 +74,7 @@ def test_a_browser_shows_it_without_complaint(tmp_path, width):
         assert np.abs(margin.astype(int) - pixels[0, 0]).max() < 5  # it is empty: nothing hangs out
 
 
-def test_a_page_that_asks_somebody_is_found_out(tmp_path):
+def test_a_page_with_a_request_is_detected(tmp_path):
     page = tmp_path / "report.html"
     page.write_text(f'<img src="{ELSEWHERE}"><script>console.log("hello")</script>', encoding="utf-8")
     _, complaints, asked = show(page, tmp_path, 500)

@@ -1,4 +1,4 @@
-"""The work of a report grows with the size of its runs, not with its square; counted, not timed."""
+"""The work of a report grows linearly with the size of its runs; operations are counted, not timed."""
 
 import json
 import sys
@@ -12,7 +12,7 @@ from tests.report.toys import make_run
 
 
 def operations(work):
-    """The operations that Python's interpreter carries out in `work`."""
+    """Return the number of operations that the Python interpreter executes in `work`."""
     count = 0
 
     def trace(frame, event, argument):
@@ -31,7 +31,7 @@ def operations(work):
 
 
 def run_with(folder, metrics, rows, name="run"):
-    """A run that has measured `metrics` numbers at each of `rows` times, in training and in evaluation."""
+    """Return a run with `rows` rows of `metrics` metrics each, in training and in evaluation."""
     path = make_run(folder, name)
     with open(path / "metrics.jsonl", "w", encoding="utf-8") as file:
         for step in range(1, rows + 1):
@@ -61,7 +61,7 @@ def test_twice_as_much_takes_about_twice_as_many_operations(tmp_path, small, lar
 
 
 class Rows(list):
-    """Rows of a run that count how often all of them are gone through."""
+    """Rows of a run that count the number of iterations over them."""
 
     passes = Counter()
 
@@ -81,7 +81,7 @@ def test_the_rows_are_gone_through_a_few_times_whatever_the_number_of_metrics(tm
     assert passes[0] == passes[1] <= 6
 
 
-def test_what_is_handed_out_is_a_copy(tmp_path):
+def test_series_returns_a_copy(tmp_path):
     (run,) = read_runs([run_with(tmp_path, 1, 3)])
     run.series("train", "top1")[1].clear()
     assert run.series("train", "top1") == ([1, 2, 3], [50.0] * 3)

@@ -1,4 +1,4 @@
-"""No markup from data survives in a report, wherever it comes from and however a browser might take it."""
+"""Markup in the data is escaped in every part of a report."""
 
 import json
 import math
@@ -40,7 +40,7 @@ fill-opacity cx cy r transform viewbox role
 
 
 class Inspector(HTMLParser):
-    """Takes a page apart as a browser would, and refuses what no part of plsc writes."""
+    """Parser of a page that rejects all tags and attributes that plsc does not write."""
 
     def __init__(self):
         super().__init__(convert_charrefs=True)
@@ -150,13 +150,13 @@ def test_the_inspection_would_find_it():
         inspect(html.replace("</main>", "</svg></main>"))
 
 
-def test_what_is_read_from_a_run_passes_through_as_well(tmp_path):
+def test_content_read_from_a_run_is_escaped(tmp_path):
     evil = "".join(PIECES[:20])
     runs = read_runs([make_run(tmp_path, "a", text=evil), make_run(tmp_path, "b", text="x")])
     assert evil.replace("'", "") in inspect(page(runs)).replace("'", "")
 
 
-def test_a_name_that_is_no_text_is_written(tmp_path):
+def test_a_name_with_surrogates_is_written(tmp_path):
     run = read_run(make_run(tmp_path))
     run.name = "\udcff"
     assert "?" in write(tmp_path / "report.html", page([run])).read_text(encoding="utf-8")
@@ -169,7 +169,7 @@ ROWS = [
 ]  # fmt: skip
 
 
-def test_lines_that_measure_nothing_are_left_out(tmp_path):
+def test_lines_that_are_not_rows_are_skipped(tmp_path):
     run = make_run(tmp_path, epochs=2)
     whole = read_run(run).rows
     with open(run / "metrics.jsonl", "a", encoding="utf-8") as file:
@@ -192,8 +192,8 @@ def test_a_config_of_other_sections(tmp_path, text):
     inspect(page(read_runs([run])))
 
 
-def test_a_config_that_is_none(tmp_path):
+def test_a_config_that_is_not_a_mapping(tmp_path):
     run = make_run(tmp_path)
     (run / "config.yaml").write_text("- x\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"config.yaml: a config is a mapping of sections, got a list"):
+    with pytest.raises(ValueError, match=r"config.yaml: a config must be a mapping of sections, got a list"):
         read_run(run)

@@ -16,7 +16,7 @@ from tests.report.toys import make_run
 
 
 def pretraining(tmp_path, name="pretrain", best=80.0, evaluated=False, monitor=None):
-    """A run that was classified by frozen features while it trained, and maybe evaluated."""
+    """Create a run of pre-training with metrics of frozen features, and optionally of an evaluation."""
     path = make_run(tmp_path, name, task="MaskedImageModeling")
     rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     kept = [row for row in rows if evaluated or row["split"] == "train"]
@@ -31,7 +31,7 @@ def pretraining(tmp_path, name="pretrain", best=80.0, evaluated=False, monitor=N
     return path
 
 
-def test_frozen_features_decide_where_nothing_is_evaluated(tmp_path):
+def test_frozen_features_rank_runs_without_evaluation(tmp_path):
     runs = read_runs([pretraining(tmp_path, "a", 60.0), pretraining(tmp_path, "b", 80.0)])
     assert [deciding_split(run) for run in runs] == ["probe", "probe"]
     assert main_metric(runs[0]) == "knn_top1" and best(runs[1], "knn_top1") == (80.0, 4)
@@ -41,7 +41,7 @@ def test_frozen_features_decide_where_nothing_is_evaluated(tmp_path):
     assert "<th class=n>best k-NN, %</th>" in html and "effective rank of features (RankMe)" in html
 
 
-def test_an_evaluation_decides_unless_the_run_watched_its_features(tmp_path):
+def test_the_evaluation_ranks_runs_unless_they_monitor_features(tmp_path):
     evaluated, watched = read_runs(
         [pretraining(tmp_path, "a", evaluated=True), pretraining(tmp_path, "b", evaluated=True, monitor="rankme")]
     )
@@ -49,7 +49,7 @@ def test_an_evaluation_decides_unless_the_run_watched_its_features(tmp_path):
     assert best(watched, "rankme") == (3.0, 0)
 
 
-def test_one_run_is_compared_with_nothing(tmp_path):
+def test_one_run_has_no_bars(tmp_path):
     assert "<td class=bar>" not in page(read_runs([make_run(tmp_path)]))
 
 

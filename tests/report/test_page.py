@@ -1,4 +1,4 @@
-"""The page as a browser gets it. What it looks like has to be looked at."""
+"""HTML of the page."""
 
 from html.parser import HTMLParser
 
@@ -12,7 +12,7 @@ from tests.report.toys import HOSTILE, make_run
 
 
 class Tags(HTMLParser):
-    """Collects tags and addresses, and checks that what is opened is closed."""
+    """Parser that collects tags and addresses and checks that every tag is closed."""
 
     VOID = {"meta", "img", "br"}
 
@@ -67,7 +67,7 @@ def parsed(html):
     return tags
 
 
-def test_everything_is_there_and_nothing_is_loaded(tmp_path):
+def test_the_page_has_all_sections_and_loads_nothing(tmp_path):
     html = make_page(tmp_path)
     tags = parsed(html)
     assert all(address.startswith(("data:image/png;base64,", "#")) for address in tags.addresses)
@@ -77,13 +77,13 @@ def test_everything_is_there_and_nothing_is_loaded(tmp_path):
         "90%",
         "Results",
         "Curves",
-        "Images over training: firstplain",
-        "Confusions: 75.0% right",
+        "Figures from training: firstplain",
+        "Confusion matrix: accuracy 75.0%",
         "b, 80%",
-        "plain, taken for b, 90%",
+        "plain, predicted as b, 90%",
         "50% and 25% of it",
         "base.yaml:4",
-        "What differs between the runs",
+        "Differences between the runs",
     ):
         assert part in text, part
     assert html.index("<td class=wrap>firstplain") < html.index("<td class=wrap>secondplain")  # the better one first
@@ -98,7 +98,7 @@ def test_no_name_becomes_markup(tmp_path):
     assert " ".join(tags.data).count(HOSTILE) > 10
 
 
-def test_a_run_that_measured_nothing(tmp_path):
+def test_a_run_without_metrics(tmp_path):
     path = make_run(tmp_path, epochs=1)
     (path / "metrics.jsonl").write_text("", encoding="utf-8")
     parsed(page(read_runs([path])))

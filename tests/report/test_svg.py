@@ -10,7 +10,7 @@ from plsc.report import svg
     ("value", "shown"),
     [(0, "0"), (95.04, "95.04"), (1234.6, "1,235"), (12345.6, "12,346"), (0.00012, "0.00012"), (2e9, "2e+09")],
 )
-def test_numbers_for_people(value, shown):
+def test_short_numbers(value, shown):
     assert svg.short(value) == shown
 
 
@@ -28,12 +28,12 @@ def test_a_chart_survives_what_is_not_finite_constant_or_long():
     assert "nan" not in svg.line_chart([svg.Series("e", [1, 2], [3.0, 3.0], 0)], "epoch", "constant")
 
 
-def test_a_matrix_tells_counts_and_shares():
+def test_a_matrix_has_counts_and_percentages():
     text = svg.matrix(np.array([[3, 1], [0, 2]]), ["cat", "a very long name"], "m")
-    assert "cat taken for a very long name: 1 (25.0%)" in text
+    assert "true cat, predicted a very long name: 1 image(s) (25.0% of the class)" in text
     assert "a very lo…" in text
 
 
-def test_points_of_a_class_share_a_colour():
+def test_points_of_a_class_have_the_same_color():
     text = svg.scatter(np.random.default_rng(0).normal(size=(20, 2)), np.arange(20) % 2, ["a", "b"], "s")
     assert text.count('class="dots"') == 2 and ">a</text>" in text

@@ -1,4 +1,4 @@
-"""Runs as they lie on disk, made by hand."""
+"""Hand-made output directories of runs."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ HOSTILE = "<script>alert(1)</script>\"'&"
 
 
 def make_run(folder, name="run", task="Classification", text="plain", epochs=4, best=90.0):
-    """A finished run whose strings contain `text`; returns its directory."""
+    """Create a finished run whose strings contain `text`; return its directory."""
     run = Path(folder) / name
     (run / "pictures").mkdir(parents=True)
     quoted = json.dumps(text)

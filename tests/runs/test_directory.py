@@ -1,4 +1,4 @@
-"""Output directories: in use, full, read-only, or no directory at all."""
+"""Output directories that are in use, full, read-only, or not a directory."""
 
 import errno
 import json
@@ -18,32 +18,32 @@ from tests.integration.runs import ROOT
 
 @pytest.fixture
 def free(monkeypatch):
-    """Sets the free space that the file system says there is."""
+    """Return a function that sets the free space that the file system reports."""
     return lambda count: monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=count))
 
 
 @pytest.mark.parametrize(
     "number, advice",
-    [(errno.ENOSPC, "make room there"), (errno.EDQUOT, "make room there"), (errno.EROFS, "make it writable")],
+    [(errno.ENOSPC, "free some space"), (errno.EDQUOT, "free some space"), (errno.EROFS, "make it writable")],
 )
-def test_a_failed_write_says_what_why_how_much_is_free_and_what_to_do(tmp_path, free, number, advice):
+def test_message_of_a_failed_write(tmp_path, free, number, advice):
     free(3 * 2**20 // 2)
     with pytest.raises(OutputError) as caught, writing(tmp_path / "metrics.jsonl"):
         raise OSError(number, os.strerror(number))
     assert str(caught.value) == (
-        f"{tmp_path}/metrics.jsonl cannot be written: {os.strerror(number)} (1.5 MiB are free); "
-        f"{advice}, or set Global.output_dir to another place. What was saved before is whole, and the same command "
-        "goes on from there"
+        f"{tmp_path}/metrics.jsonl cannot be written: {os.strerror(number)} (1.5 MiB free); "
+        f"{advice}, or set Global.output_dir to another path. Earlier checkpoints are intact, and the same command "
+        "resumes from them"
     )
 
 
-def test_what_has_been_explained_is_not_explained_again(tmp_path):
+def test_an_output_error_is_not_wrapped_again(tmp_path):
     with pytest.raises(OutputError) as caught, writing(tmp_path), writing(tmp_path / "inner"):
         raise OSError(errno.ENOSPC, "full")
     assert str(caught.value).startswith(f"{tmp_path}/inner cannot be written: full")
 
 
-def test_a_file_is_no_directory(tmp_path):
+def test_a_file_instead_of_the_directory(tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(OutputError, match=f"{path} cannot be an output directory: {tmp_path}/file is a file; set"):
@@ -52,17 +52,21 @@ def test_a_file_is_no_directory(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_a_directory_of_somebody_else(tmp_path, monkeypatch):
+def test_a_directory_without_write_permission(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(OutputError, match="cannot be written to: this user may not write there; make it writable, or"):
         check_writable(tmp_path / "run")
 
 
-def test_room_for_checkpoints(tmp_path, free):
+def test_free_space_for_checkpoints(tmp_path, free):
     free(100)
     assert check_room(tmp_path / "new", 25, 4) is None
-    assert re.search(r"4 more checkpoints of 26 bytes .* 100 bytes are free; make room", check_room(tmp_path, 26, 4))
-    with pytest.raises(OutputError, match="a checkpoint takes 2 GiB and 100 bytes are free, so nothing could be saved"):
+    assert re.search(
+        r"4 more checkpoints of 26 bytes .* 100 bytes are free; free some space", check_room(tmp_path, 26, 4)
+    )
+    with pytest.raises(
+        OutputError, match="a checkpoint needs 2 GiB, but only 100 bytes are free; the run could not save"
+    ):
         check_room(tmp_path, 2**31, 1)
 
 
@@ -71,7 +75,7 @@ HOLD += "lock = RunLock(Path(sys.argv[1])); lock.acquire(); os.write(1, b'held\\
 
 
 def hold(directory, script=HOLD):
-    """Another process that has the lock of a directory."""
+    """Start another process that holds the lock of a directory."""
     command = [sys.executable, "-c", script, str(directory)]
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "held\n"
@@ -81,7 +85,9 @@ def hold(directory, script=HOLD):
 def test_a_directory_has_one_run_at_a_time(tmp_path):
     other = hold(tmp_path)
     lock = RunLock(tmp_path)
-    message = rf"{tmp_path} is in use by another run \(process {other.pid} on \S+ since 20\d\d-\S+ \S+\); two would"
+    message = (
+        rf"{tmp_path} is in use by another run \(process {other.pid} on \S+ since 20\d\d-\S+ \S+\), and two runs would"
+    )
     with pytest.raises(OutputError, match=message):
         lock.acquire()
     other.kill()
@@ -94,11 +100,11 @@ def test_a_directory_has_one_run_at_a_time(tmp_path):
     hold(tmp_path).communicate("")  # and now it is free
 
 
-def test_a_process_does_not_run_twice_in_a_directory(tmp_path):
+def test_one_process_cannot_lock_a_directory_twice(tmp_path):
     lock, second = RunLock(tmp_path / "run"), RunLock(tmp_path / "elsewhere" / ".." / "run")
     (tmp_path / "elsewhere").mkdir()
     lock.acquire()
-    with pytest.raises(OutputError, match=r"in use by another run \(this very process\)"):
+    with pytest.raises(OutputError, match=r"in use by another run \(this process\)"):
         second.acquire()
     lock.release()
     second.acquire()
@@ -118,7 +124,7 @@ def test_a_fork_does_not_hold_the_lock_of_a_killed_run(tmp_path):
     process.stdin.close(), process.stdout.close()
 
 
-def test_a_file_system_without_locks_keeps_nobody_out(tmp_path, monkeypatch):
+def test_no_lock_on_a_file_system_without_locks(tmp_path, monkeypatch):
     import fcntl
 
     def unknown(*_):
@@ -130,7 +136,7 @@ def test_a_file_system_without_locks_keeps_nobody_out(tmp_path, monkeypatch):
     lock.release()
 
 
-def test_a_file_is_replaced_when_it_is_whole(tmp_path):
+def test_a_file_is_replaced_when_it_is_complete(tmp_path):
     file = tmp_path / "report.html"
     file.write_text("old", encoding="utf-8")
     with replacing(file) as temporary:
@@ -141,7 +147,7 @@ def test_a_file_is_replaced_when_it_is_whole(tmp_path):
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_a_write_that_fails_leaves_what_was_there(tmp_path):
+def test_a_failed_write_keeps_the_old_file(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text("old", encoding="utf-8")
     with pytest.raises(OSError, match="full"), replacing(file) as temporary:

@@ -1,4 +1,4 @@
-"""Weights of others, in the formats of torch and Paddle."""
+"""Files of weights in the formats of torch and Paddle."""
 
 import argparse
 import collections
@@ -45,7 +45,7 @@ def test_plain_containers_and_arrays_pass(tmp_path):
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4])
-def test_what_paddle_saves(tmp_path, protocol):
+def test_files_of_paddle(tmp_path, protocol):
     layer = paddle.nn.Linear(2, 3)
     optimizer = paddle.optimizer.AdamW(parameters=layer.parameters())
     layer(paddle.ones([1, 2])).sum().backward()
@@ -58,7 +58,7 @@ def test_what_paddle_saves(tmp_path, protocol):
 
 
 @pytest.mark.parametrize("name", ["zip.pth", "legacy.pth"])
-def test_what_torch_saves(name):
+def test_files_of_torch(name):
     found = read_state_file(FILES / name)["model"]
     assert set(found) == set(EXPECTED)
     for key, value in EXPECTED.items():
@@ -76,7 +76,7 @@ def test_a_file_that_was_cut_off_is_named(tmp_path, name, share):
         read_state_file(path)
 
 
-def test_random_damage_never_gets_through_as_another_error(tmp_path):
+def test_random_damage_raises_unsafe_file_error(tmp_path):
     rng = np.random.default_rng(0)
     path = tmp_path / "damaged.pth"
     for name in ("zip.pth", "legacy.pth"):
@@ -90,8 +90,8 @@ def test_random_damage_never_gets_through_as_another_error(tmp_path):
                 read_state_file(path)
 
 
-def test_what_python_2_wrote(tmp_path):
-    """Text stands for bytes there: the archives of CIFAR are such files."""
+def test_a_pickle_of_python_2(tmp_path):
+    """Such files contain text instead of bytes, for example the archives of CIFAR."""
     array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tU\x01btR(K\x01(K\x02t"
     array += b"cnumpy\ndtype\n(U\x02u1K\x00K\x01tR(K\x03U\x01|NNN" + b"J\xff\xff\xff\xff" * 2 + b"K\x00tb"
     array += b"\x89U\x02\x07\xfftb"
@@ -99,14 +99,14 @@ def test_what_python_2_wrote(tmp_path):
     np.testing.assert_array_equal(found["data"], np.array([7, 255], dtype=np.uint8))
 
 
-def test_one_object_stays_one(tmp_path):
+def test_shared_objects_stay_shared(tmp_path):
     shared = np.zeros(3, dtype="float32")
     found = read_pickle(pickle.dumps({"a": [shared, shared], "b": shared}), "x")
     assert found["a"][0] is found["a"][1] is found["b"]
 
 
 class History:
-    """An object of somebody else's class, with numbers of its own and functions, as training logs have them."""
+    """Object of an unknown class with numbers and functions, such as training logs."""
 
     def __init__(self):
         self.log, self.functions = np.arange(3.0), {"mean": np.mean, "max": max}
@@ -117,7 +117,7 @@ class Kind(enum.Enum):
 
 
 def module(name, parameters, children=()):
-    """An object with the attributes of a torch module, of a class that this process does not have any more."""
+    """Object with the attributes of a torch module, of a class that is not available when it is read."""
     made = types.new_class(name)()
     made.__dict__.update(_parameters=parameters, _buffers={}, _modules=collections.OrderedDict(children), training=True)
     return made
@@ -125,7 +125,7 @@ def module(name, parameters, children=()):
 
 @pytest.fixture
 def theirs(monkeypatch):
-    """A module that is there while something is written, and gone when it is read."""
+    """Add a module for writing and remove it before reading."""
     package = types.ModuleType("theirs")
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "theirs", package)
@@ -140,7 +140,7 @@ def theirs(monkeypatch):
 
 
 @pytest.mark.parametrize("protocol", [2, 4, 5])
-def test_objects_of_others_are_placeholders_beside_the_weights(theirs, protocol):
+def test_unknown_objects_become_placeholders(theirs, protocol):
     content = {
         "model": {"w": np.ones(2, "float32")},
         "log": History(), "kind": Kind.COSINE, "path": pathlib.PurePosixPath("a/b"), "keys": {Kind.COSINE: 1},
@@ -160,7 +160,7 @@ def test_objects_of_others_are_placeholders_beside_the_weights(theirs, protocol)
     assert "theirs" not in sys.modules
 
 
-def test_a_whole_module_is_the_dict_of_its_tensors(theirs):
+def test_a_torch_module_becomes_the_dict_of_its_tensors(theirs):
     inner = module("Conv", {"w": np.ones((1, 2)), "b": None})
     outer = module("Encoder", {"scale": np.ones(1)}, [("input", inner), ("twin", inner), ("relu", module("ReLU", {}))])
     outer.parent = outer

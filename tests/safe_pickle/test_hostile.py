@@ -1,6 +1,6 @@
-"""Pickles that want more than to be read: refused, or read without what they ask for; nothing of what they say happens.
+"""Malicious pickles are rejected, or read without executing code.
 
-Those that run code are shown to do so with Python's own unpickler first.
+Python's own unpickler executes their code; the tests check this first.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ def text(value):
 
 
 def call(name, *arguments):
-    """The operations that call `module name` with operations that make its arguments."""
+    """Return the operations that call `module name`, given the operations that build its arguments."""
     return b"c" + name.replace(" ", "\n").encode() + b"\n(" + b"".join(arguments) + b"tR"
 
 
@@ -31,43 +31,43 @@ def stacked(module, name):
 
 
 def code_runners(marker):
-    """Name -> pickle that makes the file `marker`, and what the error says; or what is read instead of an error."""
+    """Return by name a pickle that would create the file `marker`, with the message of the error or the value read."""
     shell, python = text(f"touch {marker}"), text(f"open({str(marker)!r}, 'w').close()")
     system = call("builtins getattr", call("builtins __import__", text("os")), text("system"))
     methods = call("operator methodcaller", text("system"), shell)
     functions = b"]" + methods + b"a"
     state = text("__setstate__") + b"cposix\nsystem\n"
     return {
-        "os.system": (call("posix system", shell), "asks for posix.system"),
-        "eval": (call("builtins eval", python), "asks for builtins.eval"),
-        "exec": (call("builtins exec", python), "asks for builtins.exec"),
-        "python 2": (call("__builtin__ eval", python), "asks for __builtin__.eval"),
+        "os.system": (call("posix system", shell), "contains posix.system"),
+        "eval": (call("builtins eval", python), "contains builtins.eval"),
+        "exec": (call("builtins exec", python), "contains builtins.exec"),
+        "python 2": (call("__builtin__ eval", python), "contains __builtin__.eval"),
         "subprocess": (call("subprocess call", b"](" + text("touch") + text(str(marker)) + b"e"), "subprocess.call"),
-        "open": (call("io open", text(str(marker)), text("w")), "asks for io.open"),
-        "getattr chain": (system + b"(" + shell + b"tR", "asks for builtins.getattr"),
+        "open": (call("io open", text(str(marker)), text("w")), "contains io.open"),
+        "getattr chain": (system + b"(" + shell + b"tR", "contains builtins.getattr"),
         "methodcaller": (methods + b"(" + call("builtins __import__", text("os")) + b"tR", "operator.methodcaller"),
         "map over functions": (
             call("builtins list", call("builtins map", methods, b"]" + call("builtins __import__", text("os")) + b"a")),
-            "asks for builtins.map",
+            "contains builtins.map",
         ),
         "functools.partial": (call("functools partial", b"cposix\nsystem\n", shell) + b")R", "functools.partial"),
-        "code object": (call("builtins compile", python, text("x"), text("exec")), "asks for builtins.compile"),
+        "code object": (call("builtins compile", python, text("x"), text("exec")), "contains builtins.compile"),
         "inst": (b"(" + shell + b"iposix\nsystem\n", "the operation INST"),
         "obj": (b"(cposix\nsystem\n" + shell + b"o", "the operation OBJ"),
         "new object": (b"\x80\x02csubprocess\nPopen\n(](" + text("touch") + text(str(marker)) + b"et\x81", "Popen"),
         "new object with keywords": (
             b"\x80\x04" + stacked("subprocess", "Popen") + b")}" + text("args") + b"](" + text("touch")
             + text(str(marker)) + b"es\x92",
-            "asks for subprocess.Popen",
+            "contains subprocess.Popen",
         ),
         "dotted name": (
-            b"\x80\x04" + stacked("plsc.runtime", "os.system") + b"(" + shell + b"tR", "asks for plsc.runtime.os.system"
+            b"\x80\x04" + stacked("plsc.runtime", "os.system") + b"(" + shell + b"tR", "contains plsc.runtime.os.system"
         ),
         "dotted name of what is known": (
-            b"\x80\x04" + stacked("argparse", "_sys.modules") + text("os") + b"0", "asks for argparse._sys.modules"
+            b"\x80\x04" + stacked("argparse", "_sys.modules") + text("os") + b"0", "contains argparse._sys.modules"
         ),
         "state that becomes a method": (
-            call("argparse Namespace") + b"}" + state + b"sb" + shell + b"b", "not a whole file of weights"
+            call("argparse Namespace") + b"}" + state + b"sb" + shell + b"b", "not a complete file of weights"
         ),
         "among weights": (b"}" + text("w") + call("posix system", shell) + b"s", {"w": "posix.system"}),
         "function list": (functions, {0: "operator.methodcaller"}),
@@ -80,7 +80,7 @@ HARMLESS = ("code object", "dotted name of what is known", "function list", "new
 
 @pytest.mark.parametrize("name", code_runners("x"))
 @pytest.mark.parametrize("ending", [".pd", ".pth"])
-def test_nothing_is_run(tmp_path, name, ending):
+def test_no_code_is_executed(tmp_path, name, ending):
     marker, path = tmp_path / "marker", tmp_path / f"evil{ending}"
     content, message = code_runners(marker)[name]
     content += b"."
@@ -113,7 +113,7 @@ def test_a_registered_extension_is_not_called(tmp_path):
         assert marker.exists()
         marker.unlink()
         for code in (b"\x82\xf1", b"\x83\xf1\x00", b"\x84\xf1\x00\x00\x00"):
-            with pytest.raises(UnsafeFileError, match="the operation EXT. is not needed to store tensors"):
+            with pytest.raises(UnsafeFileError, match="the operation EXT. is not needed for tensors"):
                 read_pickle(content.replace(b"\x82\xf1", code), "x")
     finally:
         copyreg.remove_extension("posix", "system", 0xF1)
@@ -125,30 +125,30 @@ def test_a_registered_extension_is_not_called(tmp_path):
     ("content", "message"),
     [
         (b"Pos.system\n.", "the operation PERSID"),
-        (text("os.system") + b"Q.", "not a whole file of weights|unknown kind of reference"),
+        (text("os.system") + b"Q.", "not a complete file of weights|unknown kind of reference"),
         (b"(" + text("module") + text("os") + text("system") + text("x") + b"K\x01tQ.", "an unknown kind of reference"),
-        (b"cargparse\nNamespace\n}" + text("x") + b"K\x01sb.", "changes a Maker after it was made"),
-        (b"c_codecs\nencode\n(N}" + text("__defaults__") + b"Nstb.", "changes a Maker after it was made"),
-        (b"]}" + text("x") + b"K\x01sb.", "changes a list after it was made"),
+        (b"cargparse\nNamespace\n}" + text("x") + b"K\x01sb.", "changes a Maker after building it"),
+        (b"c_codecs\nencode\n(N}" + text("__defaults__") + b"Nstb.", "changes a Maker after building it"),
+        (b"]}" + text("x") + b"K\x01sb.", "changes a list after building it"),
         (text("x") + b")R.", "the file calls a str"),
-        (b"K\x01K\x02a.", "items for a list that is a int"),
-        (b"}]" + text("x") + b"s.", "a key that is neither text nor a number, but a list"),
+        (b"K\x01K\x02a.", "adds the items of a list to a int"),
+        (b"}]" + text("x") + b"s.", "a key is neither text nor a number, but a list"),
         (b"].ignored", None),
-        (call("builtins str", b"K\x01") + b".", "asks for builtins.str"),
-        (call("builtins int", text("9" * 9999)) + b".", "a number made of something else"),
-        (call("builtins list", text("abc")) + b".", "a container made of a str"),
-        (call("_codecs encode", text("x"), text("rot13")) + b".", "an unusual text encoding, 'rot13'"),
-        (call("numpy dtype", text("O8")) + b".", r"asks for numpy.dtype\('O8'\)"),
-        (call("numpy dtype", text("S99")) + b".", r"asks for numpy.dtype\('S99'\)"),
-        (call("torch._utils _rebuild_tensor_v2", *[text("x")] * 4) + b".", "a tensor without a storage"),
-        (b"\x80\x63.", "not a whole file"),
-        (b"s.", "an operation finds too few values"),
-        (b"t.", "not a whole file"),
-        (b"", "not a whole file"),
-        (b"\xff" * 100, "not a whole file"),
+        (call("builtins str", b"K\x01") + b".", "the file contains builtins.str"),
+        (call("builtins int", text("9" * 9999)) + b".", "the argument of a number is not a number"),
+        (call("builtins list", text("abc")) + b".", "the items of a container are a str"),
+        (call("_codecs encode", text("x"), text("rot13")) + b".", "the text encoding 'rot13' is not supported"),
+        (call("numpy dtype", text("O8")) + b".", r"the file contains numpy.dtype\('O8'\)"),
+        (call("numpy dtype", text("S99")) + b".", r"the file contains numpy.dtype\('S99'\)"),
+        (call("torch._utils _rebuild_tensor_v2", *[text("x")] * 4) + b".", "a tensor has no storage"),
+        (b"\x80\x63.", "not a complete file"),
+        (b"s.", "an operation has too few values"),
+        (b"t.", "not a complete file"),
+        (b"", "not a complete file"),
+        (b"\xff" * 100, "not a complete file"),
     ],
 )  # fmt: skip
-def test_what_weights_do_not_need_is_refused(content, message):
+def test_operations_that_weights_do_not_need_are_rejected(content, message):
     if message is None:
         assert read_pickle(content, "x") == []
         return
@@ -157,7 +157,7 @@ def test_what_weights_do_not_need_is_refused(content, message):
 
 
 def bomb(levels, empty, pair):
-    """A container of two of a container of two of ..."""
+    """Return nested containers of two references each."""
     return empty + b"q\x00" + b"".join(b"0h" + bytes([i]) + b"h" + bytes([i]) + pair + b"q" + bytes([i + 1])
                                         for i in range(levels))  # fmt: skip
 
@@ -168,23 +168,23 @@ LISTS = bomb(90, b"]", b"\x86")
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"\x8e" + struct.pack("<Q", 2**50) + b"x.", "not a whole file"),
-        (b"X" + struct.pack("<I", 2**32 - 1) + b"x.", "not a whole file"),
-        (b"\x96" + struct.pack("<Q", 2**62) + b"x.", "not a whole file"),
-        (b"\x8b" + struct.pack("<i", 2**31 - 1) + b"x.", "not a whole file"),
+        (b"\x8e" + struct.pack("<Q", 2**50) + b"x.", "not a complete file"),
+        (b"X" + struct.pack("<I", 2**32 - 1) + b"x.", "not a complete file"),
+        (b"\x96" + struct.pack("<Q", 2**62) + b"x.", "not a complete file"),
+        (b"\x8b" + struct.pack("<i", 2**31 - 1) + b"x.", "not a complete file"),
         (b"\x80\x04\x95" + struct.pack("<Q", 2**60) + b"N.", None),
         (b"Nr\xff\xff\xff\x7f.", None),
         (b"]" * 20_000 + b"a" * 19_999 + b".", "nested too deeply"),
-        (b"]q\x00h\x00a.", "a container that holds itself"),
+        (b"]q\x00h\x00a.", "a container contains itself"),
         (LISTS + b".", None),
-        (b"}" + LISTS + b"Ns.", "a key that is neither text nor a number"),
-        (LISTS + b"Q.", "unknown kind of reference|not a whole file"),
+        (b"}" + LISTS + b"Ns.", "a key is neither text nor a number"),
+        (LISTS + b"Q.", "unknown kind of reference|not a complete file"),
         (b"(" + text("storage") + text("FloatStorage") + LISTS + b"NK\x01tQ.", "unknown kind of reference"),
         (b"(" + text("storage") + text("FloatStorage") + text("0") + b"NJ\xff\xff\xff\x7ftQ.", "larger than the file"),
         (b"(" + text("storage") + text("FloatStorage") + text("0") + b"NJ\x00\x00\x00\x80tQ.", "larger than the file"),
     ],
 )
-def test_sizes_that_are_declared_take_no_memory_and_no_time(content, message):
+def test_declared_sizes_take_no_memory_and_no_time(content, message):
     if message is None:
         read_pickle(content, "x")
         return
@@ -193,23 +193,23 @@ def test_sizes_that_are_declared_take_no_memory_and_no_time(content, message):
 
 
 def array_operations(shape, data):
-    """A numpy array as numpy 1 pickles it."""
+    """Return a numpy array as a pickle of numpy 1."""
     kind = call("numpy dtype", text("f4")) + b"(K\x03" + text("<") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
     return call("numpy.core.multiarray _reconstruct") + b"(K\x01" + shape + kind + b"\x89" + data + b"tb"
 
 
-def test_an_array_of_a_shape_that_it_has_no_numbers_for():
+def test_an_array_with_too_few_elements_for_its_shape():
     whole = array_operations(b"K\x02\x85", b"C\x08" + b"\0" * 8)
     np.testing.assert_array_equal(read_pickle(b"\x80\x03" + whole + b".", "x"), [0, 0])
-    with pytest.raises(UnsafeFileError, match="not a whole file of weights .ValueError: cannot reshape"):
+    with pytest.raises(UnsafeFileError, match="not a complete file of weights .ValueError: cannot reshape"):
         read_pickle(b"\x80\x03" + array_operations(b"J\xff\xff\xff\x7f\x85", b"C\x08" + b"\0" * 8) + b".", "x")
 
 
-def test_the_same_bytes_shown_over_and_over():
+def test_many_views_of_the_same_bytes():
     data = b"B" + struct.pack("<I", 4000) + b"\0" * 4000 + b"q\x00"
     repeated = array_operations(b"M\xe8\x03\x85", b"h\x00")
     content = b"\x80\x03](" + data + b"0" + repeated * 200 + b"e."
-    with pytest.raises(UnsafeFileError, match="show the same bytes over and over, and would fill the memory"):
+    with pytest.raises(UnsafeFileError, match="use the same bytes of the file many times and would fill the memory"):
         read_pickle(content, "x")
 
 
@@ -247,13 +247,16 @@ def test_members_with_odd_names_are_not_taken(tmp_path):
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ([("a/data.pkl", state(2)), ("b/data.pkl", state(2))], "a zip file, but not one of torch.save"),
-        ([("a/data.pkl", state(2)), ("a/data.pkl", state(2))], "a zip file, but not one of torch.save"),
-        ([("a/data.pkl/", b"")], "a zip file, but not one of torch.save"),
-        ([], "a zip file, but not one of torch.save"),
+        ([("a/data.pkl", state(2)), ("b/data.pkl", state(2))], "a zip file, but torch.save has not written it"),
+        ([("a/data.pkl", state(2)), ("a/data.pkl", state(2))], "a zip file, but torch.save has not written it"),
+        ([("a/data.pkl/", b"")], "a zip file, but torch.save has not written it"),
+        ([], "a zip file, but torch.save has not written it"),
         ([("a/data.pkl", state(2))], "no item named 'a/data/0'"),
         ([("a/data.pkl", state(2)), ("a/data/0", b"\0" * 7)], "the tensor data a/data/0 has the wrong size"),
-        ([("a/data.pkl", state(2**28)), ("a/data/0", b"\0" * 8)], "larger than the file; it is truncated or damaged"),
+        (
+            [("a/data.pkl", state(2**28)), ("a/data/0", b"\0" * 8)],
+            "larger than the file; the file is truncated or damaged",
+        ),
     ],
 )
 def test_archives_that_torch_would_not_write(tmp_path, members, message):
@@ -304,7 +307,7 @@ MODULE += text("_modules")
 
 
 def twins(number):
-    """A module that holds the module `number` of the memo twice."""
+    """Return a module that refers twice to module `number` of the memo."""
     child = b"h" + bytes([number])
     return b"0" + MODULE + b"}(" + text("a") + child + text("b") + child + b"uubq" + bytes([number + 1])
 
@@ -327,7 +330,7 @@ def twins(number):
     ids=["lists", "tuples", "dicts", "empty sets", "memo", "names", "modules within modules"],
 )
 def test_objects_that_would_fill_the_memory(content):
-    with pytest.raises(UnsafeFileError, match="x: it makes far more objects than a file of its size needs"):
+    with pytest.raises(UnsafeFileError, match="x: the file builds far more objects than its size justifies"):
         read_pickle(content, "x")
 
 
@@ -335,7 +338,7 @@ def test_copies_of_one_list_are_refused_before_they_are_made():
     content = NUMBERS + b"(" + b"cbuiltins\nlist\nh\x00\x85R" * 6000 + b"t."
     tracemalloc.start()
     try:
-        with pytest.raises(UnsafeFileError, match="it makes far more objects than a file of its size needs"):
+        with pytest.raises(UnsafeFileError, match="the file builds far more objects than its size justifies"):
             read_pickle(content, "x")
         assert tracemalloc.get_traced_memory()[1] < 2**25  # without a limit, 960 MB
     finally:
@@ -364,7 +367,9 @@ def test_copies_of_one_list_are_refused_before_they_are_made():
 )
 def test_nested_values_are_neither_printed_nor_hashed(content):
     assert len(content) < 2000
-    with pytest.raises(UnsafeFileError, match="an unusual text encoding, |whose type is a tuple|a key that is neither"):
+    with pytest.raises(
+        UnsafeFileError, match="the text encoding .* not supported|dtype of an array is a tuple|a key is neither"
+    ):
         read_pickle(content + b".", "x")
 
 
@@ -379,19 +384,19 @@ def test_nested_values_are_neither_printed_nor_hashed(content):
         b"}(" + b"".join(number + b"N" for number in FLOATS) + b"u.",
     ],
 )
-def test_numbers_of_one_hash_are_told_apart_at_once(content):
-    """Compared with one another they would take hours."""
+def test_numbers_with_equal_hashes_are_fast_keys(content):
+    """Comparing the keys with each other would take hours."""
     assert len(read_pickle(content, "x")) > 40_000
 
 
 def test_a_key_that_is_long_is_refused():
     large = b"\x8b" + struct.pack("<i", 99) + b"\x01" * 99
     for key in (b"(" + b"K\x01" * 5 + b"t", b"(" + text("x" * 33) + b"t", large):
-        with pytest.raises(UnsafeFileError, match="a key that is longer than any that weights need"):
+        with pytest.raises(UnsafeFileError, match="a key is longer than the keys of weights"):
             read_pickle(b"}" + key + b"Ns.", "x")
 
 
-def test_what_is_large_but_plain_fits_the_budget():
+def test_large_plain_data_fits_the_budget():
     content = {
         "vocabulary": {f"word{i}": i for i in range(40_000)}, "numbers": [float(i) for i in range(40_000)],
         "flags": [True, None] * 40_000, "nested": [{"a": [i, (i, i)], "b": {}} for i in range(15_000)],

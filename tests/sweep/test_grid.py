@@ -26,7 +26,7 @@ def test_names_of_folders():
     assert len(list(named([{"p": "x" * 300}]))[0]) <= 120
 
 
-def test_a_table_has_runs_without_result():
+def test_a_table_with_a_run_without_result():
     text = table([({"a.x": "1"}, {"best": 91.234, "epoch": 3}), ({"a.x": "22"}, {})], "top1")
     assert text.splitlines() == [" x   top1  at epoch", "-" * 19, " 1  91.23         3", "22      -         -"]
 
@@ -34,10 +34,10 @@ def test_a_table_has_runs_without_result():
 @pytest.mark.parametrize(
     ("overrides", "draws", "message"),
     [
-        (["a=1"], None, "nothing varies: give a key several values"),
+        (["a=1"], None, "no key has several values"),
         (["a=1,1"], None, "-o a=1,1: the values must be different and not empty"),
         (["a=1,,2"], None, "the values must be different and not empty"),
-        (["a=log:1:2"], None, "a: a range has no grid; list its values, or give --random N"),
+        (["a=log:1:2"], None, "a: a grid cannot contain a range; list the values, or set --random N"),
         (["a=log:0:2"], 3, "-o a=log:0:2: log takes two numbers, the lower first, above 0"),
         (["a=uniform:2:1"], 3, "uniform takes two numbers, the lower first"),
         (["a=uniform:x:1"], 3, "uniform takes two numbers, the lower first"),

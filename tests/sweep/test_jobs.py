@@ -1,4 +1,4 @@
-"""Jobs run in order, a few at a time; what has succeeded is not run again."""
+"""Jobs run in order, some in parallel; a finished job is not run again."""
 
 import json
 import os
@@ -18,11 +18,11 @@ def job(folder, name, code="", needs=()):
 
 
 def append(path, word):
-    """A program that writes a line, atomically enough for a test."""
+    """Return a program that appends a line to a file."""
     return f"open({str(path)!r}, 'a').write({word!r} + chr(10))"
 
 
-def test_jobs_run_after_what_they_need(tmp_path):
+def test_jobs_run_after_the_jobs_they_need(tmp_path):
     lines = tmp_path / "lines"
     jobs = [
         job(tmp_path, "c", append(lines, "c"), ("a", "b")),
@@ -44,13 +44,15 @@ def test_what_is_done_is_not_run_again(tmp_path):
     assert lines.read_text().split() == ["a", "b"]
 
 
-def test_another_command_does_not_pass_for_this_one(tmp_path):
+def test_the_result_of_another_command_is_rejected(tmp_path):
     run_jobs([job(tmp_path, "a", "1")], 1, {}, str)
-    with pytest.raises(ValueError, match=r"a was made by another command \(different: 1, 2\); remove the folder"):
+    with pytest.raises(
+        ValueError, match=r"a contains the result of another command \(different: 1, 2\); remove it, or"
+    ):
         run_jobs([job(tmp_path, "a", "2")], 1, {}, str)
 
 
-def test_a_failure_stops_only_what_needs_it(tmp_path):
+def test_a_failure_stops_only_the_jobs_that_need_it(tmp_path):
     jobs = [
         job(tmp_path, "bad", "import sys; print('why'); sys.exit(3)"),
         job(tmp_path, "lost", needs=("bad",)),
@@ -105,12 +107,12 @@ def test_an_interrupt_ends_running_jobs_with_sigterm(tmp_path):
     ("jobs", "at_once", "message"),
     [
         ([("a", ()), ("a", ())], 1, "jobs have the same name: a"),
-        ([("a", ("b",)), ("b", ("a",))], 1, r"in a circle: a \(needs b\); b \(needs a\)"),
+        ([("a", ("b",)), ("b", ("a",))], 1, r"in a cycle: a \(needs b\); b \(needs a\)"),
         ([("a", ("missing",))], 1, r"not in the list.*a \(needs missing\)"),
-        ([("a", ())], 0, "at least one job must run at a time, got 0"),
+        ([("a", ())], 0, "the number of parallel jobs must be at least 1, got 0"),
     ],
 )
-def test_impossible_plans_are_refused(tmp_path, jobs, at_once, message):
+def test_impossible_plans_are_rejected(tmp_path, jobs, at_once, message):
     with pytest.raises(ValueError, match=message):
         run_jobs([job(tmp_path, name, needs=needs) for name, needs in jobs], at_once, {}, str)
 
