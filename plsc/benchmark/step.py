@@ -4,7 +4,7 @@ import resource
 import statistics
 import sys
 import time
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 import paddle
 
@@ -12,7 +12,7 @@ from plsc.benchmark.clock import REST, StageClock, shares, synchronize
 from plsc.benchmark.inputs import Subject, positions
 from plsc.benchmark.stages import LOSS, MODEL, timed_stages
 from plsc.config import registry, settings
-from plsc.config.schema import read_settings
+from plsc.config.run_config import RunConfig
 from plsc.costs.networks import UnknownCost, network_activations, network_flops
 from plsc.data.pipeline import collate
 from plsc.engine.parts import build_list, build_task
@@ -22,7 +22,7 @@ from plsc.nn.precision import Precision
 from plsc.runs.log import RunLog
 from plsc.tasks.base import Batch
 
-Config = Mapping[str, Any]
+Config = RunConfig
 PRODUCT = (1576, 768, 3072)  # rows, inner, columns: a perceptron's first layer over the tokens of eight images
 WARM_UP = 2  # untimed calls at least, and more for as long as
 STEADY = 0.97  # one takes less than this share of the one before: memory is still being touched for the first time
@@ -63,8 +63,8 @@ def measure_step(subject: Subject, seconds: float) -> Dict[str, Any]:
 
 def make_trainer(config: Config, notes: List[str]) -> Trainer:
     """The config's trainer without a loader and without callbacks; its weights are random."""
-    run: settings.Global = read_settings(config, "Global")
-    loader: settings.Loader = read_settings(config, "DataLoader.Train.loader")
+    run: settings.Global = config.global_
+    loader: settings.Loader = config.loader("Train")
     task = build_task(config, run.seed)
     plan = make_plan(run, max(1, run.steps or 1000), 1, loader.batch_size)
     section = config["DataLoader"]["Train"]
@@ -74,7 +74,7 @@ def make_trainer(config: Config, notes: List[str]) -> Trainer:
         lambda step: 1e-6,  # the rate does not change the time, and random weights stay finite
         None,
         build_list(registry.BATCH_TRANSFORMS, section.get("batch_transforms")),
-        Precision(read_settings(config, "AMP"), notes.append),
+        Precision(config.amp, notes.append),
         plan,
         [],
         RunLog(main=False),
