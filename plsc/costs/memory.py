@@ -1,8 +1,8 @@
-"""Numbers that a forward pass keeps for the backward pass, from sizes.
+"""Values that a forward pass keeps for the backward pass, from sizes.
 
-Counted from what the operators of `plsc.nn` keep; `tests/planning/test_planning.py` compares it with the memory that is
-measured. Everything is for one image whose branches are all kept: an upper bound on a CPU, where `DropPath` computes no
-others.
+The values that the operators of `plsc.nn` keep are counted; `tests/planning/test_planning.py` compares the result with
+measured memory. All counts are for one image whose branches are all kept, an upper bound on a CPU, where `DropPath`
+skips the others.
 """
 
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from typing import Dict
 
 @dataclass(frozen=True)
 class Saved:
-    """Kept numbers, by what decides about their width.
+    """Counts of kept values, grouped by their width in bits.
 
     Attributes:
-        products: Inputs of products and of GELU: 16 bits with mixed precision.
-        scales: Inputs of channel scales and dropped paths: 16 bits if the parameters are.
-        norms: Inputs and statistics of normalisations, and what losses keep: always 32 bits.
-        weights: Attention weights: not kept at all where one kernel computes attention.
+        products: Inputs of matmuls and of GELU: 16 bits with mixed precision.
+        scales: Inputs of channel scales and dropped paths: 16 bits if the parameters have 16 bits.
+        norms: Inputs and statistics of normalizations, and values kept by losses: always 32 bits.
+        weights: Attention weights: not kept if one kernel computes attention.
     """
 
     products: int = 0
@@ -30,18 +30,18 @@ class Saved:
 
     @property
     def count(self) -> int:
-        """All of them."""
+        """Number of all values."""
         return self.products + self.scales + self.norms + self.weights
 
 
 @dataclass(frozen=True)
 class Activations:
-    """What a layer keeps, or what it keeps instead if it is computed again in the backward pass.
+    """Values that a layer keeps, with and without recomputation in the backward pass.
 
     Attributes:
-        saved: Kept by the forward pass.
-        inputs: Kept if the layer is recomputed; nothing if it cannot be.
-        passing: Held while it is computed, if that is without gradient.
+        saved: Values kept by the forward pass.
+        inputs: Values kept if the layer is recomputed; none if it cannot be recomputed.
+        passing: Values held during the forward pass of a layer without gradient.
     """
 
     saved: Saved
@@ -49,21 +49,21 @@ class Activations:
     passing: Saved = Saved()
 
 
-ByLayer = Dict[str, Activations]  # name of a layer in the model -> what it keeps, in the order of the forward pass
+ByLayer = Dict[str, Activations]  # name of a layer in the model -> its kept values, in the order of the forward pass
 
 
 def norm_saved(tokens: int, dim: int) -> Saved:
-    """A layer normalisation: its input, mean and variance."""
+    """Values kept by a layer normalization: its input, mean and variance."""
     return Saved(norms=tokens * (dim + 2))
 
 
 def branch_saved(tokens: int, dim: int, scaled: bool, drop_path: bool, dropout: bool) -> Saved:
-    """The end of a residual branch: inputs of scale and dropped path, the mask of a dropout (a byte a number)."""
+    """Values kept at the end of a residual branch: inputs of scale and drop path, a dropout mask of bytes."""
     return Saved(scales=tokens * dim * (int(scaled) + int(drop_path)), norms=tokens * dim // 4 * int(dropout))
 
 
 def attention_saved(queries: int, keys: int, dim: int, num_heads: int, cross: bool, dropout: bool) -> Saved:
-    """Attention with its projections, from their inputs to that of the output's.
+    """Values kept by attention with its projections: their inputs, heads and attention weights.
 
     Self-attention projects one input, cross-attention has one for each of queries, keys and values.
     """
@@ -75,5 +75,5 @@ def attention_saved(queries: int, keys: int, dim: int, num_heads: int, cross: bo
 
 
 def mlp_saved(tokens: int, dim: int, hidden: int) -> Saved:
-    """A perceptron: its input, and its hidden layer before and after GELU."""
+    """Values kept by an MLP: its input, and its hidden layer before and after GELU."""
     return Saved(products=tokens * (dim + 2 * hidden))

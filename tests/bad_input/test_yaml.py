@@ -8,7 +8,7 @@ import pytest
 from tests.bad_input.toys import CLASSIFY, Case, refused, trains
 
 BASE = "_base_: classify.yaml\n"
-NEEDED = "the config does not say, and every run needs it"
+NEEDED = "required, but missing"
 
 
 def below(text):

@@ -202,12 +202,12 @@ def test_a_layer_may_name_the_component_after_its_arguments(problems):
 def test_sections_that_every_run_needs(problems, section):
     for override in (f"~{section}", f"{section}=null"):
         (problem,) = problems(override)
-        assert f"top.yaml:1: {section}: the config does not say, and every run needs it" in problem
+        assert f"top.yaml:1: {section}: required, but missing" in problem
 
 
 def test_an_evaluation_needs_its_dataset_and_loader(problems):
     first, second = problems("DataLoader.Eval={transforms: []}")
-    assert "DataLoader.Eval.dataset: the config does not say, and evaluation needs it" in first
+    assert "DataLoader.Eval.dataset: required for evaluation, but missing" in first
     assert "DataLoader.Eval.loader" in second
 
 

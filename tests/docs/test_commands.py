@@ -31,7 +31,7 @@ SOURCES = [path for path in PLUGIN.rglob("*.*") if path.suffix in (".py", ".yaml
 QUOTED = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES)
 RUNS = {"tokenizer": "tokenizer", "pretrain": "pretrain", "finetune": "classifier", "scratch": "classifier"}
 RUNS.update(linprobe="pretrain")
-INCOMPLETE = re.compile("the config does not say, and|needs this section$")
+INCOMPLETE = re.compile("required(?: for evaluation)?, but missing|needs this section$")
 
 
 def sections():
