@@ -7,8 +7,9 @@ import yaml
 
 from plsc import runtime
 from plsc.config import files as config_files
-from plsc.config import plugins, schema
+from plsc.config import plugins
 from plsc.config.overrides import apply_override
+from plsc.config.run_config import RunConfig
 from plsc.config.tree import ConfigMap, parse, to_plain
 
 if TYPE_CHECKING:
@@ -62,14 +63,14 @@ def train(config: Union[str, Path, Mapping[str, Any]], overrides: Sequence[str] 
     chosen = _set_up()
     tree = _tree(config, overrides)
     plugins.load(tree)
-    schema.check(tree)
+    checked = RunConfig.checked(tree)
     from plsc.engine.run import train as run_to_the_end
     from plsc.report.write import RunReport
     from plsc.runs.reader import read_run
 
-    if run_to_the_end(tree, chosen, RunReport()):
+    if run_to_the_end(checked, chosen, RunReport()):
         raise KeyboardInterrupt("stopped; everything is saved, the same call goes on from there")
-    return read_run(Path(tree["Global"].get("output_dir", "output")))
+    return read_run(Path(checked.global_.output_dir))
 
 
 def _set_up() -> Mapping[str, str]:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from plsc.config import files as config_files
-from plsc.config import plugins, schema
+from plsc.config import plugins
+from plsc.config.run_config import RunConfig
 from plsc.planning.dry_run import dry_run
 
 ROOT = Path(__file__).parent.parent / "configs"
@@ -24,8 +25,7 @@ def test_a_dry_run_needs_neither_data_nor_weights(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tree = config_files.load(path)
     plugins.load_built_in()
-    schema.check(tree)
-    text = dry_run(tree)
+    text = dry_run(RunConfig.checked(tree))
     for wanted in ("parameters", "trained", "GFLOPs per image", "effective batch", "learning rate", "steps"):
         assert wanted in text
     for wanted in RECIPES.get(path.stem, []):

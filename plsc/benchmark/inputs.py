@@ -12,14 +12,16 @@ from PIL import Image
 from plsc.checkpoint.reader import Checkpoint
 from plsc.config import registry, settings
 from plsc.config.registry import TOKENIZERS
+from plsc.config.run_config import RunConfig
 from plsc.config.schema import read_settings
+from plsc.config.tree import ConfigMap
 from plsc.data.loader import DataLoader
 from plsc.data.pipeline import SampleDataset
 from plsc.engine.consistency import patch_grid
 from plsc.engine.parts import build_list, build_task
 from plsc.tokenizers.base import Target
 
-Config = Mapping[str, Any]
+Config = RunConfig
 GENERATED_SIZE = (500, 375)  # width and height in pixels, ImageNet's most frequent
 SQUARE = (375, 375)  # for transforms that keep the shape of the image and need a square
 DISTINCT = 32  # generated images; further files are copies of them
@@ -105,7 +107,7 @@ def runnable(config: Config, folder: Path) -> Subject:
     Raises:
         ValueError: If a component rejects its arguments for another reason than missing files.
     """
-    own: Dict[str, Any] = copy.deepcopy(dict(config))
+    own = copy.deepcopy(config.tree)
     own["Global"].update(global_batch_size=None, accumulate_steps=1)
     notes: List[str] = []
     section, masks = own["DataLoader"]["Train"], own.get("MaskGenerator")
@@ -115,7 +117,7 @@ def runnable(config: Config, folder: Path) -> Subject:
     dataset = _find_dataset(section, transforms, loader.batch_size, folder, notes)
     _find_tokenizer(own, notes)
     return Subject(
-        own,
+        RunConfig(own),
         dataset,
         transforms,
         registry.MASK_GENERATORS.build(masks) if masks is not None else None,
@@ -124,7 +126,7 @@ def runnable(config: Config, folder: Path) -> Subject:
     )
 
 
-def _find_weights(config: Dict[str, Any], notes: List[str]) -> None:
+def _find_weights(config: ConfigMap, notes: List[str]) -> None:
     init: settings.Init = read_settings(config, "Init")
     if init.checkpoint is None or Path(init.checkpoint).is_file():
         return
@@ -166,7 +168,7 @@ def _generated(section: Dict[str, Any], node: Mapping[str, Any], folder: Path) -
         return registry.DATASETS.build(section["dataset"])
 
 
-def _find_tokenizer(config: Dict[str, Any], notes: List[str]) -> None:
+def _find_tokenizer(config: ConfigMap, notes: List[str]) -> None:
     if config.get("Tokenizer") is None:
         return
     try:
@@ -177,7 +179,7 @@ def _find_tokenizer(config: Dict[str, Any], notes: List[str]) -> None:
     stand_in = GivenTargets(1, 1)
     stand_in.vocab_size = None  # matches every model
     with paddle.LazyGuard():
-        task = build_task(config, 0, stand_in)
+        task = build_task(RunConfig(config), 0, stand_in)
     vocabulary, grid = task.model.vocab_size, patch_grid(task)
     if not vocabulary or grid is None:
         raise missing

@@ -15,13 +15,13 @@ from plsc.benchmark.scaling import measure_scaling
 from plsc.benchmark.startup import measure_startup
 from plsc.benchmark.step import measure_step
 from plsc.checkpoint import replace
-from plsc.config.schema import read_settings
+from plsc.config.run_config import RunConfig
 from plsc.config.tree import to_plain
 from plsc.engine.device import set_device
 from plsc.runs.environment import environment
 from plsc.runtime import available_cores
 
-Config = Mapping[str, Any]
+Config = RunConfig
 ALL = ("step", "data", "startup")  # step first: peak memory is that of the process
 FORMAT = 1
 DISAGREE = 1.15  # largest ratio of two measurements of the same time without a note
@@ -51,7 +51,7 @@ def benchmark(
     Raises:
         ValueError: If the config cannot be run, even with replacements for missing files.
     """
-    set_device(read_settings(config, "Global").device)
+    set_device(config.global_.device)
     with tempfile.TemporaryDirectory(prefix="plsc_benchmark_") as folder:
         subject = runnable(config, Path(folder))
         measures: Dict[str, Callable[[], Dict[str, Any]]] = {

@@ -14,10 +14,10 @@ import paddle
 
 from plsc.benchmark.inputs import GivenTargets, Subject
 from plsc.benchmark.step import make_step, step_activations, step_flops, time_steps
+from plsc.config.run_config import RunConfig
 from plsc.runtime import give_back_memory
 from plsc.tasks.base import Batch
 
-Config = Mapping[str, Any]
 SWEEPS: Dict[str, Tuple[int, ...]] = {
     "image_size": (64, 128, 224, 320, 384),
     "width": (192, 384, 576, 768, 1024),
@@ -90,9 +90,9 @@ def _measure(
     }
 
 
-def _resized(subject: Subject, where: Mapping[str, int]) -> Tuple[Dict[str, Any], int, int]:
+def _resized(subject: Subject, where: Mapping[str, int]) -> Tuple[RunConfig, int, int]:
     """Return the config at another size, its number of patches, and that of masked ones (same fraction)."""
-    config: Dict[str, Any] = copy.deepcopy(dict(subject.config))
+    config = copy.deepcopy(subject.config.tree)
     model = config["Model"]
     head_width = _values(model, "embed_dim")[0] // (_values(model, "num_heads") or [12])[0]
     values = {"image_size": where["image_size"], **dict.fromkeys(WIDTHS, where["width"])}
@@ -108,7 +108,7 @@ def _resized(subject: Subject, where: Mapping[str, int]) -> Tuple[Dict[str, Any]
         config["Tokenizer"]["vocab_size"] = vocabulary[0] if vocabulary else 8192
     config["DataLoader"]["Train"]["batch_transforms"] = None
     config["DataLoader"]["Train"]["loader"]["batch_size"] = where["batch_size"]
-    return config, patches, masked
+    return RunConfig(config), patches, masked
 
 
 def _values(node: Any, key: str) -> List[Any]:

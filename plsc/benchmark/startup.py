@@ -8,12 +8,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, List
 
 import plsc
+from plsc.config.run_config import RunConfig
 from plsc.config.tree import dump
 
-Config = Mapping[str, Any]
+Config = RunConfig
 RUNS = 3
 HELP = ["-m", "plsc", "train", "--help"]
 IMPORT = ["-c", "from plsc import runtime; runtime.setup(); runtime.import_paddle()"]

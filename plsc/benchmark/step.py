@@ -5,7 +5,7 @@ import resource
 import statistics
 import sys
 import time
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 import paddle
 
@@ -13,7 +13,7 @@ from plsc.benchmark.clock import REST, StageClock, shares, synchronize
 from plsc.benchmark.inputs import Subject, positions
 from plsc.benchmark.stages import LOSS, MODEL, timed_stages
 from plsc.config import registry, settings
-from plsc.config.schema import read_settings
+from plsc.config.run_config import RunConfig
 from plsc.costs.networks import UnknownCost, network_activations, network_flops
 from plsc.data.pipeline import collate
 from plsc.engine.parts import build_list, build_task
@@ -21,7 +21,7 @@ from plsc.engine.step import TrainStep
 from plsc.nn.precision import Precision
 from plsc.tasks.base import Batch
 
-Config = Mapping[str, Any]
+Config = RunConfig
 PRODUCT = (1576, 768, 3072)  # rows, inner, columns: the first layer of an MLP over the tokens of eight images
 WARM_UP = 2  # minimum number of untimed calls; further ones follow
 STEADY = 0.97  # while a call takes less than this fraction of the previous one: memory is used for the first time
@@ -63,15 +63,15 @@ def measure_step(subject: Subject, seconds: float) -> Dict[str, Any]:
 
 def make_step(config: Config, notes: List[str]) -> TrainStep:
     """Build the training step of a config, with random weights; `notes` gets remarks about the precision."""
-    run: settings.Global = read_settings(config, "Global")
+    run: settings.Global = config.global_
     task = build_task(config, run.seed)
     task.train()
     return TrainStep(
         task,
         registry.OPTIMIZERS.build(config["Optimizer"], model=task),
         lambda step: 1e-6,  # the rate does not change the time, and random weights stay finite
-        build_list(registry.BATCH_TRANSFORMS, config["DataLoader"]["Train"].get("batch_transforms")),
-        Precision(read_settings(config, "AMP"), notes.append),
+        build_list(registry.BATCH_TRANSFORMS, config.nodes("DataLoader.Train.batch_transforms")),
+        Precision(config.amp, notes.append),
         total_steps=run.steps or math.ceil(EPOCH * run.epochs),
         seed=run.seed,
     )

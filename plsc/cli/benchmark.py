@@ -41,9 +41,9 @@ def main(argv: Optional[List[str]] = None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     if not 0 < arguments.seconds < float("inf"):
         raise ValueError(f"--seconds must be above 0, got {arguments.seconds:g}")
-    config = common.load_config(arguments)
+    tree = common.load_config(arguments)
     reference = _read(arguments.against) if arguments.against is not None else None
-    chosen = common.prepare(config)
+    config, chosen = common.prepare(tree)
     from plsc.benchmark import report
     from plsc.checkpoint.replace import check_json
 

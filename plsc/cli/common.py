@@ -8,11 +8,12 @@ import os
 import signal
 import sys
 import traceback
-from typing import Callable, Dict, List
+from typing import Callable, Dict, List, Tuple
 
 from plsc import runtime, terminal
 from plsc.config import files as config_files
-from plsc.config import plugins, schema
+from plsc.config import plugins
+from plsc.config.run_config import RunConfig
 from plsc.config.tree import ConfigError, ConfigMap
 from plsc.errors import JobError
 from plsc.runs.directory import warnings_to
@@ -76,19 +77,21 @@ def load_config(arguments: argparse.Namespace) -> ConfigMap:
     return config_files.load(arguments.config, overrides(arguments))
 
 
-def prepare(config: ConfigMap) -> Dict[str, str]:
-    """Set up the process, import the components and check the config; return the environment variables that were set.
+def prepare(tree: ConfigMap) -> Tuple[RunConfig, Dict[str, str]]:
+    """Set up the process, import the components and check the config.
+
+    Returns:
+        The checked config, and the environment variables that were set.
 
     Raises:
         ConfigError: With all problems of the config.
     """
-    run = config.get("Global")
+    run = tree.get("Global")
     threads = run.get("num_threads") if isinstance(run, ConfigMap) else None
     chosen = runtime.setup(threads if isinstance(threads, int) and 0 < threads <= runtime.MOST_THREADS else None)
     runtime.import_paddle()
-    plugins.load(config)
-    schema.check(config)
-    return chosen
+    plugins.load(tree)
+    return RunConfig.checked(tree), chosen
 
 
 def guarded(

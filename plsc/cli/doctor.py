@@ -63,8 +63,7 @@ def findings(arguments: argparse.Namespace) -> Iterator[Finding]:
 
     yield from (Finding(*found) for found in (*compute(), *decoding()))
     if arguments.config is not None:
-        config = common.load_config(arguments)
-        common.prepare(config)
+        config, _ = common.prepare(common.load_config(arguments))
         yield Finding("ok", "config", f"{arguments.config} has no errors")
         yield from (Finding(*found) for found in data(config))
 

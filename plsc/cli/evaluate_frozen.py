@@ -58,13 +58,12 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         replace.check_json(Path(arguments.json), *PROTOCOLS)
     checkpoint = _checkpoint(arguments)
-    config = _config(arguments, checkpoint)
-    common.prepare(config)
+    config, _ = common.prepare(_config(arguments, checkpoint))
     from plsc.evaluation.frozen.protocols import Settings, table
     from plsc.inference import frozen
     from plsc.inference.restore import restore_task
 
-    settings = Settings(arguments.validation_share, arguments.epochs, config["Global"].get("seed", 0))
+    settings = Settings(arguments.validation_share, arguments.epochs, config.global_.seed)
     options = (arguments.protocols, settings, not arguments.validation_only)
     if checkpoint is None:
         results = frozen.evaluate_config(config, *options)

@@ -33,13 +33,13 @@ def _run(arguments: argparse.Namespace) -> int:
         replace.check_json(Path(arguments.json), "metrics")
     checkpoint = Checkpoint.open(arguments.checkpoint)
     arguments.config = arguments.config or str(checkpoint.path / "config.yaml")
-    config = config_files.load(arguments.config, common.overrides(arguments))
-    if "Model" not in config:
+    tree = config_files.load(arguments.config, common.overrides(arguments))
+    if "Model" not in tree:
         raise ConfigError(
             f"{arguments.config} describes no model, because it belongs to a converted file with weights only; set the "
             "config of the model with -c"
         )
-    common.prepare(config)
+    config, _ = common.prepare(tree)
     from plsc.inference.evaluate import evaluate_checkpoint
 
     if not (arguments.details or arguments.json):

@@ -38,8 +38,7 @@ def _run(arguments: argparse.Namespace) -> int:
     measured = _cost_model(arguments.measured) if arguments.measured is not None else None
     if arguments.batch is not None:
         arguments.override.append([f"DataLoader.Train.loader.batch_size={arguments.batch}"])
-    config = common.load_config(arguments)
-    common.prepare(config)
+    config, _ = common.prepare(common.load_config(arguments))
     from plsc.planning import devices, report
     from plsc.planning.duration import Cluster
     from plsc.planning.work import work_of

@@ -24,8 +24,7 @@ def _run(arguments: argparse.Namespace) -> int:
     path = arguments.dump / "config.yaml"
     if not path.is_file():
         raise ValueError(f"{arguments.dump} is not a dump of a step: it has no config.yaml")
-    config = config_files.load(str(path), [])
-    common.prepare(config)
+    config, _ = common.prepare(config_files.load(str(path), []))
     from plsc.diagnose.replay import replay
     from plsc.engine.device import set_device
 

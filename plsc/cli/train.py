@@ -33,10 +33,10 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.list is not None:
         return _list(arguments)
     runtime.stop_with_parent()
-    config = common.load_config(arguments)
+    tree = common.load_config(arguments)
     if arguments.print_config:
-        print(describe(config), flush=True)  # before the check, because it shows the origin of an error
-    chosen = common.prepare(config)
+        print(describe(tree), flush=True)  # before the check, because it shows the origin of an error
+    config, chosen = common.prepare(tree)
     if arguments.print_config:
         return 0
     from plsc.engine.device import set_device

@@ -50,13 +50,12 @@ def _run(arguments: argparse.Namespace) -> int:
 
     checkpoint = Checkpoint.open(arguments.checkpoint) if arguments.checkpoint is not None else None
     arguments.config = arguments.config or str(checkpoint.path / "config.yaml")
-    config = config_files.load(arguments.config, common.overrides(arguments))
-    common.prepare(config)
+    config, _ = common.prepare(config_files.load(arguments.config, common.overrides(arguments)))
     from plsc.engine.device import set_device
     from plsc.inference.restore import restore_task
     from plsc.visualize.pictures import Pictures, visualize
 
-    set_device(config["Global"].get("device", "auto"))
+    set_device(config.global_.device)
     task = restore_task(config, checkpoint, arguments.ema).task if checkpoint is not None else None
     pictures = Pictures(config, arguments.images, arguments.count, task, patch, arguments.block)
     visualize(pictures, Path(arguments.out), arguments.parts)

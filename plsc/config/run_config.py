@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, Dict, Iterator, List, Mapping, Optional
+from typing import Any, Dict, Iterator, List, Mapping
 
 from plsc.config import settings
 from plsc.config.schema import check, read_settings
@@ -19,10 +19,10 @@ class RunConfig(Mapping[str, Any]):
     The settings are read once, when they are first asked for.
 
     Args:
-        tree: A tree that plsc.config.schema.check has accepted, or one that was derived from such a tree.
+        tree: A tree that plsc.config.schema.check has accepted, or that was made from such a tree. It must not change.
     """
 
-    def __init__(self, tree: Mapping[str, Any]) -> None:
+    def __init__(self, tree: ConfigMap) -> None:
         self.tree = tree
         self._loaders: Dict[str, settings.Loader] = {}
 
@@ -91,7 +91,3 @@ class RunConfig(Mapping[str, Any]):
         for key in path.split("."):
             node = (node or {}).get(key)
         return node or []
-
-    def node(self, section: str) -> Optional[Any]:
-        """Component of a section, such as `Tokenizer`; None if the section is missing or null."""
-        return self.tree.get(section)

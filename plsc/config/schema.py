@@ -1,7 +1,7 @@
-"""Which sections a config has, and the check of a whole config against the components it names.
+"""Sections of a config, and the check of a whole config against the components that it names.
 
-`check(config)` looks at every node before anything is built, and reports all problems at once, each with the place
-where the value was written and the nearest valid name.
+`check(config)` checks every node before anything is built, and reports all problems at once, each with the place where
+the value was written and the nearest valid name.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def check(config: ConfigMap) -> None:
-    """Checks every section, component, argument and type of `config`, and tells its mappings their key paths.
+    """Check every section, component, argument and type of `config`, and set the key paths of its mappings.
 
     Raises:
         ConfigError: With one message for each problem, in the order of the file.
@@ -61,7 +61,7 @@ def check(config: ConfigMap) -> None:
 
 
 def read_settings(config: ConfigMap, section: str) -> Any:
-    """A checked section of plain values as its dataclass; defaults if the config does not have it."""
+    """Read a checked section of plain values as its dataclass; defaults if the section is missing."""
     node: Any = config
     schema: Any = SECTIONS
     for key in section.split("."):
@@ -70,7 +70,7 @@ def read_settings(config: ConfigMap, section: str) -> Any:
 
 
 class _Check:
-    """One pass over a config; every method yields the problems it finds."""
+    """Check of one config; every method yields the problems that it finds."""
 
     def __init__(self, config: ConfigMap) -> None:
         self.config = config
@@ -137,7 +137,7 @@ class _Check:
             return
         hint = suggest_component(name, kind, REGISTRIES)
         yield f"{place}: {path}.name: no {kind.kind} is called {name!r:.200}; {hint}"
-        for key, value in node.items():  # what it would take is unknown, but not what its children take
+        for key, value in node.items():  # its arguments are unknown, but those of its children are known
             if is_node(value):
                 yield from self.node(value, kind, f"{path}.{key}", node.origins[key])
 
@@ -150,7 +150,7 @@ class _Check:
         origin: Origin,
         kind: Optional[Registry],
     ) -> Iterator[str]:
-        """Checks the arguments of a component of `kind`, or the keys of a section of settings (no kind)."""
+        """Check the arguments of a component of `kind`, or the keys of a section of settings (no kind)."""
         annotations = annotations_of(component)
         known = {key: p for key, p in parameters.items() if p.kind not in _VARIADIC and key != "name"}
         open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
@@ -176,7 +176,7 @@ class _Check:
     def argument(
         self, value: Any, annotation: Any, path: str, origin: Origin, kind: Optional[Registry]
     ) -> Iterator[str]:
-        """Checks a value; components of the same kind may be inside, as Registry.build finds them."""
+        """Check a value; it may contain components of the same kind, which Registry.build builds."""
         if kind is None or not _holds_nodes(value):
             problem = mismatch(value, annotation)
             if problem:
@@ -251,7 +251,7 @@ def _holds_nodes(value: Any) -> bool:
 
 
 def _lookup(config: ConfigMap, path: str) -> Any:
-    """The value at a key path, or what is in its way, which is a problem of its own; None if there is neither."""
+    """Value at a key path, or the value of another type above it, which is reported elsewhere; None if missing."""
     node: Any = config
     for key in path.split("."):
         if not isinstance(node, ConfigMap):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 import yaml
 
@@ -252,14 +252,14 @@ def blamed_on(node: ConfigMap) -> Iterator[None]:
 
 def to_plain(value: Any) -> Any:
     """Return the tree as ordinary dicts and lists."""
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {key: to_plain(child) for key, child in value.items()}
     if isinstance(value, list):
         return [to_plain(child) for child in value]
     return value
 
 
-def dump(config: ConfigMap) -> str:
+def dump(config: Mapping[str, Any]) -> str:
     """Return the config as YAML text; `load` reads it back to the same tree."""
     return yaml.dump(to_plain(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 

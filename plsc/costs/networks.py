@@ -25,7 +25,9 @@ from plsc.models.linear_grid import LinearGrid
 from plsc.models.vit import ViT
 from plsc.nn.block import Block
 from plsc.tokenizers import dalle
-from plsc.tokenizers.dvae import DiscreteVAE
+from plsc.tokenizers.dvae import DiscreteVAE, DVAETokenizer
+from plsc.tokenizers.pixel import PixelTarget
+from plsc.tokenizers.projection import RandomTokenizer
 
 Flops = Dict[str, Tuple[int, bool]]  # part of the network -> operations per image, and True if a backward pass follows
 
@@ -292,13 +294,29 @@ def register_target_cost(tokenizer: type) -> Callable[[Callable[[Tuple[int, int]
 
 
 def target_cost(tokenizer: type, grid: Tuple[int, int]) -> TargetCost:
-    """Return the costs of a tokenizer class for one image; zeros if they are negligible or unknown.
+    """Return the costs of a tokenizer class for one image.
 
     Args:
         tokenizer: Class of the tokenizer.
         grid: Rows and columns of tokens.
+
+    Raises:
+        UnknownCost: If no function is registered for the class.
     """
-    return _TARGETS[tokenizer](grid) if tokenizer in _TARGETS else (0, 0, 0)
+    if tokenizer not in _TARGETS:
+        raise UnknownCost(
+            f"the costs of the tokenizer {tokenizer.__name__} are unknown; register a function for it with "
+            "plsc.costs.networks.register_target_cost"
+        )
+    return _TARGETS[tokenizer](grid)
+
+
+@register_target_cost(PixelTarget)
+@register_target_cost(RandomTokenizer)
+@register_target_cost(DVAETokenizer)
+def _negligible(grid: Tuple[int, int]) -> TargetCost:
+    """No costs: pixels, one random projection, or a few small convolutions on the grid of tokens."""
+    return 0, 0, 0
 
 
 @register_target_cost(dalle.DalleTokenizer)

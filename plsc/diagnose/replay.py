@@ -2,20 +2,20 @@
 
 import json
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 import paddle
 
 from plsc.checkpoint.weights import assign
 from plsc.config import registry
-from plsc.config.schema import read_settings
+from plsc.config.run_config import RunConfig
 from plsc.engine.nonfinite import FACTS, WEIGHTS, diagnose
 from plsc.engine.parts import build_list, build_task
 from plsc.engine.step import TrainStep
 from plsc.nn.precision import Precision
 
-Config = Mapping[str, Any]
+Config = RunConfig
 
 
 def read_dump(folder: Path, rank: int) -> Tuple[Dict[str, Any], List[Dict[str, paddle.Tensor]]]:
@@ -58,7 +58,7 @@ def replay(config: Config, folder: Path, rank: int) -> str:
     for name, value in task.state_dict().items():
         assign(value, weights[name])
     optimizer = registry.OPTIMIZERS.build(config["Optimizer"], model=task)
-    precision = Precision(read_settings(config, "AMP"))
+    precision = Precision(config.amp)
     precision.prepare(task, optimizer)
     transforms = build_list(registry.BATCH_TRANSFORMS, config["DataLoader"]["Train"].get("batch_transforms"))
     step = TrainStep(

@@ -1,19 +1,19 @@
-"""From a checked config to a trainer that is ready to run. Read this first: it is the whole assembly, in order.
+"""Assembly of a trainer from a checked config. Read this first: it is the whole assembly, in order.
 
 task -> initial weights -> loaders -> optimizer and schedule -> division of work -> callbacks -> trainer ->
 resumed state.
-Nothing here knows a method: components come from the registries, what they need from each other from their signatures.
+No method is mentioned here: components come from the registries.
 """
 
 from functools import partial
 from pathlib import Path
-from typing import Any, List, Mapping, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 from plsc import distributed
 from plsc.checkpoint.arrays import CheckpointError
 from plsc.checkpoint.reader import Checkpoint, check_newest, check_pointers, find_newest
 from plsc.config import registry, settings
-from plsc.config.schema import read_settings
+from plsc.config.run_config import RunConfig
 from plsc.config.tree import blamed_on, dump
 from plsc.data.classes import class_names
 from plsc.engine import consistency
@@ -36,28 +36,25 @@ from plsc.optim.ema import WeightEMA
 from plsc.runs.log import RunLog
 from plsc.tasks.base import Task
 
-Config = Mapping[str, Any]
 
-
-def build_trainer(config: Config, log: RunLog) -> Trainer:
-    """Assembles a training run.
+def build_trainer(config: RunConfig, log: RunLog) -> Trainer:
+    """Assemble a training run.
 
     Args:
-        config: A tree that plsc.config.schema.check has accepted.
-        log: The run's voice.
+        config: Config of the run.
+        log: Takes notes about the assembly, and everything that the run prints.
 
     Raises:
         ConfigError: If sections contradict each other.
     """
-    run: settings.Global = read_settings(config, "Global")
+    run = config.global_
     task = build_task(config, run.seed)
-    loader = build_loader(config, "Train", run, log.say, task=task)
+    loader = build_loader(config, "Train", log.say, task=task)
     classes = class_names(loader.dataset)
     initialise(task, config, log, classes)
-    precision = Precision(read_settings(config, "AMP"), log.say)
-    evaluates = config["DataLoader"].get("Eval") is not None
+    precision = Precision(config.amp, log.say)
     known = (classes, "DataLoader.Train")
-    evaluator = build_evaluation(config, run, task, precision, log.say, known) if evaluates else None
+    evaluator = build_evaluation(config, task, precision, log.say, known) if config.evaluates else None
     consistency.agree_on_data(Train=loader.dataset, Eval=None if evaluator is None else evaluator.loader.dataset)
     for note in consistency.check_training(config, task, loader, evaluator):
         log.say(f"note: {note}")
@@ -71,27 +68,27 @@ def build_trainer(config: Config, log: RunLog) -> Trainer:
     )
     for note in consistency.doubtful_settings(config, run, plan, optimizer, schedule):
         log.say(f"note: {note}")
-    with blamed_on(config.get("DistributedStrategy") or config):
-        divide_work(task, optimizer, precision, read_settings(config, "DistributedStrategy"))
-    callbacks, checkpoints = build_callbacks(config, run, task, evaluator)
+    with blamed_on(config.get("DistributedStrategy") or config.tree):
+        divide_work(task, optimizer, precision, config.strategy)
+    callbacks, checkpoints = build_callbacks(config, task, evaluator)
     directory = Path(run.output_dir) / "nonfinite"
     train_step = TrainStep(
         task,
         optimizer,
         schedule,
-        build_list(registry.BATCH_TRANSFORMS, config["DataLoader"]["Train"].get("batch_transforms")),
+        build_list(registry.BATCH_TRANSFORMS, config.nodes("DataLoader.Train.batch_transforms")),
         precision,
         plan.total_steps,
         run.seed,
         NonFinitePolicy(run.on_nonfinite, run.nonfinite_limit, directory, dump(config), log, loader.dataset),
     )
     trainer = Trainer(train_step, loader, plan, callbacks, log, checkpoints.save_now, checkpoints.rewind)
-    resume(config, trainer, checkpoints, run, log)
+    resume(config, trainer, checkpoints, log)
     return trainer
 
 
 def divide_work(task: Task, optimizer: Any, precision: Precision, strategy: settings.DistributedStrategy) -> None:
-    """Prepares task and optimizer for the processes and the memory there are; the numbers stay the same."""
+    """Prepare task and optimizer for several processes, sharding and recomputation; results stay the same."""
     for layer in task.sublayers():
         if isinstance(layer, FeatureBatchNorm):
             layer.over_processes = strategy.sync_batch_norm
@@ -103,14 +100,14 @@ def divide_work(task: Task, optimizer: Any, precision: Precision, strategy: sett
 
 
 def build_callbacks(
-    config: Config, run: settings.Global, task: Task, evaluator: Optional[Evaluator]
+    config: RunConfig, task: Task, evaluator: Optional[Evaluator]
 ) -> Tuple[List[Callback], Checkpoints]:
-    """The observers of the run, in the order in which they are called; checkpoints come last."""
-    average: settings.EMA = read_settings(config, "EMA")
+    """Build the callbacks of the run, in the order in which they are called; checkpoints come last."""
+    run, average = config.global_, config.ema
     ema = WeightEMA(task, average.decay, average.warmup) if average.decay is not None else None
     callbacks: List[Callback] = []
     if run.profile is not None and distributed.is_main():
-        callbacks.append(Profile(Path(run.output_dir) / "profile", **run.profile))  # first: others are not training
+        callbacks.append(Profile(Path(run.output_dir) / "profile", **run.profile))  # first: not to trace the others
     if ema is not None:
         callbacks.append(WeightAverage(ema))
     if run.check_sync_every is not None:
@@ -118,7 +115,7 @@ def build_callbacks(
     callbacks.append(ProgressLog(run.log_every_steps))
     if evaluator is not None:
         callbacks.append(Evaluation(evaluator, run.eval_every_epochs, ema, evaluator.loader.dataset))
-    callbacks += build_list(registry.CALLBACKS, config.get("Callbacks"))
+    callbacks += build_list(registry.CALLBACKS, config.nodes("Callbacks"))
     checkpoints = Checkpoints(
         Path(run.output_dir) / "checkpoints",
         dump(config),
@@ -132,8 +129,9 @@ def build_callbacks(
     return [*callbacks, checkpoints], checkpoints
 
 
-def resume(config: Config, trainer: Trainer, checkpoints: Checkpoints, run: settings.Global, log: RunLog) -> None:
-    """Continues from the checkpoint that `Global.resume` means, if there is one."""
+def resume(config: RunConfig, trainer: Trainer, checkpoints: Checkpoints, log: RunLog) -> None:
+    """Continue from the checkpoint that `Global.resume` names; without one the run begins."""
+    run = config.global_
     if run.resume is None:
         return
     with blamed_on(config["Global"]):

@@ -1,55 +1,51 @@
 """Device of the process, and the job it belongs to."""
 
 from contextlib import suppress
-from typing import Any, Mapping
 
 import paddle
 
 from plsc import distributed
-from plsc.config.schema import read_settings
+from plsc.config.run_config import RunConfig
 from plsc.config.tree import ConfigError
 from plsc.engine.consistency import agree_on_inputs
 
-Config = Mapping[str, Any]
-
-
 DETERMINISTIC = {
-    "FLAGS_cudnn_deterministic": True,  # algorithms that add up in a fixed order
+    "FLAGS_cudnn_deterministic": True,  # algorithms with a fixed order of summation
     "FLAGS_embedding_deterministic": 1,
     "FLAGS_cpu_deterministic": True,
-    "FLAGS_cudnn_exhaustive_search": False,  # no choice of algorithms by their speed of the day
+    "FLAGS_cudnn_exhaustive_search": False,  # no choice of algorithms by measured speed
 }
 
 
-def join_job(config: Config) -> None:
-    """Chooses the device and joins the other processes of the job, which must have the same config, code and files.
+def join_job(config: RunConfig) -> None:
+    """Choose the device and join the other processes of the job, which must have the same config, code and files.
 
     Raises:
         ConfigError: If device, strategy or config do not fit.
     """
-    run = read_settings(config, "Global")
+    run = config.global_
     set_device(run.device)
     if run.deterministic:
         make_deterministic()
     try:
-        distributed.setup(read_settings(config, "DistributedStrategy"))
+        distributed.setup(config.strategy)
         agree_on_inputs(config)
     except ValueError as error:
         raise ConfigError(str(error)) from None
 
 
 def make_deterministic() -> None:
-    """Chooses kernels that give the same bits every time, those of this build of Paddle that have a choice."""
+    """Select deterministic kernels where this build of Paddle has a choice."""
     for name, value in DETERMINISTIC.items():
-        with suppress(ValueError):  # a build for CPUs has no flags of cuDNN; not every version has all
+        with suppress(ValueError):  # CPU builds have no cuDNN flags, and versions differ
             paddle.set_flags({name: value})
 
 
 def set_device(device: str) -> None:
-    """Chooses the device of this process.
+    """Choose the device of this process.
 
     Raises:
-        ConfigError: If a GPU is asked for and there is none.
+        ConfigError: If a GPU is required and missing.
     """
     gpus = paddle.device.cuda.device_count() if paddle.device.is_compiled_with_cuda() else 0
     if device == "gpu" and gpus == 0:
@@ -58,5 +54,5 @@ def set_device(device: str) -> None:
     chosen = "gpu" if gpus and device != "cpu" else "cpu"
     paddle.device.set_device(chosen)
     if chosen == "cpu":
-        # Transposed views would be copied by slow generic kernels at every product: half of a step's time.
+        # Transposed views would be copied by slow generic kernels at every matmul: half of the time of a step.
         paddle.set_flags({"FLAGS_use_stride_kernel": False})

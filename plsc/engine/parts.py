@@ -1,15 +1,16 @@
 """Components of a run, built from the sections of a config."""
 
 from functools import partial
-from typing import Any, Callable, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, List, Optional, Sequence, Set, Tuple
 
 import paddle
 
 from plsc import distributed
 from plsc.checkpoint import transfer
 from plsc.checkpoint.formats import open_source
-from plsc.config import registry, settings
-from plsc.config.schema import TASK_ARGUMENTS, read_settings
+from plsc.config import registry
+from plsc.config.run_config import RunConfig
+from plsc.config.schema import TASK_ARGUMENTS
 from plsc.config.tree import blame, blamed_on
 from plsc.data import bad_images
 from plsc.data.classes import check_labels, match_classes
@@ -22,12 +23,17 @@ from plsc.nn.precision import Precision
 from plsc.runs.log import RunLog
 from plsc.tasks.base import Task
 
-Config = Mapping[str, Any]
-Known = Tuple[Optional[Sequence[str]], str]  # names of the model's classes, None if unknown, and who knows them
+Known = Tuple[Optional[Sequence[str]], str]  # names of the model's classes, None if unknown, and their source
 
 
-def build_task(config: Config, seed: int, tokenizer: Optional[Any] = None) -> Task:
-    """The task with its networks and losses, initialised from `seed`; `tokenizer` stands in for the config's."""
+def build_task(config: RunConfig, seed: int, tokenizer: Optional[Any] = None) -> Task:
+    """Build the task with its networks and losses, initialized from `seed`.
+
+    Args:
+        config: Config of the run.
+        seed: Of the initial weights.
+        tokenizer: Replaces the tokenizer of the config.
+    """
     paddle.seed(seed)
     kinds = {"Model": registry.MODELS, "Tokenizer": registry.TOKENIZERS, "Loss": registry.LOSSES}
     given = {} if tokenizer is None else {"Tokenizer": tokenizer}
@@ -39,12 +45,16 @@ def build_task(config: Config, seed: int, tokenizer: Optional[Any] = None) -> Ta
     return registry.TASKS.build(config["Task"], **parts)
 
 
-def initialise(task: Task, config: Config, log: RunLog, classes: Optional[Sequence[str]] = None) -> None:
-    """Takes weights from the checkpoint that the section Init names, and says what was taken and what was not.
+def initialise(task: Task, config: RunConfig, log: RunLog, classes: Optional[Sequence[str]] = None) -> None:
+    """Load weights from the checkpoint that the section Init names, and log which tensors were loaded.
 
-    `classes` are the names of the run's classes, with which those of the checkpoint's head are matched.
+    Args:
+        task: Is filled; unchanged if Init names no checkpoint.
+        config: Config of the run.
+        log: Takes the report.
+        classes: Names of the run's classes, which are matched with those of the checkpoint's head.
     """
-    init: settings.Init = read_settings(config, "Init")
+    init = config.init
     if init.checkpoint is not None:
         with blamed_on(config["Init"]):
             source = consistency.agree_on_checkpoint(consistency.INITIAL_WEIGHTS, partial(open_source, init.checkpoint))
@@ -54,26 +64,30 @@ def initialise(task: Task, config: Config, log: RunLog, classes: Optional[Sequen
 
 
 def build_list(kind: registry.Registry, nodes: Optional[List[Any]]) -> List[Any]:
-    """The components of a list of nodes; none for an absent section."""
+    """Build the components of a list of nodes; none if the section is missing."""
     return [kind.build(node) for node in nodes or []]
 
 
 def build_loader(
-    config: Config,
+    config: RunConfig,
     split: str,
-    run: settings.Global,
     say: Callable[[str], None] = bad_images.tell,
     dataset: Optional[Any] = None,
     task: Optional[Task] = None,
 ) -> DataLoader:
-    """The loader of `DataLoader.<split>`; its masks come from the section MaskGenerator, if there is one.
+    """Build the loader of `DataLoader.<split>`, with the masks of the section MaskGenerator if it is given.
 
-    `say` tells the number of images and classes, and each bad image that is skipped. Training takes others in their
-    place, evaluation leaves them out. A `dataset` takes the place of the section's. Labels are compared with the
-    classes of `task`, if it has some.
+    Bad images that are skipped are replaced by others in training, and left out in evaluation.
+
+    Args:
+        config: Config of the run.
+        split: `Train` or `Eval`.
+        say: Takes the number of images and classes, and a line for each bad image that is skipped.
+        dataset: Replaces the dataset of the section.
+        task: Labels are compared with its classes, if it has classes.
     """
     section = config["DataLoader"][split]
-    loader: settings.Loader = read_settings(config, f"DataLoader.{split}.loader")
+    loader = config.loader(split)
     masks = config.get("MaskGenerator")
     dataset = registry.DATASETS.build(section["dataset"]) if dataset is None else dataset
     say(f"DataLoader.{split}: {summary(dataset)}")
@@ -91,41 +105,49 @@ def build_loader(
             prefetch=loader.prefetch,
             shuffle=loader.shuffle and split == "Train",
             drop_last=loader.drop_last and split == "Train",
-            seed=run.seed,
+            seed=config.global_.seed,
             rank=distributed.rank(),
             world_size=distributed.world_size(),
-            accumulate=accumulation(run, loader, distributed.world_size()) if split == "Train" else 1,
+            accumulate=accumulation(config.global_, loader, distributed.world_size()) if split == "Train" else 1,
             timeout=loader.timeout,
             check_label=_label_check(task, f"DataLoader.{split}.dataset"),
         )
 
 
 def build_evaluation(
-    config: Config,
-    run: settings.Global,
+    config: RunConfig,
     task: Task,
     precision: Precision,
     say: Callable[[str], None] = bad_images.tell,
     known: Known = (None, "the checkpoint"),
 ) -> Evaluator:
-    """What evaluates the task on `DataLoader.Eval`; `say` tells of images that are left out.
+    """Build the evaluation of a task on `DataLoader.Eval`.
 
-    `known` are the names of the model's classes and who knows them, see `evaluation_set`.
+    Args:
+        config: Config of the run.
+        task: The task to evaluate.
+        precision: Precision of the forward pass.
+        say: Takes a line for each image that is left out.
+        known: Names of the model's classes and their source, see `evaluation_set`.
     """
     return Evaluator(
         task,
-        build_loader(config, "Eval", run, say, evaluation_set(config, task, known, say), task),
-        build_list(registry.BATCH_TRANSFORMS, config["DataLoader"]["Eval"].get("batch_transforms")),
+        build_loader(config, "Eval", say, evaluation_set(config, task, known, say), task),
+        build_list(registry.BATCH_TRANSFORMS, config.nodes("DataLoader.Eval.batch_transforms")),
         build_metrics(config, task),
         precision,
     )
 
 
-def build_metrics(config: Config, task: Task) -> List[Any]:
-    """The metrics of the section Metric, for a task."""
-    metrics = build_list(registry.METRICS, config.get("Metric"))
+def build_metrics(config: RunConfig, task: Task) -> List[Any]:
+    """Build the metrics of the section Metric for a task.
+
+    Raises:
+        ConfigError: If two of them have a name in common.
+    """
+    metrics = build_list(registry.METRICS, config.nodes("Metric"))
     taken: Set[str] = set()
-    for node, metric in zip(config.get("Metric") or (), metrics):
+    for node, metric in zip(config.nodes("Metric"), metrics):
         repeated = taken & set(metric.names)
         if repeated:
             text = f"{min(repeated)} is measured by a metric before it, one value would overwrite the other; remove one"
@@ -137,10 +159,10 @@ def build_metrics(config: Config, task: Task) -> List[Any]:
 
 
 def bad_image_policy(
-    config: Config, split: str, say: Callable[[str], None] = bad_images.tell, leave_out: bool = True
+    config: RunConfig, split: str, say: Callable[[str], None] = bad_images.tell, leave_out: bool = True
 ) -> bad_images.BadImages:
     """What becomes of images that cannot be read, as `DataLoader.<split>.loader` says."""
-    loader: settings.Loader = read_settings(config, f"DataLoader.{split}.loader")
+    loader = config.loader(split)
     section = f"DataLoader.{split}.loader"
     return bad_images.BadImages(section, loader.on_bad_image, loader.max_bad_images, leave_out, say)
 
@@ -152,7 +174,7 @@ def _label_check(task: Optional[Task], source: str) -> Optional[Callable[[Any], 
     return partial(check_labels, count=task.num_classes, source=source)
 
 
-def evaluation_set(config: Config, task: Task, known: Known, say: Callable[[str], None], split: str = "Eval") -> Any:
+def evaluation_set(config: RunConfig, task: Task, known: Known, say: Callable[[str], None], split: str = "Eval") -> Any:
     """The dataset of `DataLoader.<split>`; for a task that classifies, its labels count the known classes.
 
     Args:

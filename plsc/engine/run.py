@@ -1,4 +1,4 @@
-"""A whole run from a checked config: device, output directory, training, and what is said at the end."""
+"""A whole run from a checked config: device, output directory, training and final messages."""
 
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -8,7 +8,7 @@ from typing import Any, Callable, Iterator, List, Mapping, Optional, Protocol
 import paddle
 
 from plsc import distributed
-from plsc.config.schema import read_settings
+from plsc.config.run_config import RunConfig
 from plsc.config.tree import blame, blamed_on, describe
 from plsc.engine.build import build_trainer
 from plsc.engine.callbacks.checkpoints import Checkpoints
@@ -31,8 +31,6 @@ from plsc.runs.environment import write_environment
 from plsc.runs.history import keep_config
 from plsc.runs.log import RunLog
 
-Config = Mapping[str, Any]
-
 
 class Report(Protocol):
     """Writer of the report at the end of a run; used by the first process of a job, outside of any collective."""
@@ -40,16 +38,16 @@ class Report(Protocol):
     def check(self, directory: Path) -> None:
         """Raise FileExistsError if the report of a run in `directory` would replace a foreign file."""
 
-    def write(self, config: Config, trainer: Trainer, directory: Path) -> Path:
+    def write(self, config: RunConfig, trainer: Trainer, directory: Path) -> Path:
         """Write the report of a finished run into its directory; return the file."""
 
 
-def train(config: Config, runtime: Mapping[str, str], report: Optional[Report] = None) -> int:
+def train(config: RunConfig, runtime: Mapping[str, str], report: Optional[Report] = None) -> int:
     """Train to the end of the plan.
 
     Args:
-        config: Checked by plsc.config.schema.
-        runtime: Choices of plsc.runtime, for the log.
+        config: Config of the run.
+        runtime: Settings chosen by plsc.runtime, for the log.
         report: Writes the report that `Global.report` asks for.
 
     Returns:
@@ -59,8 +57,8 @@ def train(config: Config, runtime: Mapping[str, str], report: Optional[Report] =
         return _train(config, runtime, stop, report)
 
 
-def _train(config: Config, runtime: Mapping[str, str], stop: StopRequest, report: Optional[Report]) -> int:
-    run = read_settings(config, "Global")
+def _train(config: RunConfig, runtime: Mapping[str, str], stop: StopRequest, report: Optional[Report]) -> int:
+    run = config.global_
     report = report if run.report else None
     join_job(config)
     directory = Path(run.output_dir)
@@ -77,7 +75,7 @@ def _train(config: Config, runtime: Mapping[str, str], stop: StopRequest, report
             trainer.fit()
         if report is not None and distributed.is_main():
             log.say(f"report: {report.write(config, trainer, log.located(directory))}")
-        distributed.barrier("the end of the run")  # no process ends well if another does not
+        distributed.barrier("the end of the run")  # a process that ends early would end the others
         log.say(f"done: {trainer.step} steps; everything is in {log.located(directory)}")
         return 0
     except Interrupted as stopped:
@@ -90,7 +88,7 @@ def _train(config: Config, runtime: Mapping[str, str], stop: StopRequest, report
     except Exception as error:
         distributed.report_failure(error)
         log.close_bar()
-        with suppress(OutputError):  # it may be the log that cannot be written
+        with suppress(OutputError):  # the log itself may be unwritable
             log.note(f"{type(error).__name__}: {error}")
         raise
     finally:
@@ -100,12 +98,12 @@ def _train(config: Config, runtime: Mapping[str, str], stop: StopRequest, report
 
 @contextmanager
 def _nothing_left_without_a_step(trainer: Trainer, lock: RunLock) -> Iterator[None]:
-    """Removes what the run has made if it fails before its first step, mostly because of a mistake in the config."""
+    """Remove the files of a run that fails before its first step, mostly because of a mistake in the config."""
     started_at = trainer.step
     try:
         with first_time("the first step", "Model, Loss and DataLoader.Train", lambda: trainer.step == started_at):
             yield
-    except (Interrupted, FloatingPointError):  # the latter's message names a dump in the directory
+    except (Interrupted, FloatingPointError):  # the message of the latter names a dump in the directory
         raise
     except Exception:
         if trainer.step == started_at:
@@ -114,7 +112,7 @@ def _nothing_left_without_a_step(trainer: Trainer, lock: RunLock) -> Iterator[No
 
 
 def _first_process(action: Callable[[], None]) -> None:
-    """Calls `action` in the first process of the job; what keeps it from writing there ends all of them."""
+    """Call `action` in the first process of the job; an OutputError there ends all processes."""
     problem = None
     if distributed.is_main():
         try:
@@ -127,7 +125,7 @@ def _first_process(action: Callable[[], None]) -> None:
 
 
 def _claim(lock: RunLock, report: Optional[Report]) -> None:
-    """Makes sure, before the run is built, that its directory can be written to; locks one that exists."""
+    """Check, before the run is built, that its directory is writable; lock it if it exists."""
     directory = lock.path.parent
     check_writable(directory)
     if directory.is_dir():
@@ -140,8 +138,8 @@ def _claim(lock: RunLock, report: Optional[Report]) -> None:
         lock.acquire()
 
 
-def _open(trainer: Trainer, lock: RunLock, directory: Path, config: Config, runtime: Mapping[str, str]) -> None:
-    """Creates the directory of a run that has been built, and the files that describe it."""
+def _open(trainer: Trainer, lock: RunLock, directory: Path, config: RunConfig, runtime: Mapping[str, str]) -> None:
+    """Create the directory of a run that has been built, and the files that describe the run."""
     saver = next(callback for callback in trainer.callbacks if isinstance(callback, Checkpoints))
     warning = None if trainer.finished else check_room(directory, saver.size(trainer), saver.most_at_once)
     lock.acquire()
@@ -151,15 +149,15 @@ def _open(trainer: Trainer, lock: RunLock, directory: Path, config: Config, runt
     with writing(directory):
         if saver.past is not None:
             keep_config(directory, *saver.past)
-        write_text(directory / "config.yaml", describe(config) + "\n")
+        write_text(directory / "config.yaml", describe(config.tree) + "\n")
         write_environment(directory / "env.json", runtime)
 
 
-def rehearse(config: Config, trainer: Any) -> None:
-    """Evaluates a few images, if the run is to evaluate, before anything is written or trained.
+def rehearse(config: RunConfig, trainer: Any) -> None:
+    """Evaluate a few images, if the run evaluates, before anything is written or trained.
 
     Raises:
-        ConfigError: If they do not go through, or what decides `best` is not measured.
+        ConfigError: If the evaluation fails, or the metric that selects `best` is not measured.
     """
     measured: List[str] = []
     for callback in trainer.callbacks:
@@ -171,9 +169,9 @@ def rehearse(config: Config, trainer: Any) -> None:
     repeated = sorted({name for name in measured if measured.count(name) > 1})
     if repeated:
         text = f"Callbacks: {repeated[0]} is measured twice, one value would overwrite the other; remove one"
-        raise blame(config, text)
+        raise blame(config.tree, text)
     if not trainer.finished:
-        check_monitor(config, read_settings(config, "Global"), measured)
+        check_monitor(config, config.global_, measured)
 
 
 def _opening(trainer: Any, runtime: Mapping[str, str], directory: Path) -> str:

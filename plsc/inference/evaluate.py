@@ -1,9 +1,9 @@
 """Evaluation of a checkpoint."""
 
-from typing import Any, Dict, Mapping
+from typing import Dict
 
 from plsc.checkpoint.reader import Checkpoint
-from plsc.config.schema import read_settings
+from plsc.config.run_config import RunConfig
 from plsc.config.tree import ConfigError, blamed_on
 from plsc.engine import consistency
 from plsc.engine.device import join_job
@@ -11,14 +11,12 @@ from plsc.engine.parts import build_evaluation
 from plsc.inference.restore import restore_task
 from plsc.nn.precision import Precision
 
-Config = Mapping[str, Any]
 
-
-def evaluate_checkpoint(config: Config, checkpoint: Checkpoint, ema: bool = False) -> Dict[str, float]:
+def evaluate_checkpoint(config: RunConfig, checkpoint: Checkpoint, ema: bool = False) -> Dict[str, float]:
     """Evaluate a saved task on `DataLoader.Eval`.
 
     Args:
-        config: Config that the checkpoint was trained with.
+        config: RunConfig that the checkpoint was trained with.
         checkpoint: The checkpoint.
         ema: Evaluate the moving average of the weights.
 
@@ -28,14 +26,13 @@ def evaluate_checkpoint(config: Config, checkpoint: Checkpoint, ema: bool = Fals
     Raises:
         ConfigError: If the config has no evaluation set, or the checkpoint no moving average.
     """
-    if config["DataLoader"].get("Eval") is None:
+    if not config.evaluates:
         raise ConfigError("DataLoader.Eval: the config has no evaluation set; give one with -o DataLoader.Eval=...")
     join_job(config)
     consistency.agree_on_checkpoint("the checkpoint", lambda: checkpoint)
     restored = restore_task(config, checkpoint, ema)
-    run = read_settings(config, "Global")
-    precision, known = Precision(read_settings(config, "AMP")), (restored.classes, str(checkpoint))
-    evaluator = build_evaluation(config, run, restored.task, precision, known=known)
+    precision, known = Precision(config.amp), (restored.classes, str(checkpoint))
+    evaluator = build_evaluation(config, restored.task, precision, known=known)
     consistency.agree_on_data(Eval=evaluator.loader.dataset)
     consistency.check_evaluation(config, restored.task, evaluator)
     sections = "the checkpoint, Metric and DataLoader.Eval"

@@ -1,10 +1,10 @@
 """Frozen features of the encoder of a config or a checkpoint, handed to the protocols of `plsc.evaluation`."""
 
 from functools import partial
-from typing import Any, Dict, Mapping, Sequence
+from typing import Any, Dict, Sequence
 
 from plsc.config import registry
-from plsc.config.schema import read_settings
+from plsc.config.run_config import RunConfig
 from plsc.config.tree import ConfigError, blamed_on
 from plsc.data.bad_images import tell
 from plsc.data.classes import check_labels, class_names, match_classes
@@ -16,7 +16,7 @@ from plsc.inference.restore import Restored, fresh_task
 from plsc.runs.log import RunLog
 from plsc.tasks.base import Task
 
-Config = Mapping[str, Any]
+Config = RunConfig
 
 
 def evaluate_config(config: Config, protocols: Sequence[str], settings: Settings, test: bool = True) -> Dict[str, Any]:
@@ -87,7 +87,7 @@ def evaluate_task(
 def features_of(config: Config, split: str, dataset: Any, task: Task, with_tokens: bool = False) -> Features:
     """Features of a dataset's images, as an evaluation sees them; bad images as the loader of `split` says."""
     section = config["DataLoader"]["Eval"]
-    loader = read_settings(config, "DataLoader.Eval.loader")
+    loader = config.loader("Eval")
     reader = DataLoader(
         dataset,
         build_list(registry.TRANSFORMS, section.get("transforms")),

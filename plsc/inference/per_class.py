@@ -1,12 +1,12 @@
 """An evaluation that tells more than an average: by class, by confusion, by confidence."""
 
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Optional
 
 import numpy as np
 
 from plsc.checkpoint.reader import Checkpoint
 from plsc.config import registry
-from plsc.config.schema import read_settings
+from plsc.config.run_config import RunConfig
 from plsc.config.tree import ConfigError
 from plsc.data.bad_images import tell
 from plsc.engine import consistency
@@ -20,13 +20,12 @@ from plsc.inference.restore import restore_task
 from plsc.nn.precision import Precision
 from plsc.text import distinguishable
 
-Config = Mapping[str, Any]
 _CONFUSIONS = 10
 _MATRIX_CLASSES = 20
 _PERCENT = ("top", "ece", "class_accuracy")  # how the names of metrics in percent begin
 
 
-def evaluate_in_detail(config: Config, checkpoint: Checkpoint, ema: bool = False) -> Dict[str, Any]:
+def evaluate_in_detail(config: RunConfig, checkpoint: Checkpoint, ema: bool = False) -> Dict[str, Any]:
     """Evaluates a classifier.
 
     Args:
@@ -54,7 +53,7 @@ def evaluate_in_detail(config: Config, checkpoint: Checkpoint, ema: bool = False
         kind = type(restored.task).__name__
         raise ValueError(f"{checkpoint} is a run of {kind}, which does not classify; leave --details out")
     dataset = evaluation_set(config, restored.task, (restored.classes, str(checkpoint)), tell)
-    loader = build_loader(config, "Eval", read_settings(config, "Global"), dataset=dataset, task=restored.task)
+    loader = build_loader(config, "Eval", dataset=dataset, task=restored.task)
     consistency.agree_on_data(Eval=loader.dataset)
     matrix, calibration = ClassAccuracy(classes), Calibration()
     metrics = evaluate(
@@ -62,7 +61,7 @@ def evaluate_in_detail(config: Config, checkpoint: Checkpoint, ema: bool = False
         loader,
         build_list(registry.BATCH_TRANSFORMS, config["DataLoader"]["Eval"].get("batch_transforms")),
         [*build_metrics(config, restored.task), matrix, calibration],
-        Precision(read_settings(config, "AMP")),
+        Precision(config.amp),
     )
     return _as_data(metrics, matrix.matrix(), calibration.bins(), class_names(restored))
 

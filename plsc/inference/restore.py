@@ -2,23 +2,21 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, List, Mapping, Optional, Sequence, Union
+from typing import Any, List, Optional, Sequence, Union
 
 from plsc.checkpoint.files import CONFIG
 from plsc.checkpoint.model_config import grid_of_encoder
 from plsc.checkpoint.reader import Checkpoint
 from plsc.checkpoint.weights import check_finite, restore_layer, weights_of
 from plsc.config import files as config_files
-from plsc.config import plugins, registry, schema
-from plsc.config.schema import read_settings
-from plsc.config.tree import ConfigError
+from plsc.config import plugins, registry
+from plsc.config.run_config import RunConfig
+from plsc.config.tree import ConfigError, ConfigMap
 from plsc.engine.device import set_device
 from plsc.engine.parts import build_task
 from plsc.nn.utils import parameters_at_most, set_training
 from plsc.tasks.base import Batch, Task
 from plsc.tokenizers.base import Target
-
-Config = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Restored:
         classes: Names of the classes that it was trained on, in the order of its outputs; None if unknown.
     """
 
-    config: Config
+    config: RunConfig
     task: Task
     path: Path
     step: int
@@ -54,13 +52,12 @@ def restore(checkpoint: Union[str, Path, Checkpoint], overrides: Sequence[str] =
         ConfigError: If the overrides do not fit, or the checkpoint holds no moving average.
     """
     saved = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint.open(checkpoint)
-    config = read_config(saved.path, overrides)
-    plugins.load(config)
-    schema.check(config)
-    return restore_task(config, saved, ema)
+    tree = read_config(saved.path, overrides)
+    plugins.load(tree)
+    return restore_task(RunConfig.checked(tree), saved, ema)
 
 
-def read_config(path: Path, overrides: Sequence[str] = ()) -> Any:
+def read_config(path: Path, overrides: Sequence[str] = ()) -> ConfigMap:
     """Read the config that a checkpoint directory was trained with, with overrides; it is not checked.
 
     Raises:
@@ -78,7 +75,7 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> Any:
     return config
 
 
-def restore_task(config: Config, checkpoint: Checkpoint, ema: bool = False) -> Restored:
+def restore_task(config: RunConfig, checkpoint: Checkpoint, ema: bool = False) -> Restored:
     """Build the task of a checked config and load the weights of a checkpoint; see `restore`."""
     weights = weights_of(checkpoint, ema)
     check_finite(weights, str(checkpoint))
@@ -89,14 +86,13 @@ def restore_task(config: Config, checkpoint: Checkpoint, ema: bool = False) -> R
     return Restored(config, task, checkpoint.path, checkpoint.step, checkpoint.classes)
 
 
-def fresh_task(config: Config) -> Task:
+def fresh_task(config: RunConfig) -> Task:
     """Build the task of a checked config with its initial weights, in inference mode, on the config's device.
 
     A tokenizer whose files are missing raises an error only when it is used.
     """
-    run = read_settings(config, "Global")
-    set_device(run.device)
-    task = build_task(config, run.seed, _tokenizer(config))
+    set_device(config.global_.device)
+    task = build_task(config, config.global_.seed, _tokenizer(config))
     set_training(task, False)
     return task
 
@@ -113,7 +109,7 @@ class _MissingTokenizer(Target):
         raise ValueError(f"the tokenizer of this checkpoint cannot be built, so there are no targets: {self.reason}")
 
 
-def _tokenizer(config: Config) -> Optional[Any]:
+def _tokenizer(config: RunConfig) -> Optional[Any]:
     """Build the config's tokenizer, or its stand-in; None if it has no tokenizer."""
     node = config.get("Tokenizer")
     if node is None:

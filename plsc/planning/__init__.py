@@ -1,1 +1,1 @@
-"""What a run would need on devices that are not here: memory, time, communication. From formulas; nothing is run."""
+"""Memory, time and communication of a run on given devices, from formulas; nothing is run."""

@@ -1,4 +1,4 @@
-"""What devices can do, as their makers' data sheets say; dense arithmetic, without sparsity."""
+"""Devices with the figures of their data sheets; dense arithmetic, without sparsity."""
 
 from dataclasses import dataclass
 from typing import Dict
@@ -14,11 +14,11 @@ class Device:
 
     Attributes:
         memory: GiB.
-        single: TFLOP/s of products of float32 numbers: rounded to TF32, as Paddle does by default where the device can.
-        half: TFLOP/s of 16-bit products; 0 where plsc has no mixed precision.
-        bandwidth: Of its memory, GB/s.
-        link: GB/s that it sends to a neighbour in the machine: NVLink or PCIe, one direction.
-        flash: Whether attention runs as one kernel in 16 bits.
+        single: TFLOP/s of float32 matmuls; in TF32 on devices that have it, as by default in Paddle.
+        half: TFLOP/s of 16-bit matmuls; 0 where plsc has no mixed precision.
+        bandwidth: Memory bandwidth, GB/s.
+        link: GB/s to a neighbor in the machine, NVLink or PCIe, in one direction.
+        flash: True if attention runs as one kernel in 16 bits.
     """
 
     memory: float
@@ -29,7 +29,7 @@ class Device:
     flash: bool = True
 
 
-# NVIDIA data sheets of each product; PCIe 3.0 x16 sends 12 GB/s, 4.0 x16 24 GB/s, in practice.
+# NVIDIA data sheets of each product; in practice, PCIe 3.0 x16 sends 12 GB/s and 4.0 x16 24 GB/s.
 DEVICES: Dict[str, Device] = {
     "v100-16g": Device(16, 15.7, 125, 900, 150, flash=False),
     "v100-32g": Device(32, 15.7, 125, 900, 150, flash=False),
@@ -40,18 +40,18 @@ DEVICES: Dict[str, Device] = {
     "rtx4090": Device(24, 82.6, 165, 1008, 24),
     "t4": Device(16, 8.1, 65, 320, 12, flash=False),
     "l4": Device(24, 60, 121, 300, 24),
-    "cpu": Device(16, 0.2, 0, 20, 5, flash=False),  # two cores of a server; `--measured` knows better
+    "cpu": Device(16, 0.2, 0, 20, 5, flash=False),  # two cores of a server; `--measured` is more exact
 }
 
 
 def find(name: str) -> Device:
-    """The device called `name`.
+    """Find a device by its name.
 
     Raises:
-        ValueError: If there is none; with the nearest name and the list.
+        ValueError: If the name is unknown; with the nearest name and the list.
     """
     if name not in DEVICES:
         near = nearest(name, DEVICES)
         hint = f"did you mean {near}? " if near else ""
-        raise ValueError(f"--gpu: no device is called {name!r}; {hint}there is: {', '.join(DEVICES)}")
+        raise ValueError(f"--gpu: no device is called {name!r}; {hint}known devices: {', '.join(DEVICES)}")
     return DEVICES[name]

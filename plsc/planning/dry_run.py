@@ -1,7 +1,7 @@
-"""What a run would be, without running it: parameters, cost, batch, learning rate, steps.
+"""Facts of a run without running it: parameters, cost, batch, learning rate, steps.
 
-Nothing needs to be there yet: networks are built without memory, and a data set, tokenizer or checkpoint that is not
-on this machine is named as missing instead of stopping the report.
+Networks are built without memory, and a missing data set, tokenizer or checkpoint is reported in a note instead of
+ending the report.
 """
 
 from typing import Any, Dict, List, Mapping, Optional, Tuple
@@ -11,34 +11,33 @@ import paddle
 
 from plsc import distributed
 from plsc.config import registry, settings
-from plsc.config.schema import read_settings
+from plsc.config.run_config import RunConfig
 from plsc.costs.networks import UnknownCost, network_flops
 from plsc.engine import consistency
 from plsc.engine.parts import build_task
 from plsc.engine.plan import Plan, accumulation, make_plan
 from plsc.tasks.base import Task
 
-Config = Mapping[str, Any]
-# Images of training sets that most users get later than the config.
+# Images of well-known training sets, for machines that do not have them.
 KNOWN_SIZES = {"ImageNet": 1_281_167, "CIFAR10": 50_000, "CIFAR100": 50_000}
 
 
 class _Missing:
-    """Stands for a component whose files are not here."""
+    """Stand-in for a component whose files are missing."""
 
     vocab_size = None
 
 
-def dry_run(config: Config) -> str:
-    """The facts of a run as text, a line each.
+def dry_run(config: RunConfig) -> str:
+    """List the facts of a run as text, one per line.
 
     Args:
-        config: Checked by plsc.config.schema.
+        config: Config of the run.
 
     Raises:
         ValueError: If a component refuses its arguments or sections contradict each other.
     """
-    run: settings.Global = read_settings(config, "Global")
+    run = config.global_
     notes: List[str] = []
     task = lazy_task(config, run.seed, notes)
     plan = plan_of(config, run, distributed.world_size(), notes)
@@ -52,30 +51,30 @@ def dry_run(config: Config) -> str:
     return "\n".join([*lines, *(f"note: {note}" for note in notes)])
 
 
-def lazy_task(config: Config, seed: int, notes: List[str]) -> Task:
-    """The task with networks that have shapes and no memory; `notes` gets what is not here."""
+def lazy_task(config: RunConfig, seed: int, notes: List[str]) -> Task:
+    """Build the task with networks that have shapes and no memory; missing files are appended to `notes`."""
+    tokenizer = _tokenizer(config, notes)
     with paddle.LazyGuard():
-        return build_task(config, seed, _missing_tokenizer(config, notes))
+        return build_task(config, seed, tokenizer)
 
 
-def _missing_tokenizer(config: Config, notes: List[str]) -> Optional[Any]:
-    """A stand-in for a tokenizer whose files are missing; None if it can be built."""
+def _tokenizer(config: RunConfig, notes: List[str]) -> Optional[Any]:
+    """Build the config's tokenizer, or its stand-in if files are missing; None if it has no tokenizer."""
     if config.get("Tokenizer") is None:
         return None
     try:
-        registry.TOKENIZERS.build(config["Tokenizer"])
+        return registry.TOKENIZERS.build(config["Tokenizer"])
     except (ValueError, OSError) as error:
         notes.append(f"tokenizer not built: {error}")
         return _Missing()
-    return None
 
 
 def plan_of(
-    config: Config, run: settings.Global, processes: int, notes: List[str], images: Optional[int] = None
+    config: RunConfig, run: settings.Global, processes: int, notes: List[str], images: Optional[int] = None
 ) -> Plan:
-    """Steps and batch of the run on so many processes; `images` of the training set are counted if not given."""
+    """Compute steps and batch of the run on a number of processes; `images` is the size of the training set."""
     section = config["DataLoader"]["Train"]
-    loader: settings.Loader = read_settings(config, "DataLoader.Train.loader")
+    loader = config.loader("Train")
     accumulate = accumulation(run, loader, processes)
     batch = loader.batch_size * processes * accumulate
     if images is None:
@@ -86,7 +85,7 @@ def plan_of(
     return make_plan(run, steps, accumulate, batch)
 
 
-def _images(dataset: Config, batch: int, notes: List[str]) -> int:
+def _images(dataset: Mapping[str, Any], batch: int, notes: List[str]) -> int:
     try:
         return len(registry.DATASETS.build(dataset))
     except (ValueError, OSError) as error:
@@ -107,11 +106,11 @@ def _size(tensor: paddle.Tensor) -> int:
     return int(np.prod(tensor.shape))
 
 
-def masked_patches(config: Config, task: Task) -> Tuple[int, int]:
-    """Masked patches and all of them; 0, 0 without masks.
+def masked_patches(config: RunConfig, task: Task) -> Tuple[int, int]:
+    """Number of masked patches and of all patches; 0, 0 without masks.
 
     Raises:
-        ConfigError: If they are not the patches of the task's encoder.
+        ConfigError: If the masks do not fit the patches of the task's encoder.
     """
     if config.get("MaskGenerator") is None:
         return 0, 0
@@ -121,7 +120,7 @@ def masked_patches(config: Config, task: Task) -> Tuple[int, int]:
 
 
 def _cost(task: Task, masked: int) -> Dict[str, str]:
-    """Operations per image, by part; empty if the costs of the model are unknown."""
+    """Operations per image by part; empty if the costs of the model are unknown."""
     try:
         parts = network_flops(task.model, masked)
     except UnknownCost:
@@ -132,7 +131,7 @@ def _cost(task: Task, masked: int) -> Dict[str, str]:
     return {"GFLOPs per image": f"{forward / 1e9:.4g} forward ({detail}), {training / 1e9:.4g} in a training step"}
 
 
-def _schedule(config: Config, run: settings.Global, plan: Plan, task: Task, notes: List[str]) -> Dict[str, str]:
+def _schedule(config: RunConfig, run: settings.Global, plan: Plan, task: Task, notes: List[str]) -> Dict[str, str]:
     schedule = registry.LR_SCHEDULERS.build(
         config["LRScheduler"],
         epochs=plan.epochs,
@@ -143,7 +142,7 @@ def _schedule(config: Config, run: settings.Global, plan: Plan, task: Task, note
     scaled = config["LRScheduler"].get("scale", "absolute") == "per_256"
     given = config["LRScheduler"]["learning_rate"]
     rule = f"{given:g} x {plan.global_batch_size} / 256" if scaled else f"{given:g}, not scaled with the batch"
-    loader: settings.Loader = read_settings(config, "DataLoader.Train.loader")
+    loader = config.loader("Train")
     at_once = loader.batch_size * distributed.world_size()
     if run.global_batch_size is None and plan.accumulate == 1 and not scaled:
         notes.append("more devices make the batch larger; Global.global_batch_size keeps it and the learning rate fits")
@@ -157,7 +156,7 @@ def _schedule(config: Config, run: settings.Global, plan: Plan, task: Task, note
     }
 
 
-def _groups(config: Config, task: Task) -> Dict[str, str]:
+def _groups(config: RunConfig, task: Task) -> Dict[str, str]:
     """The optimizer's parameter groups."""
     with paddle.LazyGuard():
         optimizer = registry.OPTIMIZERS.build(config["Optimizer"], model=task)

@@ -1,4 +1,4 @@
-"""Seconds of a step and hours of a run."""
+"""Duration of a step and of a run."""
 
 from dataclasses import dataclass
 from typing import Any, Mapping, Optional
@@ -8,21 +8,21 @@ from plsc.planning.memory import Variant, overlaps
 from plsc.planning.work import Work
 
 BETWEEN_NODES = 12.5  # GB/s: a network of 100 Gbit/s
-EFFICIENCY = 0.4  # of the peak in products: usual for a vision transformer in 16 bits
-UPDATE_BYTES = 32  # that AdamW reads and writes for a parameter: itself, gradient, moments; norm of the gradient
+EFFICIENCY = 0.4  # of the peak in matmuls: usual for a vision transformer in 16 bits
+UPDATE_BYTES = 32  # read and written by AdamW per parameter: itself, gradient, moments, norm of the gradient
 TERA, GIGA = 1e12, 1e9
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where the run would be.
+    """Devices of a run.
 
     Attributes:
-        device: One of all.
-        devices: On each node.
-        nodes: Machines.
+        device: Kind of all devices.
+        devices: Number on each node.
+        nodes: Number of machines.
         bandwidth: GB/s between neighbours of the ring; None: the device's link, or 12.5 between nodes.
-        efficiency: Share of the peak that the products reach.
+        efficiency: Fraction of the peak that matmuls reach.
     """
 
     device: Device
@@ -33,12 +33,12 @@ class Cluster:
 
     @property
     def processes(self) -> int:
-        """Devices of the whole job."""
+        """Number of devices of the whole job."""
         return self.devices * self.nodes
 
     @property
     def slowest_link(self) -> float:
-        """GB/s."""
+        """Bandwidth of the slowest link, GB/s."""
         if self.bandwidth is not None:
             return self.bandwidth
         return self.device.link if self.nodes == 1 else min(self.device.link, BETWEEN_NODES)
@@ -58,22 +58,22 @@ class Step:
 
     @property
     def total(self) -> float:
-        """Seconds, with nothing at the same time as anything else but what of the all-reduce is hidden."""
+        """Seconds in total; only the hidden part of the all-reduce overlaps with other work."""
         return self.targets + self.compute + self.update + self.reduce - self.hidden
 
 
 def all_reduce_bytes(gradient_bytes: int, processes: int) -> float:
-    """What a process sends, and receives, in a ring: twice all but its own share."""
+    """Bytes that a process sends, and receives, in a ring all-reduce."""
     return 2 * (processes - 1) / processes * gradient_bytes
 
 
 def step(work: Work, variant: Variant, cluster: Cluster, measured: Optional[Mapping[str, Any]] = None) -> Step:
-    """A step of the global batch, all of whose images are divided among the devices.
+    """Estimate the duration of an optimizer step; the global batch is divided among the devices.
 
     Args:
-        work: What the run asks for.
-        variant: How it is run.
-        cluster: Where.
+        work: Demands of the run.
+        variant: Precision, recomputation and sharding.
+        cluster: Devices.
         measured: The `cost_model` of a scaling benchmark of such a device, instead of peak and efficiency: seconds =
             a + b operations + c bytes of activations. It was fitted to float32 steps.
     """
@@ -108,10 +108,10 @@ def hideable(work: Work, reduce: float, compute: float, gradients: int) -> float
     """Seconds of an all-reduce, without its last whole message, that fit behind the last micro-batch's backward pass.
 
     Args:
-        work: What the run asks for.
+        work: Demands of the run.
         reduce: Seconds of the all-reduce.
         compute: Seconds of forward and backward passes, without recomputation.
-        gradients: Bytes of them.
+        gradients: Bytes of the gradients.
     """
     backward = (work.training - sum(work.forward.values())) / work.training
     last = min(1.0, work.bucket / gradients)

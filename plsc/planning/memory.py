@@ -1,4 +1,4 @@
-"""Memory of a device, in bytes, from what a run asks for."""
+"""Memory of a device in bytes, from the demands of a run."""
 
 from dataclasses import dataclass
 from typing import Dict, Sequence
@@ -17,9 +17,9 @@ class Variant:
 
     Attributes:
         level: AMP level, `O0` (float32), `O1` or `O2`.
-        recomputed: Names of the layers that are computed again in the backward pass.
-        sharding: Processes that share the optimizer's state.
-        flash: Whether attention keeps no weights; in 16 bits only.
+        recomputed: Names of the layers that are recomputed in the backward pass.
+        sharding: Number of processes that the optimizer's state is divided among.
+        flash: True if attention keeps no weights; in 16 bits only.
     """
 
     level: str
@@ -29,20 +29,20 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """As a column's head: `O1+recompute`."""
+        """Title of a column: `O1+recompute`."""
         return ("float32" if self.level == "O0" else self.level) + ("+recompute" if self.recomputed else "")
 
 
 def width_of(saved: Saved, variant: Variant) -> int:
-    """Bytes of kept numbers."""
+    """Bytes of kept values."""
     half = 4 if variant.level == "O0" else 2
-    weights = 0 if variant.flash and half == 2 else 4 if half == 4 else 6  # softmax is float32, its product's input not
+    weights = 0 if variant.flash and half == 2 else 4 if half == 4 else 6  # float32 softmax, 16-bit copy of it
     scales = 2 if variant.level == "O2" else 4
     return half * saved.products + scales * saved.scales + 4 * saved.norms + weights * saved.weights
 
 
 def activation_bytes(work: Work, variant: Variant) -> int:
-    """What a forward pass over one image keeps."""
+    """Bytes that a forward pass over one image keeps."""
     return sum(
         width_of(kept.inputs if name in variant.recomputed else kept.saved, variant)
         for name, kept in work.activations.items()
@@ -50,10 +50,10 @@ def activation_bytes(work: Work, variant: Variant) -> int:
 
 
 def working_bytes(work: Work, variant: Variant) -> int:
-    """What a step needs at once besides, for one image.
+    """Temporary memory of a step in bytes, for one image.
 
-    In the backward pass, gradients of the layer that keeps most, and that layer itself if it is recomputed; or what a
-    layer without gradient holds; or, before the forward pass, what the tokenizer does.
+    The largest of: in the backward pass, gradients of the layer that keeps most, and that layer itself if it is
+    recomputed; the values of a layer without gradient; before the forward pass, those of the tokenizer.
     """
     layers = work.activations.items()
     widest = max(width_of(kept.saved, variant) for _, kept in layers)
@@ -63,7 +63,7 @@ def working_bytes(work: Work, variant: Variant) -> int:
 
 
 def overlaps(work: Work, variant: Variant) -> bool:
-    """Whether gradients are sent during the backward pass, by Paddle's reducer."""
+    """Return True if gradients are sent during the backward pass, by Paddle's reducer."""
     return work.overlap and not variant.recomputed
 
 
@@ -71,15 +71,15 @@ def memory(work: Work, variant: Variant, batch: int, processes: int) -> Dict[str
     """Bytes on each device by purpose; `total` last.
 
     Args:
-        work: What the run asks for.
-        variant: How it is run.
+        work: Demands of the run.
+        variant: Precision, recomputation and sharding.
         batch: Images of a micro-batch.
         processes: Devices of the whole job.
     """
     two = variant.level == "O2"
     masters = 4 * work.trained if two else 0
     gradients = (2 if two else 4) * work.trained
-    message = min(work.bucket, gradients) if overlaps(work, variant) else 0  # made before the one of the last step goes
+    message = min(work.bucket, gradients) if overlaps(work, variant) else 0  # the old one is freed later
     rows = {
         "parameters": (2 if two else 4) * work.trained,
         "gradients": gradients,
@@ -96,7 +96,7 @@ def memory(work: Work, variant: Variant, batch: int, processes: int) -> Dict[str
 
 
 def largest_batch(work: Work, variant: Variant, device: Device, processes: int) -> int:
-    """Images of the largest micro-batch that fits; 0 if none does."""
+    """Images of the largest micro-batch that fits; 0 if not even one image fits."""
     fixed = memory(work, variant, 0, processes)["total"]
     each = memory(work, variant, 1, processes)["total"] - fixed
     return max(0, int((USABLE * device.memory * GIB - fixed) // each))

@@ -10,12 +10,12 @@ from plsc.planning.duration import Cluster
 from plsc.planning.memory import Variant
 from plsc.planning.work import Work
 
-SMALL_BUCKET = 25  # MiB: what is advised for messages that leave early
+SMALL_BUCKET = 25  # MiB: advised size of messages that are sent early
 Measured = Optional[Mapping[str, Any]]
 
 
 def variants(work: Work, cluster: Cluster) -> List[Variant]:
-    """The ways that are compared, that of the config first."""
+    """List the variants to compare, that of the config first."""
     flash = cluster.device.flash
     shares = sorted({1, work.sharding, cluster.devices if cluster.devices > 1 else 1})
     levels = [("O0", ()), ("O1", ()), ("O1", work.recomputable), ("O2", ())]
@@ -27,7 +27,7 @@ def variants(work: Work, cluster: Cluster) -> List[Variant]:
 
 
 def plan(work: Work, cluster: Cluster, measured: Measured = None) -> Dict[str, Any]:
-    """Everything as plain data: what `text` shows, for programs.
+    """Compute the plan as plain data, the content of `text` for programs.
 
     Returns:
         `work`, `cluster`, `variants`: a list of dicts with `memory` (bytes by purpose), `largest_batch`, `fits`,
@@ -98,7 +98,7 @@ def _advice(work: Work, rows: Sequence[Mapping[str, Any]], cluster: Cluster) -> 
         if fitting:
             advice.append(f"{'or' if advice else 'does not fit:'} {_settings(work, fitting[0], own)}")
         if not advice:
-            advice.append("does not fit, whatever is set: take devices with more memory, or a smaller model")
+            advice.append("does not fit with any of these settings: use devices with more memory, or a smaller model")
     if own["level"] == "O0" and cluster.device.half > 1.2 * cluster.device.single:
         faster = own["hours"] / next(row["hours"] for row in rows if row["level"] == "O1")
         advice.append(f"AMP.level=O1 would be about {faster:.1f} times as fast")
@@ -127,13 +127,13 @@ def _overlap(work: Work, own: Mapping[str, Any], cluster: Cluster) -> List[str]:
 
 
 def _divisor(work: Work, largest: int, cluster: Cluster) -> int:
-    """The largest micro-batch, at most `largest`, of which whole ones make up a device's share of the global batch."""
+    """The largest micro-batch, at most `largest`, that divides a device's part of the global batch."""
     share = work.plan.global_batch_size // cluster.processes
     return next(batch for batch in range(min(largest, share), 0, -1) if share % batch == 0)
 
 
 def _settings(work: Work, row: Mapping[str, Any], own: Mapping[str, Any]) -> str:
-    """What to set so that the config becomes that variant."""
+    """Settings that turn the config into a variant."""
     wanted = []
     if row["level"] != own["level"]:
         wanted.append(f"AMP.level={row['level']}")
@@ -152,7 +152,7 @@ def _without_recompute(row: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
 
 
 def text(work: Work, cluster: Cluster, gpu: str, measured: Measured = None) -> str:
-    """The plan as a person reads it."""
+    """Format the plan as text."""
     data = plan(work, cluster, measured)
     rows = data["variants"]
     head = [
@@ -180,7 +180,7 @@ def _patterns(names: Sequence[str]) -> List[str]:
 
 
 def _table(title: str, rows: Sequence[Mapping[str, Any]], own: Mapping[str, Any], with_time: bool) -> str:
-    """Memory and speed, a column for each variant; the config's own has a star."""
+    """Format memory and speed, one column per variant; a star marks that of the config."""
     purposes = [name for name in rows[0]["memory"] if any(row["memory"][name] for row in rows)]
     lines: List[Tuple[str, List[str]]] = [(title, [row["name"] + ("*" if row is own else "") for row in rows])]
     for purpose in purposes:

@@ -1,50 +1,48 @@
-"""What a config asks for, whatever it runs on: sizes, operations, kept activations, steps."""
+"""Demands of a config, independent of the device: sizes, operations, kept activations, steps."""
 
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 import paddle
 
 from plsc import distributed
-from plsc.config import registry, settings
-from plsc.config.schema import read_settings
+from plsc.config import registry
+from plsc.config.run_config import RunConfig
 from plsc.costs.memory import ByLayer
-from plsc.costs.networks import network_activations, network_flops, target_cost
+from plsc.costs.networks import TargetCost, UnknownCost, network_activations, network_flops, target_cost
 from plsc.engine.plan import Plan
 from plsc.engine.recompute import apply_recompute
 from plsc.models.encoder import Encoder
 from plsc.planning.dry_run import lazy_task, masked_patches, plan_of
 from plsc.tasks.base import Task
 
-Config = Mapping[str, Any]
-
 
 @dataclass(frozen=True)
 class Work:
-    """A run's demands. Counts are of numbers, not bytes; activations and operations are of one image.
+    """Demands of a run. Counts are of values, not bytes; activations and operations are for one image.
 
     Attributes:
-        trained: Numbers that are trained.
-        frozen: Those in other parameters and in buffers.
-        averaged: Those in moving averages of the weights.
-        tokenizer: Those of the tokenizer.
-        optimizer: Those of the optimizer's state.
-        activations: What each layer keeps.
+        trained: Values of trained parameters.
+        frozen: Values of other parameters and of buffers.
+        averaged: Values of moving averages of the weights.
+        tokenizer: Values of the tokenizer's weights.
+        optimizer: Values of the optimizer's state.
+        activations: Values that each layer keeps for the backward pass.
         recomputed: Names of the layers that the config recomputes.
-        recomputable: Names of those that could be.
+        recomputable: Names of the layers that can be recomputed.
         forward: Operations of each part in a forward pass.
         training: Operations of a training step, without recomputation and tokenizer.
         targets: Operations of the tokenizer.
-        target_numbers: What the tokenizer holds at once.
-        inputs: Numbers of the image and its second crop.
+        target_numbers: Values that the tokenizer holds at once.
+        inputs: Values of the image and its second crop.
         batch: Images of a micro-batch.
         level: AMP level of the config.
-        sharding: Its sharding degree.
+        sharding: Sharding degree of the config.
         bucket: Bytes of gradients sent at once.
-        overlap: Whether they are sent while the backward pass goes on.
+        overlap: True if they are sent during the backward pass.
         plan: Steps.
-        notes: What was assumed.
+        notes: Assumptions.
     """
 
     trained: int
@@ -69,21 +67,21 @@ class Work:
     notes: Tuple[str, ...]
 
 
-def work_of(config: Config, processes: int, images: Optional[int] = None) -> Work:
-    """Reads what a config asks for when it runs on so many processes.
+def work_of(config: RunConfig, processes: int, images: Optional[int] = None) -> Work:
+    """Count the demands of a config on a number of processes.
 
     Args:
-        config: Checked by plsc.config.schema.
+        config: Config of the run.
         processes: Devices of the whole job.
-        images: Of the training set; counted if not given.
+        images: Size of the training set; counted by default.
 
     Raises:
         ValueError: If a component refuses its arguments, the costs of the model are unknown, the batch does not divide,
             or DistributedStrategy does not fit.
     """
-    run: settings.Global = read_settings(config, "Global")
-    strategy: settings.DistributedStrategy = read_settings(config, "DistributedStrategy")
-    loader: settings.Loader = read_settings(config, "DataLoader.Train.loader")
+    run = config.global_
+    strategy = config.strategy
+    loader = config.loader("Train")
     if strategy.sharding_degree > processes or processes % strategy.sharding_degree:
         raise ValueError(
             f"DistributedStrategy.sharding_degree: {strategy.sharding_degree} does not divide the {processes} devices"
@@ -100,12 +98,11 @@ def work_of(config: Config, processes: int, images: Optional[int] = None) -> Wor
         optimizer = registry.OPTIMIZERS.build(config["Optimizer"], model=task)
     trained = sum(_size(p) for p in task.parameters() if not p.stop_gradient)
     frozen = sum(_size(p) for p in task.parameters() if p.stop_gradient) + sum(_size(b) for b in task.buffers())
-    tokens, held, weights = _tokenizer(config, task)
-    ema: settings.EMA = read_settings(config, "EMA")
+    tokens, held, weights = _tokenizer(config, task, notes)
     return Work(
         trained=trained,
         frozen=frozen,
-        averaged=0 if ema.decay is None else trained + frozen,
+        averaged=0 if config.ema.decay is None else trained + frozen,
         tokenizer=weights,
         optimizer=optimizer.state_numbers(),
         activations=activations,
@@ -117,7 +114,7 @@ def work_of(config: Config, processes: int, images: Optional[int] = None) -> Wor
         target_numbers=held,
         inputs=_inputs(task, bool(config.get("Tokenizer"))),
         batch=loader.batch_size,
-        level=read_settings(config, "AMP").level,
+        level=config.amp.level,
         sharding=strategy.sharding_degree,
         bucket=strategy.bucket_mb * 2**20,
         overlap=strategy.overlap,
@@ -126,14 +123,20 @@ def work_of(config: Config, processes: int, images: Optional[int] = None) -> Wor
     )
 
 
-def _tokenizer(config: Config, task: Task) -> Tuple[int, int, int]:
-    """Operations for an image, numbers held at once, and weights; zeros for one that costs next to nothing."""
+def _tokenizer(config: RunConfig, task: Task, notes: List[str]) -> TargetCost:
+    """Costs of the config's tokenizer for one image; zeros without one, and with a note if they are unknown."""
     node = config.get("Tokenizer")
-    return target_cost(registry.TOKENIZERS.get(node["name"]), tuple(task.encoder.grid_size)) if node else (0, 0, 0)
+    if node is None:
+        return 0, 0, 0
+    try:
+        return target_cost(registry.TOKENIZERS.get(node["name"]), tuple(task.encoder.grid_size))
+    except UnknownCost as error:
+        notes.append(f"the tokenizer is not counted: {error}")
+        return 0, 0, 0
 
 
 def _inputs(task: Task, second: bool) -> int:
-    """Numbers of an image, twice if a tokenizer has its own crop."""
+    """Values of an image, twice if a tokenizer has a second crop."""
     pixels = 3 * int(np.prod(task.encoder.image_size)) if isinstance(task.encoder, Encoder) else 0
     return pixels * (2 if second else 1)
 

@@ -1,14 +1,14 @@
 """Predictions and features of a trained network for labeled images, for the report."""
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Optional
 
 import numpy as np
 import paddle
 from paddle.nn import functional as F
 
 from plsc.config import registry
-from plsc.config.schema import read_settings
+from plsc.config.run_config import RunConfig
 from plsc.data.loader import DataLoader
 from plsc.data.subset import EveryKth
 from plsc.engine.parts import Known, bad_image_policy, build_list, evaluation_set
@@ -20,7 +20,7 @@ from plsc.report.examination import Examination, Example
 from plsc.tasks.base import Batch, Task
 from plsc.text import distinguishable, printable
 
-Config = Mapping[str, Any]
+Config = RunConfig
 _MOST_POINTS = 1500
 
 
@@ -80,7 +80,7 @@ def examine(
 
 def _loader(config: Config, split: str, dataset: Any) -> DataLoader:
     section = config["DataLoader"][split]
-    loader = read_settings(config, f"DataLoader.{split}.loader")
+    loader = config.loader(split)
     masks = config.get("MaskGenerator")
     return DataLoader(
         dataset,
@@ -90,7 +90,7 @@ def _loader(config: Config, split: str, dataset: Any) -> DataLoader:
         num_workers=loader.num_workers,
         shuffle=False,
         drop_last=False,
-        seed=read_settings(config, "Global").seed,
+        seed=config.global_.seed,
         bad_images=bad_image_policy(config, split),
     )
 

@@ -1,9 +1,9 @@
 """Writing of report files."""
 
 from pathlib import Path
-from typing import Any, Mapping
 
 from plsc.checkpoint import replace
+from plsc.config.run_config import RunConfig
 from plsc.data.classes import class_names
 from plsc.engine.parts import Known
 from plsc.engine.trainer import Trainer
@@ -14,7 +14,7 @@ from plsc.runs.directory import writing
 from plsc.runs.reader import read_runs
 from plsc.tasks.base import Task
 
-Config = Mapping[str, Any]
+Config = RunConfig
 FILE = "report.html"
 
 

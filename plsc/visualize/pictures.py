@@ -1,7 +1,7 @@
 """Pictures of what a config does to images, and of what a trained network makes of them; one PNG each."""
 
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import paddle
@@ -9,7 +9,7 @@ from PIL import Image
 
 from plsc.checkpoint.replace import PNG_START, begins_with, check_file
 from plsc.config import registry
-from plsc.config.schema import read_settings
+from plsc.config.run_config import RunConfig
 from plsc.config.tree import ConfigError
 from plsc.data.bad_images import UNREADABLE, BadImages
 from plsc.data.base import Dataset
@@ -28,7 +28,7 @@ from plsc.text import printable
 from plsc.visualize.schedules import draw_schedules
 from plsc.visualize.sheet import mark, overlay, sheet
 
-Config = Mapping[str, Any]
+Config = RunConfig
 _DRAWS = 4
 _MASKS = 16
 
@@ -57,7 +57,7 @@ class Pictures:
         self.config, self.task, self.patch, self.block = config, task, patch, block
         bad = bad_image_policy(config, "Train")
         self.samples = _readable(_given(config, images) if images else _first(config, count), count, bad)
-        self.seed = read_settings(config, "Global").seed
+        self.seed = config.global_.seed
 
     def parts(self) -> Dict[str, Callable[[], Dict[str, Image.Image]]]:
         """What can be drawn, by name; each gives pictures by file name."""

@@ -1,25 +1,25 @@
 """Learning rate and weight decay over a run, as a picture."""
 
 from pathlib import Path
-from typing import Any, List, Mapping, Tuple
+from typing import List, Tuple
 
 import paddle
 
 from plsc import distributed
 from plsc.config import registry
-from plsc.config.schema import read_settings
+from plsc.config.run_config import RunConfig
 from plsc.engine.parts import build_task
 from plsc.planning.dry_run import plan_of
 from plsc.runs.directory import replacing
 from plsc.tasks.base import Task
 
-Config = Mapping[str, Any]
+Config = RunConfig
 _POINTS = 400
 
 
 def schedules(config: Config, task: Task) -> Tuple[List[float], List[float], List[float]]:
     """Epochs, learning rates and weight decays at some steps of the run that a config describes."""
-    run = read_settings(config, "Global")
+    run = config.global_
     plan = plan_of(config, run, distributed.world_size(), [])
     schedule = registry.LR_SCHEDULERS.build(
         config["LRScheduler"],
@@ -51,7 +51,7 @@ def draw_schedules(config: Config, path: Path) -> None:
     from matplotlib import pyplot
 
     with paddle.LazyGuard():
-        task = build_task(config, read_settings(config, "Global").seed)
+        task = build_task(config, config.global_.seed)
     epochs, rates, decays = schedules(config, task)
     figure, axes = pyplot.subplots(1, 2, figsize=(11, 3.6))
     curves = (("learning rate", rates, "#0072b2"), ("weight decay", decays, "#d55e00"))

@@ -83,7 +83,7 @@ VERBS = [
     ("sweep -c classify.yaml -o Global.output_dir=a,b", "cannot vary: every run of a sweep has a subfolder of --out"),
     ("sweep -c nope.yaml -o Optimizer.beta1=0.5,0.6", "nope.yaml: no config file with this path"),
     ("plan", "plsc plan: error: the following arguments are required: -c/--config"),
-    ("plan -c classify.yaml --gpu h900", "--gpu: no device is called 'h900'; there is: v100-16g"),
+    ("plan -c classify.yaml --gpu h900", "--gpu: no device is called 'h900'; known devices: v100-16g"),
     ("plan -c classify.yaml --devices 0", "--devices must be at least 1, got 0"),
     ("plan -c classify.yaml --nodes -1", "--nodes must be at least 1, got -1"),
     ("plan -c classify.yaml --images 1", "the training set has 1 images, fewer than the global batch of 4"),

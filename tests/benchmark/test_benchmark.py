@@ -18,7 +18,7 @@ from plsc.benchmark.run import benchmark, write
 from plsc.benchmark.stages import timed_stages
 from plsc.config import plugins
 from plsc.config.files import load
-from plsc.config.schema import check, read_settings
+from plsc.config.run_config import RunConfig
 from plsc.data.pipeline import SampleDataset
 from tests.engine.toys import toy_trainer
 
@@ -30,8 +30,7 @@ SWEEPS = {"image_size": [16, 32], "width": [8, 16], "batch_size": [1, 2, 3]}
 def tiny(name, *overrides):
     config = load(str(ROOT / "configs" / "quickstart" / f"{name}.yaml"), [*TINY, *overrides])
     plugins.load(config)
-    check(config)
-    return config
+    return RunConfig.checked(config)
 
 
 def make_small(patch, folder):
@@ -151,7 +150,7 @@ def test_a_comparison_with_something_else_is_refused(measured):
 def test_any_task_has_its_own_stages(name, loader, tmp_path):
     overrides = [f"DataLoader.Train.loader.num_workers={loader}"]
     if name == "tokenizer":
-        config = load(str(ROOT / "configs" / "quickstart" / "tokenizer.yaml"), [TINY[0], *overrides])
+        config = RunConfig(load(str(ROOT / "configs" / "quickstart" / "tokenizer.yaml"), [TINY[0], *overrides]))
     else:
         config = tiny(name, "Model.head.in_features=16", *overrides)
     subject = inputs.runnable(config, tmp_path / "images")
@@ -284,7 +283,7 @@ def test_a_point_finds_the_memory_of_the_one_before_free(tmp_path, monkeypatch):
 
 
 def test_scaling_needs_sizes_to_change(tmp_path):
-    config = load(str(ROOT / "configs" / "quickstart" / "tokenizer.yaml"), [TINY[0]])
+    config = RunConfig(load(str(ROOT / "configs" / "quickstart" / "tokenizer.yaml"), [TINY[0]]))
     with pytest.raises(ValueError, match="the section Model has no image_size and embed_dim to change"):
         scaling.measure_scaling(inputs.runnable(config, tmp_path / "images"), 1)
 
@@ -299,11 +298,11 @@ def test_keys_that_cannot_be_generated_are_named():
 
 def test_the_config_is_not_changed(tmp_path):
     config = tiny("pretrain", "Global.global_batch_size=64")
-    before = json.dumps(config)
+    before = json.dumps(config.tree)
     subject = inputs.runnable(config, tmp_path / "images")
-    assert json.dumps(config) == before
+    assert json.dumps(config.tree) == before
     assert subject.config["Tokenizer"] == {"name": "GivenTargets", "vocab_size": 128, "num_targets": 64}
-    assert read_settings(subject.config, "Global").global_batch_size is None
+    assert subject.config.global_.global_batch_size is None
 
 
 def test_an_existing_dataset_is_used(tmp_path):

@@ -3,6 +3,8 @@
 import paddle
 import pytest
 
+from plsc.config.run_config import RunConfig
+from plsc.config.tree import parse
 from plsc.engine import device, run
 
 
@@ -29,7 +31,7 @@ def test_deterministic_is_a_key_of_global(monkeypatch, wanted):
     called = []
     monkeypatch.setattr(device, "make_deterministic", lambda: called.append(True))
     monkeypatch.setattr(run.distributed, "setup", lambda strategy: None)
-    device.join_job({"Global": {"epochs": 1, "deterministic": wanted}})
+    device.join_job(RunConfig(parse(f"Global: {{epochs: 1, deterministic: {str(wanted).lower()}}}", "x.yaml")))
     assert called == [True] * wanted
 
 

@@ -7,8 +7,9 @@ import pytest
 from plsc.checkpoint.arrays import CheckpointError
 from plsc.checkpoint.files import write
 from plsc.checkpoint.reader import Checkpoint
-from plsc.config import plugins, schema
+from plsc.config import plugins
 from plsc.config.files import load
+from plsc.config.run_config import RunConfig
 from plsc.config.tree import ConfigError, dump
 from plsc.engine.parts import build_task
 from plsc.inference.evaluate import evaluate_checkpoint
@@ -24,8 +25,8 @@ def save(folder, phase, step=7, seed=5, ema=False):
     file, overrides = phase
     config = load(file, [*SMALL_ENCODER, *overrides, f"Global.output_dir={folder / 'run'}"])
     plugins.load_built_in()
-    schema.check(config)
-    standing = build_task(config, seed, tokenizer=_NoTokenizer()) if "Tokenizer" in config else build_task(config, seed)
+    checked = RunConfig.checked(config)
+    standing = build_task(checked, seed, tokenizer=_NoTokenizer() if "Tokenizer" in config else None)
     weights = {name: value.numpy() for name, value in standing.state_dict().items()}
     arrays = {"model": weights, "optimizer": {}}
     if ema:

@@ -9,7 +9,8 @@ import pytest
 
 from plsc.config import plugins, registry
 from plsc.config.files import load
-from plsc.config.schema import check
+from plsc.config.run_config import RunConfig
+from plsc.costs import networks
 from plsc.costs.networks import target_cost
 from plsc.engine.parts import build_task
 from plsc.engine.recompute import apply_recompute
@@ -21,6 +22,7 @@ from plsc.planning.duration import Cluster, all_reduce_bytes, step
 from plsc.planning.memory import Variant
 from plsc.planning.work import work_of
 from plsc.tokenizers.dalle import DalleEncoder, DalleTokenizer
+from plsc.tokenizers.projection import RandomTokenizer
 
 CONFIGS = Path(__file__).resolve().parent.parent.parent / "configs"
 RECIPE = CONFIGS / "cae" / "cae_vit_base_pretrain_in1k_800e.yaml"
@@ -50,8 +52,7 @@ CASES = {
 def read(path, overrides=()):
     config = load(str(path), list(overrides))
     plugins.load(config)
-    check(config)
-    return config
+    return RunConfig.checked(config)
 
 
 def allocated():
@@ -319,3 +320,11 @@ def test_a_model_without_costs_is_named():
 def test_an_unknown_device_is_refused_with_the_nearest():
     with pytest.raises(ValueError, match=r"--gpu: no device is called 'a100_40g'; did you mean a100-40g\?"):
         find("a100_40g")
+
+
+def test_a_tokenizer_with_unknown_costs_is_said_in_a_note(monkeypatch):
+    config = read(CONFIGS / "quickstart" / "pretrain.yaml", [*SIZE, *MASK])
+    assert not [note for note in work_of(config, 1, images=64).notes if "not counted" in note]
+    monkeypatch.delitem(networks._TARGETS, RandomTokenizer)
+    (note,) = [note for note in work_of(config, 1, images=64).notes if "not counted" in note]
+    assert "the costs of the tokenizer RandomTokenizer are unknown" in note and "register_target_cost" in note

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from plsc.checkpoint.reader import Checkpoint
 from plsc.inference.restore import restore
 from plsc.report.examine import examine
 
@@ -23,7 +24,7 @@ def test_the_matrix_agrees_with_the_metric(toy_runs):
 
     saved = restore(toy_runs.classifier)
     found = examine(saved.config, saved.task)
-    top1 = evaluate_checkpoint(saved.config, saved.path)["top1"]
+    top1 = evaluate_checkpoint(saved.config, Checkpoint(saved.path))["top1"]
     assert 100 * np.trace(found.matrix) / found.matrix.sum() == pytest.approx(top1)
 
 
