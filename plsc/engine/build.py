@@ -7,7 +7,7 @@ Nothing here knows a method: components come from the registries, what they need
 
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, List, Mapping, Optional, Tuple
 
 from plsc import distributed
 from plsc.checkpoint import files as checkpoint_files
@@ -15,8 +15,7 @@ from plsc.checkpoint import weights as checkpoint_weights
 from plsc.config import registry, settings
 from plsc.config.schema import read_settings
 from plsc.config.tree import blamed_on, dump
-from plsc.data import bad_images
-from plsc.data.classes import check_labels, class_names, match_classes
+from plsc.data.classes import class_names
 from plsc.engine import consistency
 from plsc.engine.callback import Callback
 from plsc.engine.callbacks.checkpoints import Checkpoints
@@ -37,7 +36,6 @@ from plsc.runs.log import RunLog
 from plsc.tasks.base import Task
 
 Config = Mapping[str, Any]
-Known = Tuple[Optional[Sequence[str]], str]  # names of the model's classes, None if unknown, and who knows them
 
 
 def build_trainer(config: Config, log: RunLog) -> Trainer:
@@ -96,12 +94,6 @@ def build_trainer(config: Config, log: RunLog) -> Trainer:
     return trainer
 
 
-def _source(checkpoint: str) -> Path:
-    """The file or the checkpoint directory that Init reads."""
-    path = Path(checkpoint)
-    return path if path.is_file() and path.name not in checkpoint_files.POINTERS else checkpoint_files.resolve(path)
-
-
 def divide_work(task: Task, optimizer: Any, precision: Precision, strategy: settings.DistributedStrategy) -> None:
     """Prepares task and optimizer for the processes and the memory there are; the numbers stay the same."""
     for layer in task.sublayers():
@@ -112,43 +104,6 @@ def divide_work(task: Task, optimizer: Any, precision: Precision, strategy: sett
     precision.prepare(task, optimizer)
     if distributed.shards_optimizer():
         optimizer.shard()
-
-
-def bad_image_policy(
-    config: Config, split: str, say: Callable[[str], None] = bad_images.tell, leave_out: bool = True
-) -> bad_images.BadImages:
-    """What becomes of images that cannot be read, as `DataLoader.<split>.loader` says."""
-    loader: settings.Loader = read_settings(config, f"DataLoader.{split}.loader")
-    section = f"DataLoader.{split}.loader"
-    return bad_images.BadImages(section, loader.on_bad_image, loader.max_bad_images, leave_out, say)
-
-
-def _label_check(task: Optional[Task], source: str) -> Optional[Callable[[Any], None]]:
-    """A function that refuses labels which `task` cannot have; None if it takes none."""
-    if task is None or not consistency.classifies(task):
-        return None
-    return partial(check_labels, count=getattr(task, "num_classes", None), source=source)
-
-
-def evaluation_set(config: Config, task: Task, known: Known, say: Callable[[str], None], split: str = "Eval") -> Any:
-    """The dataset of `DataLoader.<split>`; for a task that classifies, its labels count the known classes.
-
-    Args:
-        config: Checked by plsc.config.schema.
-        task: What is evaluated.
-        known: Names of the model's classes, and who knows them.
-        say: Takes notes about classes, see plsc.data.classes.
-        split: Which section.
-
-    Raises:
-        ConfigError: If the dataset has classes that are not known.
-    """
-    node = config["DataLoader"][split]["dataset"]
-    dataset = registry.DATASETS.build(node)
-    if not consistency.classifies(task):
-        return dataset
-    with blamed_on(node):
-        return match_classes(dataset, *known, say)
 
 
 def build_callbacks(

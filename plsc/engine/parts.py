@@ -1,20 +1,22 @@
 """Components of a run, built from the sections of a config."""
 
 from functools import partial
-from typing import Any, Callable, List, Mapping, Optional, Sequence, Set
+from pathlib import Path
+from typing import Any, Callable, List, Mapping, Optional, Sequence, Set, Tuple
 
 import paddle
 
 from plsc import distributed
+from plsc.checkpoint import files as checkpoint_files
 from plsc.checkpoint import transfer
 from plsc.config import registry, settings
 from plsc.config.schema import TASK_ARGUMENTS, read_settings
 from plsc.config.tree import blame, blamed_on
 from plsc.data import bad_images
+from plsc.data.classes import check_labels, match_classes
 from plsc.data.loader import DataLoader
 from plsc.data.summary import summary
 from plsc.engine import consistency
-from plsc.engine.build import Known, _label_check, _source, bad_image_policy, evaluation_set
 from plsc.engine.plan import accumulation
 from plsc.evaluation.evaluate import Evaluator
 from plsc.nn.precision import Precision
@@ -22,6 +24,7 @@ from plsc.runs.log import RunLog
 from plsc.tasks.base import Task
 
 Config = Mapping[str, Any]
+Known = Tuple[Optional[Sequence[str]], str]  # names of the model's classes, None if unknown, and who knows them
 
 
 def build_task(config: Config, seed: int, tokenizer: Optional[Any] = None) -> Task:
@@ -133,3 +136,46 @@ def build_metrics(config: Config, task: Task) -> List[Any]:
         if hasattr(metric, "bind"):  # one from elsewhere need not be a subclass of Metric
             metric.bind(task)
     return metrics
+
+
+def bad_image_policy(
+    config: Config, split: str, say: Callable[[str], None] = bad_images.tell, leave_out: bool = True
+) -> bad_images.BadImages:
+    """What becomes of images that cannot be read, as `DataLoader.<split>.loader` says."""
+    loader: settings.Loader = read_settings(config, f"DataLoader.{split}.loader")
+    section = f"DataLoader.{split}.loader"
+    return bad_images.BadImages(section, loader.on_bad_image, loader.max_bad_images, leave_out, say)
+
+
+def _label_check(task: Optional[Task], source: str) -> Optional[Callable[[Any], None]]:
+    """A function that refuses labels which `task` cannot have; None if it takes none."""
+    if task is None or not consistency.classifies(task):
+        return None
+    return partial(check_labels, count=getattr(task, "num_classes", None), source=source)
+
+
+def evaluation_set(config: Config, task: Task, known: Known, say: Callable[[str], None], split: str = "Eval") -> Any:
+    """The dataset of `DataLoader.<split>`; for a task that classifies, its labels count the known classes.
+
+    Args:
+        config: Checked by plsc.config.schema.
+        task: What is evaluated.
+        known: Names of the model's classes, and who knows them.
+        say: Takes notes about classes, see plsc.data.classes.
+        split: Which section.
+
+    Raises:
+        ConfigError: If the dataset has classes that are not known.
+    """
+    node = config["DataLoader"][split]["dataset"]
+    dataset = registry.DATASETS.build(node)
+    if not consistency.classifies(task):
+        return dataset
+    with blamed_on(node):
+        return match_classes(dataset, *known, say)
+
+
+def _source(checkpoint: str) -> Path:
+    """The file or the checkpoint directory that Init reads."""
+    path = Path(checkpoint)
+    return path if path.is_file() and path.name not in checkpoint_files.POINTERS else checkpoint_files.resolve(path)

@@ -11,7 +11,7 @@ from plsc.config.tree import ConfigError
 from plsc.data.images import load_image
 from plsc.data.loader import DataLoader
 from plsc.data.pipeline import file_of
-from plsc.engine.build import bad_image_policy
+from plsc.engine.parts import bad_image_policy
 from plsc.evaluation.frozen.features import tell_bad_images
 from plsc.inference.predictor import Predictor
 from plsc.inference.preprocess import find_images

@@ -9,8 +9,7 @@ from plsc.config.tree import ConfigError, blamed_on
 from plsc.data.bad_images import tell
 from plsc.data.classes import check_labels, class_names, match_classes
 from plsc.data.loader import DataLoader
-from plsc.engine.build import bad_image_policy
-from plsc.engine.parts import build_list, initialise
+from plsc.engine.parts import bad_image_policy, build_list, initialise
 from plsc.evaluation.frozen.features import Features, extract
 from plsc.evaluation.frozen.protocols import DEFAULTS, NEED_TOKENS, Settings, evaluate_frozen
 from plsc.inference.restore import Restored, fresh_task

@@ -10,9 +10,8 @@ from plsc.config.schema import read_settings
 from plsc.config.tree import ConfigError
 from plsc.data.bad_images import tell
 from plsc.engine import consistency
-from plsc.engine.build import evaluation_set
 from plsc.engine.device import join_job
-from plsc.engine.parts import build_list, build_loader, build_metrics
+from plsc.engine.parts import build_list, build_loader, build_metrics, evaluation_set
 from plsc.evaluation.classification import class_accuracy
 from plsc.evaluation.evaluate import evaluate
 from plsc.evaluation.metrics import Calibration, ClassAccuracy

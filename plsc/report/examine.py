@@ -11,8 +11,7 @@ from plsc.config import registry
 from plsc.config.schema import read_settings
 from plsc.data.loader import DataLoader
 from plsc.data.subset import EveryKth
-from plsc.engine.build import Known, bad_image_policy, evaluation_set
-from plsc.engine.parts import build_list
+from plsc.engine.parts import Known, bad_image_policy, build_list, evaluation_set
 from plsc.evaluation.classification import calibration_bins, calibration_error, confusion_matrix
 from plsc.evaluation.embedding import embed
 from plsc.nn.utils import inference

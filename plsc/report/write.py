@@ -5,7 +5,7 @@ from typing import Any, Mapping
 
 from plsc.checkpoint import replace
 from plsc.data.classes import class_names
-from plsc.engine.build import Known
+from plsc.engine.parts import Known
 from plsc.engine.trainer import Trainer
 from plsc.report.examination import Examination
 from plsc.report.examine import examine

@@ -16,8 +16,7 @@ from plsc.data.loader import DataLoader
 from plsc.data.pipeline import SampleDataset, transform_rng
 from plsc.data.subset import EveryKth
 from plsc.data.transforms import resize
-from plsc.engine.build import bad_image_policy
-from plsc.engine.parts import build_list
+from plsc.engine.parts import bad_image_policy, build_list
 from plsc.inference.preprocess import Preprocessing, find_images, open_image, reading_of
 from plsc.nn.attention import attention_maps
 from plsc.runs.directory import replacing
