@@ -157,7 +157,7 @@ class DataLoader:
 
     def _from_workers(self) -> Iterator[Dict[str, paddle.Tensor]]:
         source, whereabouts = _OneByOne(self.sampler), Whereabouts(self.num_workers)
-        with safe_fork():
+        with safe_fork(SIGNALS):
             reader = iter(self._reader(_Batches(self.samples, self.bad_images, whereabouts), source))
         watch = Watch(reader, whereabouts, self.timeout, self._name)
         close = functools.partial(_close, reader, source, watch)
@@ -303,6 +303,7 @@ def _quiet_worker(worker_id: int) -> None:
     """One thread per worker; signals that ask the whole job to stop, such as Ctrl-C, are for the main process only."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # blocked by safe_fork
     os.setpgid(0, 0)
     os.environ["OMP_NUM_THREADS"] = "1"
     if "cv2" in sys.modules:

@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 import paddle
@@ -168,18 +168,24 @@ def _how_it_ended(code: int) -> Tuple[str, str]:
 
 
 @contextlib.contextmanager
-def safe_fork() -> Iterator[None]:
+def safe_fork(signals: Sequence[int]) -> Iterator[None]:
     """Inside, Paddle may fork workers.
 
     Garbage of this process is kept from them: they would wait without end for threads that only this process has, if
     they destroyed a queue of Paddle's. And this process's handler of SIGCHLD is afterwards what it was: Paddle's raises
-    SystemError for a dead worker at whatever line the main thread is, be it that of saving.
+    SystemError for a dead worker at whatever line the main thread is, be it that of saving. A new worker starts with
+    `signals` blocked, so that one which arrives before it has chosen to ignore them does not end it.
+
+    Args:
+        signals: Signals that the workers will ignore and then unblock.
     """
     before = signal.getsignal(signal.SIGCHLD)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     gc.freeze()
     try:
         yield
     finally:
         gc.unfreeze()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if threading.current_thread() is threading.main_thread() and before is not None:
             signal.signal(signal.SIGCHLD, before)
