@@ -17,11 +17,12 @@ import inspect
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, TypeVar
 
 from plsc.config.tree import ConfigError, ConfigMap, blame
+from plsc.errors import PlscError
 
 T = TypeVar("T", bound=Callable[..., Any])
 
 
-class RegistryError(ValueError):
+class RegistryError(PlscError, ValueError):
     """A component name that is taken, unknown, or built with arguments that only the engine may give."""
 
 

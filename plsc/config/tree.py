@@ -12,6 +12,8 @@ from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tu
 
 import yaml
 
+from plsc.errors import PlscError
+
 MAX_DEPTH = 64
 MAX_VALUES = 100_000
 NOT_SET = "(not set)"
@@ -27,7 +29,7 @@ class Origin(NamedTuple):
         return self.source if self.line is None else f"{self.source}:{self.line}"
 
 
-class ConfigError(ValueError):
+class ConfigError(PlscError, ValueError):
     """What is wrong with a configuration: all problems found, one a line.
 
     Args:

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from plsc.data.file_kinds import kind_of
+from plsc.errors import PlscError
 from plsc.text import lines, printable
 
 LIMIT = "PLSC_MAX_IMAGE_PIXELS"  # in the environment, so that it holds in every process and for every command
@@ -24,7 +25,7 @@ _EXTRA_SAMPLES = 338  # tag of TIFF that says what further bands are, such as tr
 _CV2_NO_MEMORY = -4
 
 
-class ImageError(ValueError):
+class ImageError(PlscError, ValueError):
     """A file that is damaged, no image, or of a kind that has no RGB meaning."""
 
 

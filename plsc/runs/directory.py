@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any, Callable, Iterator, List, Optional, Set
 
 from plsc import strict_json
+from plsc.errors import PlscError
 
 LOCK = ".lock"
 OVERWRITTEN = (LOCK, "config.yaml", "env.json")  # by every start of a run
@@ -23,7 +24,7 @@ _ELSEWHERE = "set Global.output_dir to another place"
 _locked_here: Set[Path] = set()  # the kernel keeps other processes out, not this one
 
 
-class OutputError(OSError):
+class OutputError(PlscError, OSError):
     """Something of a run could not be written; the message says what, why, and what to do."""
 
 
