@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import traceback
-from typing import Callable, Dict, List
+from typing import TYPE_CHECKING, Callable, Dict, List, Optional
 
 from plsc import runtime, terminal
 from plsc.config import files as config_files
@@ -17,6 +17,9 @@ from plsc.config.tree import ConfigError, ConfigMap
 from plsc.errors import JobError
 from plsc.runs.directory import warnings_to
 from plsc.text import lines
+
+if TYPE_CHECKING:
+    from plsc.inference.predictor import Predictor
 
 USER_ERROR = 2
 FAILURE = 1
@@ -76,6 +79,21 @@ def load_config(arguments: argparse.Namespace) -> ConfigMap:
     return config_files.load(arguments.config, overrides(arguments))
 
 
+def set_up(num_threads: Optional[int] = None) -> Dict[str, str]:
+    """Set up the process and import Paddle; return the choices of plsc.runtime."""
+    chosen = runtime.setup(num_threads)
+    runtime.import_paddle()
+    return chosen
+
+
+def load_predictor(arguments: argparse.Namespace) -> Predictor:
+    """Set up the process and load the network that the checkpoint options name."""
+    set_up()
+    from plsc.inference.predictor import load_predictor as load
+
+    return load(arguments.checkpoint, arguments.ema, overrides(arguments))
+
+
 def prepare(config: ConfigMap) -> Dict[str, str]:
     """Sets up the process, makes the components known and checks the whole config; returns what the set-up chose.
 
@@ -84,8 +102,7 @@ def prepare(config: ConfigMap) -> Dict[str, str]:
     """
     run = config.get("Global")
     threads = run.get("num_threads") if isinstance(run, ConfigMap) else None
-    chosen = runtime.setup(threads if isinstance(threads, int) and 0 < threads <= runtime.MOST_THREADS else None)
-    runtime.import_paddle()
+    chosen = set_up(threads if isinstance(threads, int) and 0 < threads <= runtime.MOST_THREADS else None)
     plugins.load(config)
     schema.check(config)
     return chosen

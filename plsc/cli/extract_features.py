@@ -33,11 +33,10 @@ def _run(arguments: argparse.Namespace) -> int:
     path = Path(arguments.out)
     if path.suffix != ".npz":
         raise ValueError(f"--out must end in .npz, got {path}")
-    from plsc.api import load
     from plsc.checkpoint.replace import check_file, npz_with, replacing_file
 
     check_file(path, npz_with(*POOLINGS), "a file of features")
-    model = load(arguments.checkpoint, arguments.ema, common.overrides(arguments))
+    model = common.load_predictor(arguments)
     import numpy as np
 
     from plsc.inference.features import extract_features

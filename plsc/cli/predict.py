@@ -25,9 +25,8 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     common.at_least(1, topk=arguments.topk, batch_size=arguments.batch_size)
-    from plsc.api import load
 
-    model = load(arguments.checkpoint, arguments.ema, common.overrides(arguments))
+    model = common.load_predictor(arguments)
     if model.classes is not None and not model.names_are_saved:
         print(
             f"note: {model.path} does not name its classes; the names are those of the run's dataset, by position",
