@@ -119,7 +119,9 @@ def test_a_missing_paddle_says_how_to_install_it(fresh):
         return real(name, *args, **kwargs)
 
     fresh.setattr(builtins, "__import__", without_paddle)
-    with pytest.raises(ImportError, match=r"PaddlePaddle is not installed; pip install 'plsc\[cpu\]' or 'plsc\[gpu\]'"):
+    with pytest.raises(
+        ImportError, match=r"PaddlePaddle is not installed in .*; install it by pip install -e '\.\[cpu\]' or"
+    ):
         runtime.import_paddle()
 
 

@@ -15,7 +15,7 @@ import pytest
 from tests.integration.runs import SMALL, SMALL_ENCODER, data, make_digits
 
 ROOT = Path(__file__).resolve().parent.parent
-BUILT_FROM = ("plsc", "configs", "setup.py", "pyproject.toml", "README.md", "LICENSE")
+BUILT_FROM = ("plsc", "plsc_ssl.py", "configs", "setup.py", "pyproject.toml", "README.md", "LICENSE")
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from typing import Any, Callable, Optional, Tuple, Union
 import numpy as np
 from PIL import Image
 
+from plsc import distribution
 from plsc.data.images import ImageError, check_size, load_image, pixel_limit
 from plsc.text import printable
 
@@ -255,8 +256,9 @@ def check_installed() -> None:
         import cv2
         import simplejpeg  # noqa: F401
     except ImportError as error:
+        command = distribution.install("fast")
         raise ImportError(
-            f'decoder: fast needs simplejpeg and OpenCV ({error}); pip install "plsc[fast]", or set decoder: pillow'
+            f"decoder: fast needs simplejpeg and OpenCV ({error}): {command}, or set decoder: pillow"
         ) from error
     cv2.setNumThreads(0)  # workers are processes of one thread each
 

@@ -9,6 +9,7 @@ import numpy as np
 import paddle
 from PIL import Image
 
+from plsc import distribution
 from plsc.checkpoint.files import CheckpointError, resolve
 from plsc.config import registry
 from plsc.data.pipeline import SampleDataset, collate
@@ -29,7 +30,7 @@ def compute() -> Iterator[Row]:
             yield "problem", "GPU", "this Paddle is the GPU build, but sees no GPU; check nvidia-smi and the driver"
     else:
         count = 0
-        yield "note", "GPU", "this Paddle is the CPU build; for a GPU: pip install 'plsc[gpu]'"
+        yield "note", "GPU", f"this Paddle is the CPU build; for a GPU: {distribution.install('gpu')}"
     try:
         x = paddle.to_tensor(np.eye(_SIDE, dtype=np.float32), stop_gradient=False)
         y = paddle.matmul(x, x).sum()

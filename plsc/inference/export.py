@@ -9,7 +9,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from plsc import strict_json
+from plsc import distribution, strict_json
 from plsc.checkpoint import convert, replace
 from plsc.checkpoint import files as checkpoint_files
 from plsc.checkpoint.formats import read_weights
@@ -134,7 +134,8 @@ def _onnx_tools() -> Tuple[Any, Any]:
         import onnxruntime
         import paddle2onnx
     except ImportError as error:
-        raise ImportError(f"ONNX needs paddle2onnx and onnxruntime ({error}); pip install 'plsc[onnx]'") from None
+        command = distribution.install("onnx")
+        raise ImportError(f"ONNX needs paddle2onnx and onnxruntime ({error}): {command}") from None
     if int(paddle.__version__.split(".")[0]) < 3 and int(version("paddle2onnx").split(".")[0]) > 1:
         raise ImportError(
             f"paddle2onnx {version('paddle2onnx')} takes no programs of Paddle {paddle.__version__}; "
