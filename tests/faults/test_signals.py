@@ -156,8 +156,10 @@ def kill_once(images, run, rng):
     if checkpoint_files.find_latest_whole(run / "checkpoints") is not None:
         arrays(run)
     assert len(checkpoint_files.checkpoints(run / "checkpoints")) <= 5
-    time.sleep(0.3)  # the kernel ends them after their parent
-    assert not [worker for worker in workers if alive(worker)]
+    deadline = time.monotonic() + 60
+    while any(map(alive, workers)) and time.monotonic() < deadline:  # the kernel ends them after their parent
+        time.sleep(0.01)
+    assert not any(map(alive, workers))
     return True
 
 
