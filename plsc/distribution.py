@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from importlib import metadata
-from typing import Optional, Sequence
+from typing import List, Optional
 
 NAME = "plsc-ssl"
 _FOREIGN = "plsc"
@@ -24,7 +24,7 @@ def install(*extras: str) -> str:
     return f"{commands} in the checkout of plsc"
 
 
-def conflict(path: Optional[Sequence[str]] = None) -> Optional[str]:
+def conflict(path: Optional[List[str]] = None) -> Optional[str]:
     """Message about an installed distribution `plsc` of another project; None if there is none.
 
     An editable installation of this package under an older name does not record the package's files: no conflict.

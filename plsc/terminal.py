@@ -21,7 +21,7 @@ class SafeStream:
     """
 
     def __init__(self, stream: Any) -> None:
-        self._stream = stream._stream if isinstance(stream, SafeStream) else stream
+        self._stream: Any = stream._stream if isinstance(stream, SafeStream) else stream
 
     def write(self, text: str) -> int:
         """Write text; characters that the stream cannot encode are escaped."""

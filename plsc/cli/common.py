@@ -136,8 +136,9 @@ def _guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Names
         return _report(error, arguments.debug, count + "\n".join(error.problems))
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         code = FAILURE if isinstance(error, FloatingPointError) else USER_ERROR
-        of_system = isinstance(error, OSError) and error.filename is not None and error.strerror
-        text = f"{error.filename}: {error.strerror}" if of_system else str(error)
+        text = str(error)
+        if isinstance(error, OSError) and error.filename is not None and error.strerror:
+            text = f"{error.filename}: {error.strerror}"
         return _report(error, arguments.debug, text, code)
     except JobError as error:
         return _report(error, arguments.debug, str(error), USER_ERROR if error.user_error else FAILURE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import List, Optional
+from typing import Any, Dict, List, Optional
 
 from plsc.cli import common
 
@@ -41,7 +41,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from plsc.inference.features import extract_features
 
-    arrays = extract_features(
+    arrays: Dict[str, Any] = extract_features(
         model, arguments.images, arguments.split, arguments.pooling, arguments.batch_size, arguments.num_workers
     )
     with replacing_file(path, npz_with(*POOLINGS), "a file of features") as file, open(file, "wb") as opened:

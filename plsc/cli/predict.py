@@ -57,13 +57,13 @@ def _rows(model: Any, arguments: argparse.Namespace) -> Iterator[Dict[str, Any]]
                 opened[str(file)] = error
         readable = [image for image in opened.values() if isinstance(image, Prepared)]
         found = iter(_predictions(model, readable, arguments))
-        for file, image in opened.items():
+        for name, image in opened.items():
             guesses = next(found) if isinstance(image, Prepared) else image
             if isinstance(guesses, Exception):
-                yield {"file": printable(file), "error": lines(guesses)}
+                yield {"file": printable(name), "error": lines(guesses)}
             else:
                 predictions = [{**guess._asdict(), "name": printable(guess.name)} for guess in guesses]
-                yield {"file": printable(file), "predictions": predictions}
+                yield {"file": printable(name), "predictions": predictions}
 
 
 def _predictions(model: Any, images: List[Any], arguments: argparse.Namespace) -> List[Any]:

@@ -41,7 +41,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from plsc.checkpoint.files import resolve
 
     path = resolve(arguments.checkpoint) if arguments.checkpoint is not None else None
-    arguments.config = arguments.config or str(path / "config.yaml")
+    if path is not None:
+        arguments.config = arguments.config or str(path / "config.yaml")
     config = config_files.load(arguments.config, common.overrides(arguments))
     common.prepare(config)
     from plsc.engine.device import set_device

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 import yaml
 
@@ -261,12 +261,12 @@ def to_plain(value: Any) -> Any:
     return value
 
 
-def dump(config: ConfigMap) -> str:
+def dump(config: Mapping[str, Any]) -> str:
     """The config as YAML text that `load` reads back to the same tree."""
     return yaml.dump(to_plain(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
-def describe(config: ConfigMap) -> str:
+def describe(config: Mapping[str, Any]) -> str:
     """The config as YAML text with the origin of each value behind it as a comment."""
     rows = list(_describe(config, 0))
     width = min(max((len(text) for text, _ in rows), default=0), 80)

@@ -4,7 +4,7 @@ They have as much of PIL's interface as the transforms of plsc use, so that a tr
 either. What differs is in the pixels, see docs/data.md.
 """
 
-from typing import Any, Callable, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Optional, Tuple, Union
 
 import numpy as np
 from PIL import Image
@@ -90,7 +90,7 @@ class FastImage:
         import cv2
 
         if max(self.size) > _MOST_WARPED:
-            options = {"resample": Image.Resampling.BILINEAR, "fillcolor": tuple(fill)}
+            options: Dict[str, Any] = {"resample": Image.Resampling.BILINEAR, "fillcolor": tuple(fill)}
             return self.by_pillow(lambda image: image.transform(image.size, Image.Transform.AFFINE, matrix, **options))
         a, b, c, d, e, f = matrix
         # PIL maps the centres of pixels, which are at (x + 0.5, y + 0.5)

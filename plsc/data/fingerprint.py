@@ -47,7 +47,7 @@ def sample_names(dataset: Any) -> Optional[np.ndarray]:
 
 def sample_labels(dataset: Any) -> Optional[np.ndarray]:
     """The label of every sample, (N, ...); None if the data set keeps no list of them as its attribute `labels`."""
-    labels = getattr(dataset, "labels", None)
+    labels: Any = getattr(dataset, "labels", None)
     if isinstance(labels, str) or not np.ndim(labels) or len(labels) != len(dataset):
         return None
     return np.asarray(labels)

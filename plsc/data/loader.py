@@ -115,7 +115,8 @@ class DataLoader:
         Raises:
             ValueError: As in iterating; or if bad images are left out and there are too many, or no others.
         """
-        batches, found = _Batches(self.samples, self.bad_images), {}
+        batches = _Batches(self.samples, self.bad_images)
+        found: Dict[int, str] = {}
         samples: List[Sample] = []
         for index in range(len(self.dataset)):
             sample = batches.read((0, index), found)
@@ -222,6 +223,7 @@ class _Batches(paddle.io.Dataset):
 
     def __getitem__(self, positions: Sequence[Position]) -> Arrays:
         arrays = self._made(positions)
+        assert self.whereabouts is not None
         self.whereabouts.leave()
         return arrays
 

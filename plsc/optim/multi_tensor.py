@@ -24,6 +24,8 @@ class MultiTensorAdamW(paddle.optimizer.AdamW):
         **arguments: As Paddle's; `parameters` is a list, not groups. No `grad_clip`, `lr_ratio` or `amsgrad`.
     """
 
+    helper: Any  # of Paddle's Optimizer
+
     def __init__(self, **arguments: Any) -> None:
         assert not arguments.keys() & {"grad_clip", "lr_ratio", "amsgrad"}
         super().__init__(**arguments)
