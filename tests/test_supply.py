@@ -63,7 +63,7 @@ def built(tmp_path_factory):
 def test_both_archives_hold_configs_and_the_mark_of_types(built):
     archive, wheel = built
     configs = {str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.yaml")}
-    sources = {str(path.relative_to(ROOT)) for path in (ROOT / "plsc").rglob("*.py")} | {"plsc/py.typed"}
+    sources = {str(path.relative_to(ROOT)) for path in (ROOT / "plsc").rglob("*.py")} | {"plsc/py.typed", "plsc_ssl.py"}
     with tarfile.open(archive) as file:
         names = {name.partition("/")[2] for name in file.getnames()}
     assert {*configs, *sources, "setup.py", "LICENSE", "README.md"} <= names
