@@ -9,14 +9,16 @@ HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "plsc" / "version.py").read_text(encoding="utf-8"))[1]
 
 setup(
-    name="plsc",
+    name="plsc-ssl",  # the public index has another project's `plsc`; plsc/distribution.py
     version=VERSION,
     description="Self-supervised vision on PaddlePaddle, driven by YAML: CAE pre-training, fine-tuning and probing",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
+    author="The plsc contributors",
     license="Apache-2.0",
     python_requires=">=3.9",
     packages=[*find_packages(include=["plsc", "plsc.*"]), "plsc.configs"],
+    py_modules=["plsc_ssl"],
     package_dir={"plsc.configs": "configs"},
     package_data={"plsc": ["py.typed"], "plsc.configs": ["**/*.yaml", "*/*.yaml", "*/*/*.yaml"]},
     # Lower bounds: `make test-lowest` runs the tests with exactly these versions. Upper bounds: none where an interface
@@ -41,9 +43,9 @@ setup(
     },
     entry_points={
         "console_scripts": [
-            "plsc = plsc.cli:main",
-            "plsc-train = plsc.cli:train",
-            "plsc-eval = plsc.cli:evaluate",
+            "plsc = plsc_ssl:main",
+            "plsc-train = plsc_ssl:train",
+            "plsc-eval = plsc_ssl:evaluate",
         ]
     },
     classifiers=["Programming Language :: Python :: 3", "Topic :: Scientific/Engineering :: Artificial Intelligence"],

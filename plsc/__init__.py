@@ -3,21 +3,80 @@
     model = plsc.load("output/quickstart/finetune")
     features = model.features("digit.png")
 
-`load` and `train` are in `plsc.api`, which is imported when one of them is used: `import plsc` alone is cheap.
+Public names, each imported when it is used; `import plsc` alone imports neither Paddle nor NumPy:
+
+- `load`, `train`: a trained network for inference, and a training run.
+- `Predictor`: features and classes of images, returned by `load`. `Run`: config and metrics of a run, returned by
+  `train`.
+- `Task`, `Callback`: base classes for new methods and callbacks.
+- `TASKS`, `MODELS`, `TOKENIZERS`, `LOSSES`, `MASK_GENERATORS`, `DATASETS`, `TRANSFORMS`, `BATCH_TRANSFORMS`,
+  `OPTIMIZERS`, `LR_SCHEDULERS`, `METRICS`, `CALLBACKS`: registries of components, one per config section.
+- `PlscError`: base class of all errors that plsc defines. `ConfigError`, `CheckpointError`, `OutputError`,
+  `ImageError`, `JobError` derive from it.
+- `__version__`.
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, List
 
+from plsc.errors import JobError, PlscError
 from plsc.version import __version__
 
 if TYPE_CHECKING:
     from plsc.api import load, train
+    from plsc.checkpoint.arrays import CheckpointError
+    from plsc.config.registry import (
+        BATCH_TRANSFORMS,
+        CALLBACKS,
+        DATASETS,
+        LOSSES,
+        LR_SCHEDULERS,
+        MASK_GENERATORS,
+        METRICS,
+        MODELS,
+        OPTIMIZERS,
+        TASKS,
+        TOKENIZERS,
+        TRANSFORMS,
+    )
+    from plsc.config.tree import ConfigError
+    from plsc.data.images import ImageError
+    from plsc.engine.callback import Callback
+    from plsc.inference.predictor import Predictor
+    from plsc.runs.directory import OutputError
+    from plsc.runs.reader import Run
+    from plsc.tasks.base import Task
 
-__all__ = ["__version__", "load", "train"]
+__all__ = [
+    "BATCH_TRANSFORMS", "CALLBACKS", "DATASETS", "LOSSES", "LR_SCHEDULERS", "MASK_GENERATORS", "METRICS", "MODELS",
+    "OPTIMIZERS", "TASKS", "TOKENIZERS", "TRANSFORMS", "Callback", "CheckpointError", "ConfigError", "ImageError",
+    "JobError", "OutputError", "PlscError", "Predictor", "Run", "Task", "__version__", "load", "train",
+]  # fmt: skip
+
+# Module of each name that is imported when it is used; the same names as under TYPE_CHECKING.
+_MODULES = {
+    "plsc.api": ("load", "train"),
+    "plsc.checkpoint.arrays": ("CheckpointError",),
+    "plsc.config.registry": (
+        "BATCH_TRANSFORMS", "CALLBACKS", "DATASETS", "LOSSES", "LR_SCHEDULERS", "MASK_GENERATORS", "METRICS", "MODELS",
+        "OPTIMIZERS", "TASKS", "TOKENIZERS", "TRANSFORMS",
+    ),
+    "plsc.config.tree": ("ConfigError",),
+    "plsc.data.images": ("ImageError",),
+    "plsc.engine.callback": ("Callback",),
+    "plsc.inference.predictor": ("Predictor",),
+    "plsc.runs.directory": ("OutputError",),
+    "plsc.runs.reader": ("Run",),
+    "plsc.tasks.base": ("Task",),
+}  # fmt: skip
+_LAZY = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("load", "train"):
-        return getattr(importlib.import_module("plsc.api"), name)
-    raise AttributeError(f"module 'plsc' has no attribute {name!r}")
+    if name not in _LAZY:
+        raise AttributeError(f"module 'plsc' has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)
+
+
+def __dir__() -> List[str]:
+    return sorted({*globals(), *__all__})

@@ -1,7 +1,15 @@
-"""Errors that a user can cause; all of them are a PlscError."""
+"""Base class of the errors that plsc defines."""
 
 
-class JobError(Exception):
+class PlscError(Exception):
+    """Base class of all errors that plsc defines, such as ConfigError, CheckpointError and ImageError.
+
+    Most of them are also a ValueError or an OSError. Plain ValueError, OSError, ImportError and FloatingPointError are
+    raised as well, for wrong arguments, missing files, missing packages and values that are not finite.
+    """
+
+
+class JobError(PlscError):
     """Another process of the job failed, ended or did not arrive in time.
 
     Args:

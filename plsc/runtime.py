@@ -1,4 +1,6 @@
-"""Sets up the process before Paddle is imported: CPU threads, the BLAS code path, the allocator.
+"""Process set-up before Paddle is imported: CPU threads, the BLAS code path, the allocator, forked processes.
+
+Only the command line sets up its process for good; `plsc.train` undoes it at its end, and `plsc.load` sets up nothing.
 
 Paddle reads these settings when it is imported and starts with one thread; idle threads of OpenMP spin for 200 ms,
 which takes their cores from the loader's workers; MKL takes a slow path on processors of other makers; and glibc gives
@@ -17,13 +19,19 @@ import sys
 import warnings
 from typing import Any, Dict, Optional
 
+from plsc import distribution
+
 STARTED_BY = "PLSC_STARTED_BY"  # process id of `plsc sweep` in the environment of its runs
 _SPIN_MS = "1"  # with 0, threads sleep between the products of a small network
 _PR_SET_PDEATHSIG = 1
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_MAX = -4
 _BIGGEST = 2**31 - 1
+_GLIBC_MMAP_MAX = 65536  # defaults of glibc
+_GLIBC_TRIM_THRESHOLD = 128 * 1024
 MOST_THREADS = 1024  # a process that asks for many more is aborted by OpenMP where threads are limited
+
+_in_force: Dict[str, bool] = {}  # parts of the set-up that `undo` ends: "forks", "malloc"
 
 
 def setup(num_threads: Optional[int] = None) -> Dict[str, str]:
@@ -37,7 +45,7 @@ def setup(num_threads: Optional[int] = None) -> Dict[str, str]:
         ValueError: If OMP_NUM_THREADS of the environment asks for more than MOST_THREADS.
     """
     if "paddle" in sys.modules:
-        return {"note": "paddle was imported before; threads, BLAS and allocator stay as they are"}
+        return {"note": "paddle was imported before; threads, BLAS and allocator were not changed"}
     local = os.environ.get("PADDLE_LOCAL_SIZE")
     # The launcher has imported Paddle, which sets OMP_NUM_THREADS=1 if unset, and hands its environment down.
     given = os.environ.get("OMP_NUM_THREADS", "")
@@ -52,7 +60,18 @@ def setup(num_threads: Optional[int] = None) -> Dict[str, str]:
         os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
     _end_forks_with_this_process()
     chosen = {name: os.environ[name] for name in ("OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE") if name in os.environ}
-    return {**chosen, "malloc": "keeps freed memory" if _keep_freed_memory() else "as the system has it"}
+    _in_force["malloc"] = _keep_freed_memory()
+    return {**chosen, "malloc": "keeps freed memory" if _in_force["malloc"] else "as the system has it"}
+
+
+def undo() -> None:
+    """Undo what `setup` changed in this process outside of its environment; Paddle keeps its number of threads."""
+    _in_force["forks"] = False
+    if _in_force.pop("malloc", False):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_MAX, _GLIBC_MMAP_MAX)
+        mallopt(_M_TRIM_THRESHOLD, _GLIBC_TRIM_THRESHOLD)
+        give_back_memory()
 
 
 def import_paddle() -> Any:
@@ -68,7 +87,10 @@ def import_paddle() -> Any:
         except ModuleNotFoundError as error:
             if error.name != "paddle":
                 raise
-            raise ImportError("PaddlePaddle is not installed; pip install 'plsc[cpu]' or 'plsc[gpu]'") from None
+            command = distribution.install("cpu", "gpu")
+            raise ImportError(
+                f"PaddlePaddle is not installed in this Python environment; install it by {command}"
+            ) from None
     return paddle
 
 
@@ -87,7 +109,9 @@ def _is_amd() -> bool:
 
 def _end_forks_with_this_process() -> None:
     """Has Linux kill the processes that this one forks, such as loader workers, when it is killed itself."""
-    if not sys.platform.startswith("linux"):
+    known = "forks" in _in_force
+    _in_force["forks"] = True
+    if known or not sys.platform.startswith("linux"):
         return
     with contextlib.suppress(OSError, AttributeError):
         prctl = ctypes.CDLL(None).prctl
@@ -97,6 +121,8 @@ def _end_forks_with_this_process() -> None:
             parent[0] = os.getpid()
 
         def end_with_parent() -> None:
+            if not _in_force["forks"]:
+                return
             prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
             if os.getppid() != parent[0]:  # it was killed before the line above
                 os.kill(os.getpid(), signal.SIGKILL)

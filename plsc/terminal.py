@@ -8,6 +8,8 @@ import select
 import sys
 from typing import Any, Callable, Iterable, Iterator
 
+from plsc.errors import PlscError
+
 _DROPPED = (OSError, ValueError, RuntimeError)  # cannot be written; is closed; was interrupted in the middle of a write
 
 
@@ -19,7 +21,7 @@ class SafeStream:
     """
 
     def __init__(self, stream: Any) -> None:
-        self._stream = stream._stream if isinstance(stream, SafeStream) else stream
+        self._stream: Any = stream._stream if isinstance(stream, SafeStream) else stream
 
     def write(self, text: str) -> int:
         """Write text; characters that the stream cannot encode are escaped."""
@@ -63,7 +65,7 @@ def stderr() -> SafeStream:
     return SafeStream(sys.stderr)
 
 
-class ResultsLost(Exception):  # noqa: N818 - a reader may have seen enough
+class ResultsLost(PlscError):  # noqa: N818 - a reader may have seen enough
     """Standard output of a verb that prints results cannot be written.
 
     Args:

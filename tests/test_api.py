@@ -1,7 +1,9 @@
 """`plsc.load` and `plsc.train`, as a notebook uses them."""
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import paddle
@@ -100,8 +102,45 @@ def test_training_names_mistakes():
         plsc.train({"Global": {"epoch": 1}})
 
 
+def test_a_mapping_takes_overrides():
+    with pytest.raises(ConfigError, match="Global.epoch: .* did you mean 'epochs'"):
+        plsc.train({"Global": {"epochs": 1}}, ["Global.epoch=2"])
+
+
 def test_importing_plsc_is_cheap():
     code = "import sys, plsc; plsc.__version__; assert not {'paddle', 'numpy', 'yaml'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
     with pytest.raises(AttributeError, match="module 'plsc' has no attribute 'lod'"):
         plsc.lod  # noqa: B018
+
+
+def test_public_names_exist_and_are_the_same_for_type_checkers():
+    """The names of `__all__` resolve, are documented, and are those under TYPE_CHECKING."""
+    tree = ast.parse(Path(plsc.__file__).read_text(encoding="utf-8"))
+    (typed,) = [node for node in tree.body if isinstance(node, ast.If)]
+    modules = {name.name: node.module for node in typed.body for name in node.names}
+    assert modules == plsc._LAZY
+    assert sorted(plsc.__all__) == sorted([*modules, "JobError", "PlscError", "__version__"])
+    assert set(plsc.__all__) <= set(dir(plsc))
+    for name in plsc.__all__:
+        assert getattr(plsc, name) is not None and f"`{name}`" in plsc.__doc__, name
+
+
+def test_every_error_of_the_package_is_a_plsc_error():
+    """Exceptions that end a run or a loop on request, and warnings, are not errors."""
+    control = {"Interrupted", "Rewind", "Stopped"}
+    for path in sorted((ROOT / "plsc").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and node.name not in control | {"PlscError"}:
+                bases = [ast.unparse(base) for base in node.bases]
+                raw = [base for base in bases if base.endswith("Error") or base in ("Exception", "BaseException")]
+                assert not raw or any(base in OWN_ERRORS for base in bases), f"{path}: {node.name}"
+
+
+OWN_ERRORS = {"PlscError", "ImageError", "ConfigError", "CheckpointError", "OutputError", "JobError"}
+
+
+def test_errors_are_still_errors_of_python():
+    for name, base in (("ConfigError", ValueError), ("CheckpointError", ValueError), ("ImageError", ValueError)):
+        assert issubclass(getattr(plsc, name), base)
+    assert issubclass(plsc.OutputError, OSError)

@@ -11,7 +11,7 @@ PACKAGE = ROOT / "plsc"
 
 # From the bottom up: a file imports from its own layer and those below it.
 LAYERS = [
-    ["version", "errors", "checks", "text", "strict_json", "terminal", "signals", "runtime"]
+    ["version", "errors", "distribution", "checks", "text", "strict_json", "terminal", "signals", "runtime"]
     + ["config", "distributed", "runs", "safe_pickle"],
     ["nn"],
     ["models", "tokenizers", "losses", "masking", "data", "optim"],
@@ -28,6 +28,7 @@ LOWEST = ("checkpoint.files", "checkpoint.arrays", "checkpoint.reader")  # files
 WITHOUT_PADDLE = ["config", "sweep", "runs/directory.py", "runs/reader.py", "report/svg.py", "report/page.py"]
 WITHOUT_PADDLE += ["report/style.py", "report/sections.py", "report/measured.py", "cli", "api.py", "checks.py"]
 WITHOUT_PADDLE += ["version.py", "errors.py", "text.py", "strict_json.py", "terminal.py", "signals.py"]
+WITHOUT_PADDLE += ["distribution.py"]
 
 METHODS = re.compile(r"(?<![a-z])(cae|d?vae|dall_?e|beit|mae|simmim|moco|dino|vit)(?![a-z])", re.IGNORECASE)
 

@@ -15,7 +15,7 @@ import pytest
 from tests.integration.runs import SMALL, SMALL_ENCODER, data, make_digits
 
 ROOT = Path(__file__).resolve().parent.parent
-BUILT_FROM = ("plsc", "configs", "setup.py", "pyproject.toml", "README.md", "LICENSE")
+BUILT_FROM = ("plsc", "plsc_ssl.py", "configs", "setup.py", "pyproject.toml", "README.md", "LICENSE")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def built(tmp_path_factory):
 def test_both_archives_hold_configs_and_the_mark_of_types(built):
     archive, wheel = built
     configs = {str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.yaml")}
-    sources = {str(path.relative_to(ROOT)) for path in (ROOT / "plsc").rglob("*.py")} | {"plsc/py.typed"}
+    sources = {str(path.relative_to(ROOT)) for path in (ROOT / "plsc").rglob("*.py")} | {"plsc/py.typed", "plsc_ssl.py"}
     with tarfile.open(archive) as file:
         names = {name.partition("/")[2] for name in file.getnames()}
     assert {*configs, *sources, "setup.py", "LICENSE", "README.md"} <= names

@@ -8,13 +8,15 @@ from typing import Dict, Mapping, Optional
 
 import numpy as np
 
+from plsc.errors import PlscError
+
 _SAFETENSORS_TYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "<i1",
     "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "<u1", "BOOL": "?",
 }  # fmt: skip
 
 
-class CheckpointError(ValueError):
+class CheckpointError(PlscError, ValueError):
     """A checkpoint is missing, damaged, or of another kind or model."""
 
 

@@ -6,7 +6,8 @@ import importlib
 import sys
 from typing import List, Optional
 
-from plsc import signals, terminal
+from plsc import distribution, signals, terminal
+from plsc.version import __version__
 
 VERBS = {
     "train": "train from a config: pre-training, fine-tuning, probing, tokenizer training",
@@ -49,23 +50,20 @@ def _main(arguments: List[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage())
         return 0
+    if arguments[0] == "--version":
+        print(f"plsc {__version__}")
+        return 0
     verb, rest = arguments[0], arguments[1:]
     if verb not in VERBS:
         print(f"plsc: unknown verb {verb!r}\n\n{_usage()}", file=sys.stderr)
+        return 2
+    problem = distribution.conflict() if verb != "doctor" else None  # doctor reports it with its other findings
+    if problem is not None:
+        print(f"error: {problem}", file=sys.stderr)
         return 2
     return importlib.import_module(f"plsc.cli.{_MODULES.get(verb, verb)}").main(rest)
 
 
 def _usage() -> str:
     rows = "\n".join(f"  {verb:<16} {text}" for verb, text in VERBS.items())
-    return f"usage: plsc <verb> [options]\n\n{rows}\n\n`plsc <verb> --help` shows the options of a verb."
-
-
-def train() -> int:
-    """Run the console script `plsc-train`; return the exit code."""
-    return main(["train", *sys.argv[1:]])
-
-
-def evaluate() -> int:
-    """Run the console script `plsc-eval`; return the exit code."""
-    return main(["eval", *sys.argv[1:]])
+    return f"usage: plsc <verb> [options]\n       plsc --version\n\n{rows}\n\n`plsc <verb> --help` shows the options of a verb."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import List, Optional
+from typing import Any, List, Optional
 
 from plsc.cli import common
 
@@ -63,7 +63,7 @@ def _run(arguments: argparse.Namespace) -> int:
     return common.FAILURE if below else 0
 
 
-def _read(path: str) -> object:
+def _read(path: str) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:

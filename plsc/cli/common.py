@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import traceback
-from typing import Callable, Dict, List, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Tuple
 
 from plsc import runtime, terminal
 from plsc.config import files as config_files
@@ -18,6 +18,9 @@ from plsc.config.tree import ConfigError, ConfigMap
 from plsc.errors import JobError
 from plsc.runs.directory import warnings_to
 from plsc.text import lines
+
+if TYPE_CHECKING:
+    from plsc.inference.predictor import Predictor
 
 USER_ERROR = 2
 FAILURE = 1
@@ -77,6 +80,21 @@ def load_config(arguments: argparse.Namespace) -> ConfigMap:
     return config_files.load(arguments.config, overrides(arguments))
 
 
+def set_up(num_threads: Optional[int] = None) -> Dict[str, str]:
+    """Set up the process and import Paddle; return the choices of plsc.runtime."""
+    chosen = runtime.setup(num_threads)
+    runtime.import_paddle()
+    return chosen
+
+
+def load_predictor(arguments: argparse.Namespace) -> Predictor:
+    """Set up the process and load the network that the checkpoint options name."""
+    set_up()
+    from plsc.inference.predictor import load_predictor as load
+
+    return load(arguments.checkpoint, arguments.ema, overrides(arguments))
+
+
 def prepare(tree: ConfigMap) -> Tuple[RunConfig, Dict[str, str]]:
     """Set up the process, import the components and check the config.
 
@@ -88,8 +106,7 @@ def prepare(tree: ConfigMap) -> Tuple[RunConfig, Dict[str, str]]:
     """
     run = tree.get("Global")
     threads = run.get("num_threads") if isinstance(run, ConfigMap) else None
-    chosen = runtime.setup(threads if isinstance(threads, int) and 0 < threads <= runtime.MOST_THREADS else None)
-    runtime.import_paddle()
+    chosen = set_up(threads if isinstance(threads, int) and 0 < threads <= runtime.MOST_THREADS else None)
     plugins.load(tree)
     return RunConfig.checked(tree), chosen
 
@@ -122,8 +139,9 @@ def _guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Names
         return _report(error, arguments.debug, count + "\n".join(error.problems))
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         code = FAILURE if isinstance(error, FloatingPointError) else USER_ERROR
-        of_system = isinstance(error, OSError) and error.filename is not None and error.strerror
-        text = f"{error.filename}: {error.strerror}" if of_system else str(error)
+        text = str(error)
+        if isinstance(error, OSError) and error.filename is not None and error.strerror:
+            text = f"{error.filename}: {error.strerror}"
         return _report(error, arguments.debug, text, code)
     except JobError as error:
         return _report(error, arguments.debug, str(error), USER_ERROR if error.user_error else FAILURE)

@@ -22,10 +22,7 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from plsc import runtime
-
-    runtime.setup()
-    runtime.import_paddle()
+    common.set_up()
     from plsc.checkpoint.convert import convert
 
     print(convert(Path(arguments.source), Path(arguments.target), arguments.to, arguments.force))

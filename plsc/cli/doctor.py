@@ -10,15 +10,16 @@ import sys
 from pathlib import Path
 from typing import Any, Iterator, List, NamedTuple, Optional
 
+from plsc import distribution
 from plsc.cli import common
 
 _GIB = 2**30
 _EXTRAS = {
     "visualdl": "training curves in VisualDL; pip install visualdl",
-    "matplotlib": "charts of benchmarks and schedules; pip install 'plsc[quickstart]'",
+    "matplotlib": f"charts of benchmarks and schedules; {distribution.install('quickstart')}",
     "sklearn": "t-SNE maps of features in reports; pip install scikit-learn",
-    "cv2": "the fast image decoder; pip install 'plsc[fast]'",
-    "paddle2onnx": "export to ONNX; pip install 'plsc[onnx]'",
+    "cv2": f"the fast image decoder; {distribution.install('fast')}",
+    "paddle2onnx": f"export to ONNX; {distribution.install('onnx')}",
 }
 
 
@@ -50,11 +51,14 @@ def findings(arguments: argparse.Namespace) -> Iterator[Finding]:
     from plsc import runtime
 
     yield _python()
+    conflict = distribution.conflict()
+    if conflict is not None:
+        yield Finding("problem", "plsc", conflict)
     chosen = runtime.setup()
     try:
         version = runtime.import_paddle().__version__
     except Exception as error:  # noqa: BLE001 - a broken installation fails in any way
-        yield Finding("problem", "Paddle", f"cannot be imported: {error}; pip install 'plsc[cpu]' or 'plsc[gpu]'")
+        yield Finding("problem", "Paddle", f"cannot be imported: {error}; {distribution.install('cpu', 'gpu')}")
         return
     yield from _versions(version)
     yield from _machine(chosen)

@@ -26,9 +26,8 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from plsc.api import load
 
-    model = load(arguments.checkpoint, arguments.ema, common.overrides(arguments))
+    model = common.load_predictor(arguments)
     from plsc.inference.export import export
 
     export(model, Path(arguments.out), arguments.formats, arguments.part, arguments.pooling)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import List, Optional
+from typing import Any, Dict, List, Optional
 
 from plsc.cli import common
 
@@ -33,16 +33,15 @@ def _run(arguments: argparse.Namespace) -> int:
     path = Path(arguments.out)
     if path.suffix != ".npz":
         raise ValueError(f"--out must end in .npz, got {path}")
-    from plsc.api import load
     from plsc.checkpoint.replace import check_file, npz_with, replacing_file
 
     check_file(path, npz_with(*POOLINGS), "a file of features")
-    model = load(arguments.checkpoint, arguments.ema, common.overrides(arguments))
+    model = common.load_predictor(arguments)
     import numpy as np
 
     from plsc.inference.features import extract_features
 
-    arrays = extract_features(
+    arrays: Dict[str, Any] = extract_features(
         model, arguments.images, arguments.split, arguments.pooling, arguments.batch_size, arguments.num_workers
     )
     with replacing_file(path, npz_with(*POOLINGS), "a file of features") as file, open(file, "wb") as opened:

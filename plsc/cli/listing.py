@@ -36,7 +36,7 @@ def listing(kind: str) -> str:
         near = nearest(kind, KINDS)
         hint = f"did you mean {near!r}? " if near else ""
         raise ConfigError(f"--list {kind}: unknown kind; {hint}allowed: all, {', '.join(KINDS)}")
-    chosen = KINDS if kind == "all" else {wanted: KINDS[wanted]}
+    chosen = KINDS if wanted is None else {wanted: KINDS[wanted]}
     return "\n".join(line for name, entries in chosen.items() for line in _section(name, entries))
 
 

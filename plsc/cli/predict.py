@@ -27,9 +27,8 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     common.at_least(1, topk=arguments.topk, batch_size=arguments.batch_size)
-    from plsc.api import load
 
-    model = load(arguments.checkpoint, arguments.ema, common.overrides(arguments))
+    model = common.load_predictor(arguments)
     if model.classes is not None and not model.names_are_saved:
         print(
             f"note: {model.path} has no class names; the names of the run's dataset are used, in their order",
@@ -60,13 +59,13 @@ def _rows(model: Any, arguments: argparse.Namespace) -> Iterator[Dict[str, Any]]
                 opened[str(file)] = error
         readable = [image for image in opened.values() if isinstance(image, Prepared)]
         found = iter(_predictions(model, readable, arguments))
-        for file, image in opened.items():
+        for name, image in opened.items():
             guesses = next(found) if isinstance(image, Prepared) else image
             if isinstance(guesses, Exception):
-                yield {"file": printable(file), "error": lines(guesses)}
+                yield {"file": printable(name), "error": lines(guesses)}
             else:
                 predictions = [{**guess._asdict(), "name": printable(guess.name)} for guess in guesses]
-                yield {"file": printable(file), "predictions": predictions}
+                yield {"file": printable(name), "predictions": predictions}
 
 
 def _predictions(model: Any, images: List[Any], arguments: argparse.Namespace) -> List[Any]:

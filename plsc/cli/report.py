@@ -31,10 +31,7 @@ def main(argv: Optional[List[str]] = None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.images < 0:
         raise ValueError(f"--images must be at least 0, got {arguments.images}")
-    from plsc import runtime
-
-    runtime.setup()
-    runtime.import_paddle()
+    common.set_up()
     from plsc.report.compare import report
 
     out = Path(arguments.out) if arguments.out is not None else None

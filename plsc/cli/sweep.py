@@ -86,8 +86,10 @@ def _conclude(runs: Dict[str, Dict[str, str]], out: Path, arguments: argparse.Na
     rows: List[Tuple[Dict[str, str], Dict[str, Any]]] = []
     for name, values in runs.items():
         run = finished.get(name)
-        measured = run is not None and metric and run.series(split_of(run, metric), metric)[1]
-        rows.append((values, dict(zip(("best", "epoch"), best(run, metric))) if measured else {}))
+        found: Dict[str, Any] = {}
+        if run is not None and metric and run.series(split_of(run, metric), metric)[1]:
+            found = dict(zip(("best", "epoch"), best(run, metric)))
+        rows.append((values, found))
     sign = 1 if lower_is_better(metric) else -1
     rows.sort(key=lambda row: ("best" not in row[1], sign * row[1].get("best", 0.0)))
     print("\n" + table(rows, metric or "(not evaluated)"))

@@ -56,8 +56,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _list(arguments: argparse.Namespace) -> int:
     from plsc.config import plugins
 
-    runtime.setup()
-    runtime.import_paddle()
+    common.set_up()
     config = common.load_config(arguments) if arguments.config else ConfigMap()
     plugins.load(config)
     from plsc.cli.listing import listing

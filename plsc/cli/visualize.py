@@ -49,7 +49,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from plsc.checkpoint.reader import Checkpoint
 
     checkpoint = Checkpoint.open(arguments.checkpoint) if arguments.checkpoint is not None else None
-    arguments.config = arguments.config or str(checkpoint.path / "config.yaml")
+    if checkpoint is not None:
+        arguments.config = arguments.config or str(checkpoint.path / "config.yaml")
     config, _ = common.prepare(config_files.load(arguments.config, common.overrides(arguments)))
     from plsc.engine.device import set_device
     from plsc.inference.restore import restore_task

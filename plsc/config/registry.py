@@ -17,11 +17,12 @@ import inspect
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, TypeVar
 
 from plsc.config.tree import ConfigError, ConfigMap, blame
+from plsc.errors import PlscError
 
 T = TypeVar("T", bound=Callable[..., Any])
 
 
-class RegistryError(ValueError):
+class RegistryError(PlscError, ValueError):
     """Error for a component name that is taken or unknown, or for YAML arguments that are reserved for the engine."""
 
 

@@ -60,7 +60,7 @@ def check(config: ConfigMap) -> None:
         raise ConfigError(problems)
 
 
-def read_settings(config: ConfigMap, section: str) -> Any:
+def read_settings(config: Mapping[str, Any], section: str) -> Any:
     """Read a checked section of plain values as its dataclass; defaults if the section is missing."""
     node: Any = config
     schema: Any = SECTIONS

@@ -12,6 +12,8 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Opt
 
 import yaml
 
+from plsc.errors import PlscError
+
 MAX_DEPTH = 64
 MAX_VALUES = 100_000
 NOT_SET = "(not set)"
@@ -27,7 +29,7 @@ class Origin(NamedTuple):
         return self.source if self.line is None else f"{self.source}:{self.line}"
 
 
-class ConfigError(ValueError):
+class ConfigError(PlscError, ValueError):
     """Error of a configuration; the message lists all problems, one per line.
 
     Args:
@@ -264,7 +266,7 @@ def dump(config: Mapping[str, Any]) -> str:
     return yaml.dump(to_plain(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
-def describe(config: ConfigMap) -> str:
+def describe(config: Mapping[str, Any]) -> str:
     """Return the config as YAML text, with the origin of each value as a comment."""
     rows = list(_describe(config, 0))
     width = min(max((len(text) for text, _ in rows), default=0), 80)

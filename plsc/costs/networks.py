@@ -18,6 +18,7 @@ from paddle import nn
 
 from plsc.costs.flops import block_flops, linear_flops
 from plsc.costs.memory import Activations, ByLayer, Saved, attention_saved, branch_saved, mlp_saved, norm_saved
+from plsc.errors import PlscError
 from plsc.models.cae import CAE, RegressorBlock
 from plsc.models.classifier import Classifier
 from plsc.models.heads import AttentiveBlock, AttentiveHead, EfficientProbingHead, LinearHead
@@ -32,7 +33,7 @@ from plsc.tokenizers.projection import RandomTokenizer
 Flops = Dict[str, Tuple[int, bool]]  # part of the network -> operations per image, and True if a backward pass follows
 
 
-class UnknownCost(ValueError):  # noqa: N818 - the name says what is unknown
+class UnknownCost(PlscError, ValueError):  # noqa: N818 - the name says what is unknown
     """No cost function is registered for the type of a network."""
 
 

@@ -4,11 +4,12 @@
 for both kinds of images; only the pixels differ slightly, see docs/data.md.
 """
 
-from typing import Any, Callable, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Optional, Tuple, Union
 
 import numpy as np
 from PIL import Image
 
+from plsc import distribution
 from plsc.data.images import ImageError, check_size, load_image, pixel_limit
 from plsc.text import printable
 
@@ -93,7 +94,7 @@ class FastImage:
         import cv2
 
         if max(self.size) > _MOST_WARPED:
-            options = {"resample": Image.Resampling.BILINEAR, "fillcolor": tuple(fill)}
+            options: Dict[str, Any] = {"resample": Image.Resampling.BILINEAR, "fillcolor": tuple(fill)}
             return self.by_pillow(lambda image: image.transform(image.size, Image.Transform.AFFINE, matrix, **options))
         a, b, c, d, e, f = matrix
         # PIL maps the centers of pixels, which are at (x + 0.5, y + 0.5)
@@ -258,8 +259,9 @@ def check_installed() -> None:
         import cv2
         import simplejpeg  # noqa: F401
     except ImportError as error:
+        command = distribution.install("fast")
         raise ImportError(
-            f'decoder: fast needs simplejpeg and OpenCV ({error}); pip install "plsc[fast]", or set decoder: pillow'
+            f"decoder: fast needs simplejpeg and OpenCV ({error}): {command}, or set decoder: pillow"
         ) from error
     cv2.setNumThreads(0)  # each worker is a process with one thread
 

@@ -47,7 +47,7 @@ def sample_names(dataset: Any) -> Optional[np.ndarray]:
 
 def sample_labels(dataset: Any) -> Optional[np.ndarray]:
     """Label of every sample, (N, ...); None if the dataset has no attribute `labels`."""
-    labels = getattr(dataset, "labels", None)
+    labels: Any = getattr(dataset, "labels", None)
     if isinstance(labels, str) or not np.ndim(labels) or len(labels) != len(dataset):
         return None
     return np.asarray(labels)

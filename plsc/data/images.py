@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from plsc.data.file_kinds import kind_of
+from plsc.errors import PlscError
 from plsc.text import lines, printable
 
 LIMIT = "PLSC_MAX_IMAGE_PIXELS"  # an environment variable, so that it applies to every process and command
@@ -24,7 +25,7 @@ _EXTRA_SAMPLES = 338  # TIFF tag for the meaning of further bands, such as trans
 _CV2_NO_MEMORY = -4
 
 
-class ImageError(ValueError):
+class ImageError(PlscError, ValueError):
     """Error for a file that is damaged, not an image, or of a kind without an RGB interpretation."""
 
 

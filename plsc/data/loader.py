@@ -115,7 +115,8 @@ class DataLoader:
         Raises:
             ValueError: As in iteration; or if too many images are bad, or all of them.
         """
-        batches, found = _Batches(self.samples, self.bad_images), {}
+        batches = _Batches(self.samples, self.bad_images)
+        found: Dict[int, str] = {}
         samples: List[Sample] = []
         for index in range(len(self.dataset)):
             sample = batches.read((0, index), found)
@@ -157,7 +158,7 @@ class DataLoader:
 
     def _from_workers(self) -> Iterator[Dict[str, paddle.Tensor]]:
         source, whereabouts = _OneByOne(self.sampler), Whereabouts(self.num_workers)
-        with safe_fork():
+        with safe_fork(SIGNALS):
             reader = iter(self._reader(_Batches(self.samples, self.bad_images, whereabouts), source))
         watch = Watch(reader, whereabouts, self.timeout, self._name)
         close = functools.partial(_close, reader, source, watch)
@@ -224,6 +225,7 @@ class _Batches(paddle.io.Dataset):
 
     def __getitem__(self, positions: Sequence[Position]) -> Arrays:
         arrays = self._made(positions)
+        assert self.whereabouts is not None
         self.whereabouts.leave()
         return arrays
 
@@ -305,6 +307,7 @@ def _quiet_worker(worker_id: int) -> None:
     """Set up a worker: one thread, and signals that stop the job, such as Ctrl-C, are left to the main process."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # blocked by safe_fork
     os.setpgid(0, 0)
     os.environ["OMP_NUM_THREADS"] = "1"
     if "cv2" in sys.modules:

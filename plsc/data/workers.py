@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 import paddle
@@ -168,18 +168,24 @@ def _how_it_ended(code: int) -> Tuple[str, str]:
 
 
 @contextlib.contextmanager
-def safe_fork() -> Iterator[None]:
+def safe_fork(signals: Sequence[int]) -> Iterator[None]:
     """Context in which Paddle can safely fork workers.
 
     The garbage of this process is frozen: a worker that collected one of Paddle's queues would wait forever for threads
     that exist only in this process. Afterwards this process's SIGCHLD handler is restored: Paddle's raises SystemError
-    for a dead worker at an arbitrary line of the main thread, for example while a checkpoint is written.
+    for a dead worker at an arbitrary line of the main thread, for example while a checkpoint is written. New workers
+    start with `signals` blocked, so that a signal does not end a worker that does not ignore it yet.
+
+    Args:
+        signals: Signals that the workers will ignore and then unblock.
     """
     before = signal.getsignal(signal.SIGCHLD)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     gc.freeze()
     try:
         yield
     finally:
         gc.unfreeze()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if threading.current_thread() is threading.main_thread() and before is not None:
             signal.signal(signal.SIGCHLD, before)

@@ -9,6 +9,7 @@ import numpy as np
 import paddle
 from PIL import Image
 
+from plsc import distribution
 from plsc.checkpoint.arrays import CheckpointError
 from plsc.checkpoint.reader import Checkpoint
 from plsc.config import registry
@@ -30,7 +31,7 @@ def compute() -> Iterator[Row]:
             yield "problem", "GPU", "this Paddle is a GPU build, but finds no GPU; check nvidia-smi and the driver"
     else:
         count = 0
-        yield "note", "GPU", "this Paddle is a CPU build; for a GPU: pip install 'plsc[gpu]'"
+        yield "note", "GPU", f"this Paddle is a CPU build; for a GPU: {distribution.install('gpu')}"
     try:
         x = paddle.to_tensor(np.eye(_SIDE, dtype=np.float32), stop_gradient=False)
         y = paddle.matmul(x, x).sum()

@@ -1,6 +1,8 @@
 """Device of the process, and the job it belongs to."""
 
-from contextlib import suppress
+import threading
+from contextlib import contextmanager, suppress
+from typing import Any, Dict, Iterator
 
 import paddle
 
@@ -15,6 +17,10 @@ DETERMINISTIC = {
     "FLAGS_cpu_deterministic": True,
     "FLAGS_cudnn_exhaustive_search": False,  # no choice of algorithms by measured speed
 }
+_STRIDES = "FLAGS_use_stride_kernel"
+_lock = threading.Lock()
+_blocks = 0  # `device_kept` blocks that are open
+_before: Dict[str, Any] = {}  # device and flags before the first of them
 
 
 def join_job(config: RunConfig) -> None:
@@ -55,4 +61,34 @@ def set_device(device: str) -> None:
     paddle.device.set_device(chosen)
     if chosen == "cpu":
         # Transposed views would be copied by slow generic kernels at every matmul: half of the time of a step.
-        paddle.set_flags({"FLAGS_use_stride_kernel": False})
+        paddle.set_flags({_STRIDES: False})
+
+
+@contextmanager
+def device_kept() -> Iterator[None]:
+    """Restore Paddle's device and the flags that this module sets at the end of the block.
+
+    Blocks may be nested and may run in several threads: the last one to end restores. Flags whose values this build of
+    Paddle does not reveal (some of DETERMINISTIC) stay set.
+    """
+    global _blocks
+    with _lock:
+        _blocks += 1
+        if _blocks == 1:
+            _before.update(device=paddle.device.get_device(), flags=_readable_flags())
+    try:
+        yield
+    finally:
+        with _lock:
+            _blocks -= 1
+            if _blocks == 0:
+                paddle.device.set_device(_before["device"])
+                paddle.set_flags(_before["flags"])
+
+
+def _readable_flags() -> Dict[str, Any]:
+    flags: Dict[str, Any] = {}
+    for name in (_STRIDES, *DETERMINISTIC):
+        with suppress(ValueError):
+            flags.update(paddle.get_flags([name]))
+    return flags

@@ -10,7 +10,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from plsc import strict_json
+from plsc import distribution, strict_json
 from plsc.checkpoint import convert, replace
 from plsc.checkpoint import files as checkpoint_files
 from plsc.checkpoint.formats import Weights, read_weights
@@ -141,7 +141,8 @@ def _onnx_tools() -> Tuple[Any, Any]:
         import onnxruntime
         import paddle2onnx
     except ImportError as error:
-        raise ImportError(f"ONNX needs paddle2onnx and onnxruntime ({error}); pip install 'plsc[onnx]'") from None
+        command = distribution.install("onnx")
+        raise ImportError(f"ONNX needs paddle2onnx and onnxruntime ({error}): {command}") from None
     if int(paddle.__version__.split(".")[0]) < 3 and int(version("paddle2onnx").split(".")[0]) > 1:
         raise ImportError(
             f"paddle2onnx {version('paddle2onnx')} cannot read programs of Paddle {paddle.__version__}; "

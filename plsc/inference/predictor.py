@@ -1,5 +1,6 @@
 """Features and classes of images from a trained network."""
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Union
 
@@ -8,6 +9,8 @@ import paddle
 from paddle.nn import functional as F
 
 from plsc.config import registry
+from plsc.config.schema import read_settings
+from plsc.engine.device import device_kept, set_device
 from plsc.inference.preprocess import ImageLike, Preprocessing
 from plsc.inference.restore import Restored, restore
 from plsc.models.encoder import Encoder
@@ -104,7 +107,8 @@ class Predictor:
         return found if logits.ndim == 2 else found[0]
 
     def _guesses(self, logits: np.ndarray, topk: int) -> List[Guess]:
-        probabilities = F.softmax(paddle.to_tensor(logits.astype("float64")), axis=-1).numpy()
+        with self._on_its_device():
+            probabilities = F.softmax(paddle.to_tensor(logits.astype("float64")), axis=-1).numpy()
         order = np.argsort(-probabilities, kind="stable")[:topk]
         return [Guess(self.name(int(index)), int(index), float(probabilities[index])) for index in order]
 
@@ -118,7 +122,7 @@ class Predictor:
         if not given:
             raise ValueError("the list of images is empty")
         results = []
-        with paddle.no_grad():
+        with self._on_its_device(), paddle.no_grad():
             for part in _parts(given, batch_size):
                 batch = self.prepare([self.prepare.pixels(image) for image in part])
                 results.append(network(batch).astype("float32").numpy())
@@ -129,6 +133,13 @@ class Predictor:
             name = given[place] if isinstance(given[place], (str, Path)) else f"image {place}"
             raise FloatingPointError(f"{name}: what the network of {self.path} makes of it is not finite")
         return found if several else found[0]
+
+    @contextmanager
+    def _on_its_device(self) -> Iterator[None]:
+        """Use the device of the run's config inside the block; afterwards the program's own device again."""
+        with device_kept():
+            set_device(read_settings(self.config, "Global").device)
+            yield
 
 
 def load_predictor(checkpoint: Union[str, Path], ema: bool = False, overrides: Sequence[str] = ()) -> Predictor:

@@ -126,7 +126,8 @@ class ProjectionFreeAttention(nn.Layer):
 
     def forward(self, q: paddle.Tensor, k: paddle.Tensor, v: paddle.Tensor) -> paddle.Tensor:
         """Queries (B, N, D), keys and values (B, M, D) -> (B, N, D)."""
-        return attend(*(split_heads(x, self.num_heads) for x in (q, k, v)), self.scale)
+        q, k, v = (split_heads(x, self.num_heads) for x in (q, k, v))
+        return attend(q, k, v, self.scale)
 
 
 @MODELS.register()

@@ -54,7 +54,7 @@ def count_parameters(layer: nn.Layer) -> Dict[str, int]:
     return counts
 
 
-def _size(tensor) -> int:
+def _size(tensor: Any) -> int:
     return int(np.prod(tensor.shape, dtype=np.int64))
 
 

@@ -25,6 +25,8 @@ class MultiTensorAdamW(paddle.optimizer.AdamW):
             `lr_ratio` and `amsgrad` are not supported.
     """
 
+    helper: Any  # of Paddle's Optimizer
+
     def __init__(self, **arguments: Any) -> None:
         assert not arguments.keys() & {"grad_clip", "lr_ratio", "amsgrad"}
         super().__init__(**arguments)

@@ -70,11 +70,13 @@ def group_parameters(
             raise ValueError("layer_decay needs a model with layer_index(name) and num_layers; set layer_decay to null")
     groups: Dict[Tuple[int, bool, float], ParameterGroup] = {}
     for name, shape in parameters:
-        depth = layer_index(name) if layer_decay is not None else -1
+        depth = layer_index(name) if layer_decay is not None and layer_index is not None else -1
         decayed = is_decayed(name, shape, no_weight_decay)
         factor = 1.0 if lr_scale is None else lr_scale(name)
         if (depth, decayed, factor) not in groups:
-            scale = factor * (1.0 if layer_decay is None else layer_scale(depth, num_layers, layer_decay))
+            scale = factor * (
+                1.0 if layer_decay is None or num_layers is None else layer_scale(depth, num_layers, layer_decay)
+            )
             kind = "decay" if decayed else "no_decay"
             label = kind if layer_decay is None else f"layer_{depth}_{kind}"
             label += "" if factor == 1.0 else f"_x{factor:g}"

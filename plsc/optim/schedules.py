@@ -23,7 +23,7 @@ def warmup(step: int, base: float, steps: int, start: float = 0.0, both_ends: bo
     return base if step == intervals else start + step * ((base - start) / intervals)
 
 
-def cosine(step: int, base: float, final: float, steps: int) -> float:
+def cosine(step: float, base: float, final: float, steps: int) -> float:
     """Half a cosine from `base` at step 0 to `final` at step `steps`, constant afterwards."""
     return final + 0.5 * (base - final) * (1 + math.cos(math.pi * min(step, steps) / max(steps, 1)))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any, Callable, Iterator, List, Optional, Set
 
 from plsc import strict_json
+from plsc.errors import PlscError
 
 LOCK = ".lock"
 OVERWRITTEN = (LOCK, "config.yaml", "env.json")  # every start of a run writes these
@@ -23,7 +24,7 @@ _ELSEWHERE = "set Global.output_dir to another path"
 _locked_here: Set[Path] = set()  # the kernel's lock does not exclude this process
 
 
-class OutputError(OSError):
+class OutputError(PlscError, OSError):
     """Error while a run writes a file; the message gives the file, the reason and the solution."""
 
 

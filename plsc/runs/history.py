@@ -64,7 +64,7 @@ def read_history(directory: Path) -> List[PastConfig]:
             continue
         epoch = _EPOCH.match(text)
         if isinstance(config, ConfigMap):
-            step = int(_NAME.fullmatch(path.name)[1])
+            step = int(_NAME.sub(r"\1", path.name))
             found.append(PastConfig(step, float(epoch[1]) if epoch else None, text, config))
     return found
 

@@ -9,6 +9,8 @@ of all objects. Source of the operations: `pickletools`, which also parses them.
 import pickletools
 from typing import Any, Callable, Dict, Iterable, List, Tuple
 
+from plsc.errors import PlscError
+
 _PLAIN = (str, bytes, int, float, bool, type(None))
 _LITERALS = {
     "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "STRING", "BINSTRING",
@@ -29,7 +31,7 @@ _LARGEST_INTEGER = 2**53  # as a key: the hashes of such integers differ
 _MOST_ITEMS, _LONGEST = 4, 32  # limits of a tuple as key: items, characters or hexadecimal digits of an item
 
 
-class UnsafeFileError(ValueError):
+class UnsafeFileError(PlscError, ValueError):
     """Error for a file that is damaged, or that needs more than tensors and plain containers."""
 
 

@@ -69,7 +69,8 @@ def combinations(
     ranges = [key for key, values in varied.items() if isinstance(values, Range)]
     if ranges:
         raise ConfigError(f"{', '.join(ranges)}: a grid cannot contain a range; list the values, or set --random N")
-    return fixed, [dict(zip(varied, chosen)) for chosen in product(*varied.values())]
+    lists = [values for values in varied.values() if not isinstance(values, Range)]
+    return fixed, [dict(zip(varied, chosen)) for chosen in product(*lists)]
 
 
 def _values(text: str) -> Optional[Values]:

@@ -62,7 +62,9 @@ class _Block(nn.Layer):
         return self.id_path(x) + self.gain * self.res_path(x)
 
 
-def _group(inputs: int, outputs: int, count: int, kernels: Tuple[int, ...], last: List[Tuple[str, nn.Layer]]):
+def _group(
+    inputs: int, outputs: int, count: int, kernels: Tuple[int, ...], last: List[Tuple[str, nn.Layer]]
+) -> nn.Sequential:
     gain = 1 / (GROUPS * count) ** 2
     blocks = [(f"block_{i + 1}", _Block(inputs if i == 0 else outputs, outputs, kernels, gain)) for i in range(count)]
     return nn.Sequential(*blocks, *last)

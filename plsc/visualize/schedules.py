@@ -5,7 +5,7 @@ from typing import List, Tuple
 
 import paddle
 
-from plsc import distributed
+from plsc import distributed, distribution
 from plsc.config import registry
 from plsc.config.run_config import RunConfig
 from plsc.engine.parts import build_task
@@ -46,7 +46,8 @@ def draw_schedules(config: Config, path: Path) -> None:
     try:
         import matplotlib
     except ImportError:
-        raise ImportError("curves need matplotlib; pip install 'plsc[quickstart]', or leave schedules out") from None
+        command = distribution.install("quickstart")
+        raise ImportError(f"curves need matplotlib: {command}, or leave schedules out") from None
     matplotlib.use("Agg")
     from matplotlib import pyplot
 

@@ -96,7 +96,7 @@ def test_without_paddle_it_says_how_to_install_it(cli, monkeypatch):
 
     monkeypatch.setattr(runtime, "import_paddle", fail)
     code, out, _ = cli("doctor")
-    assert code == 1 and "cannot be imported: no module named paddle; pip install 'plsc[cpu]'" in out
+    assert code == 1 and "cannot be imported: no module named paddle; pip install -e '.[cpu]'" in out
     assert out.startswith("ok       Python")
 
 

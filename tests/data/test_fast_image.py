@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-cv2 = pytest.importorskip("cv2", reason="the fast decoder needs OpenCV: pip install plsc[fast]")
-simplejpeg = pytest.importorskip("simplejpeg", reason="the fast decoder needs simplejpeg: pip install plsc[fast]")
+cv2 = pytest.importorskip("cv2", reason="the fast decoder needs OpenCV: pip install -e '.[fast]'")
+simplejpeg = pytest.importorskip("simplejpeg", reason="the fast decoder needs simplejpeg: pip install -e '.[fast]'")
 
 from plsc.config import registry  # noqa: E402
 from plsc.data.color import ColorJitter, enhanced  # noqa: E402
@@ -230,7 +230,7 @@ def test_other_transpose_methods_are_refused(folder):
 @pytest.mark.parametrize("module", ["cv2", "simplejpeg"])
 def test_missing_libraries_are_named(folder, monkeypatch, module):
     monkeypatch.setitem(__import__("sys").modules, module, None)
-    with pytest.raises(ImportError, match=r'decoder: fast needs simplejpeg and OpenCV .*pip install "plsc\[fast\]"'):
+    with pytest.raises(ImportError, match=r"decoder: fast needs simplejpeg and OpenCV .*pip install -e '\.\[fast\]'"):
         ImageFolder(str(folder), decoder="fast")
 
 

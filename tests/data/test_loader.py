@@ -216,6 +216,20 @@ def test_signals_to_the_group_reach_the_main_process_only(number):
     assert process.returncode == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_comes_as_soon_as_a_worker_exists_does_not_end_it(number):
+    process = run(
+        f"""
+        os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), {int(number)}))
+        print("read", sum(1 for _ in loader(Images(200), num_workers=2)), flush=True)
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        print("blocked", len(blocked), flush=True)
+        """
+    )
+    out, err = process.communicate(timeout=60)
+    assert out == "read 50\nblocked 0\n", err
+
+
 def test_a_process_may_end_in_the_middle_of_an_epoch():
     process = run(
         """

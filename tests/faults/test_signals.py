@@ -157,8 +157,10 @@ def kill_once(images, run, rng):
     if find_newest(run / "checkpoints") is not None:
         arrays(run)
     assert len(checkpoint_files.checkpoints(run / "checkpoints")) <= 5
-    time.sleep(0.3)  # the kernel ends them after their parent
-    assert not [worker for worker in workers if alive(worker)]
+    deadline = time.monotonic() + 60
+    while any(map(alive, workers)) and time.monotonic() < deadline:  # the kernel ends them after their parent
+        time.sleep(0.01)
+    assert not any(map(alive, workers))
     return True
 
 

@@ -13,7 +13,7 @@ RUNS = {"config": 10_000, "images": 50_000}
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(find_spec("atheris") is None, reason='atheris is not installed: pip install "plsc[fuzz]"')
+@pytest.mark.skipif(find_spec("atheris") is None, reason="atheris is not installed: pip install -e '.[fuzz]'")
 @pytest.mark.parametrize("target", RUNS)
 def test_guided_by_coverage(tmp_path, tally, target):
     command = [sys.executable, str(ROOT / "tests" / "fuzz" / f"fuzz_{target}.py"), f"-runs={RUNS[target]}"]
