@@ -66,4 +66,5 @@ def _main(arguments: List[str]) -> int:
 
 def _usage() -> str:
     rows = "\n".join(f"  {verb:<16} {text}" for verb, text in VERBS.items())
-    return f"usage: plsc <verb> [options]\n       plsc --version\n\n{rows}\n\n`plsc <verb> --help` shows the options of a verb."
+    usage = "usage: plsc <verb> [options]\n       plsc --version"
+    return f"{usage}\n\n{rows}\n\n`plsc <verb> --help` shows the options of a verb."
