@@ -29,14 +29,19 @@ def site(tmp_path_factory):
     return folder
 
 
+def pages_of_site():
+    """Paths relative to docs/."""
+    return {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")} | IN_SITE
+
+
 def html_of(page):
     return "index.html" if page == "README.md" else page.replace(".md", ".html")
 
 
 @needs_mkdocs
 def test_every_page_is_in_the_site(site):
-    pages = {path.name for path in (ROOT / "docs").glob("*.md")} | IN_SITE
-    assert {html_of(page) for page in pages} <= {path.name for path in site.iterdir()}
+    found = {str(path.relative_to(site)) for path in site.rglob("*.html")}
+    assert {html_of(page) for page in pages_of_site()} <= found
 
 
 @needs_mkdocs
@@ -65,12 +70,12 @@ def test_the_reference_has_signatures_and_docstrings(site):
 
 
 def test_navigation_has_every_page():
-    navigation = set(re.findall(r": (\w+\.md)$", read("mkdocs.yml"), re.MULTILINE))
-    assert navigation == {path.name for path in (ROOT / "docs").glob("*.md")} | IN_SITE
+    navigation = set(re.findall(r": ([\w/]+\.md)$", read("mkdocs.yml"), re.MULTILINE))
+    assert navigation == pages_of_site()
 
 
 def test_index_has_the_order_of_the_navigation():
-    navigation = re.findall(r": (\w+\.md)$", read("mkdocs.yml"), re.MULTILINE)
+    navigation = re.findall(r": ([\w/]+\.md)$", read("mkdocs.yml"), re.MULTILINE)
     assert [target.removeprefix("../") for target in links("docs/README.md")] == navigation[1:]
 
 

@@ -41,7 +41,7 @@ OPTIONS = {
     "benchmark": ["--seconds", "0.2"],
     "evaluate-frozen": ["--epochs", "2"],
     "sweep": ["--dry-run"],
-    "prepare-digits": ["--out", "mnist"],
+    "prepare": ["--out", "mnist"],
     "quickstart": [*DIGITS, "-o", *SHORT],
     "evidence": [*DIGITS, "--results", "results", "--seeds", "0", "--changes", "random codes as targets", "-o", *SHORT],
 }

@@ -1,5 +1,6 @@
 """Hooks of mkdocs: pages from outside docs/, and links to source files as plain text."""
 
+import posixpath
 import re
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TOP_LEVEL_PAGES = ("CONTRIBUTING.md", "CHANGELOG.md")
-LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(\.\./([^)#]+)(#[^)]*)?\)")
+LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((\.\./[^)#]+)(#[^)]*)?\)")
 
 
 def on_files(files: Any, config: Any) -> Any:
@@ -20,14 +21,17 @@ def on_files(files: Any, config: Any) -> Any:
     return files
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Replace links that lead outside docs/."""
-    return LINK.sub(_as_text, markdown)
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Replace links that lead outside docs/, as the site has no source files and no repository to link to."""
+    folder = posixpath.dirname(page.file.src_uri)
 
+    def replaced(link: "re.Match[str]") -> str:
+        text, anchor = link[1], link[3] or ""
+        target = posixpath.normpath(posixpath.join("docs", folder, link[2]))
+        if target.startswith("docs/"):
+            return link[0]
+        if target in TOP_LEVEL_PAGES:
+            return f"[{text}]({posixpath.relpath(target, folder or '.')}{anchor})"
+        return f"{text} (`{target}`)" if " " in text else f"`{target}`"
 
-def _as_text(link: "re.Match[str]") -> str:
-    text, path, anchor = link[1], link[2], link[3] or ""
-    if path in TOP_LEVEL_PAGES:
-        return f"[{text}]({path}{anchor})"
-    is_path = " " not in text
-    return f"`{path}`" if is_path else f"{text} (`{path}`)"
+    return LINK.sub(replaced, markdown)
