@@ -3,6 +3,7 @@
 # make test         style and all tests on this Paddle, unit and parity tests on the oldest one supported
 # make test-slow    fuzzers, kill loops, long runs: what takes an hour rather than minutes; ends with the counts
 # make test-lowest  unit and parity tests with the lowest versions that setup.py allows, on LOWEST_PYTHON; docs/supply.md
+# make docs        the documentation site, in build/site; `.venv/bin/mkdocs serve` shows it with search
 # make clean        removes environments and build files; leaves `output/` and `datasets/`
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ LOW = .venv-lowest/bin
 # Tests are small: two processes of one thread each are faster than one of two.
 PYTEST = OMP_NUM_THREADS=1 $(1)/python -m pytest -q -n 2 --dist loadfile
 
-.PHONY: quickstart evidence test test-style test-current test-oldest test-lowest test-slow clean
+.PHONY: quickstart evidence test test-style test-current test-oldest test-lowest test-slow docs clean
 
 quickstart: .venv/quickstart.done
 	$(BIN)/python tools/digits/prepare.py
@@ -30,7 +31,7 @@ test-style: .venv/test.done
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test-current: .venv/test.done
+test-current: .venv/test.done .venv/docs.done
 	$(call PYTEST,$(BIN)) tests
 
 test-oldest: .venv-$(OLDEST_PADDLE)/test.done
@@ -65,6 +66,9 @@ test-slow: .venv/test.done
 	$(LOW)/python -m pip install -q --disable-pip-version-check -e ".[cpu,quickstart,fast,test]" setuptools \
 		-c .venv-lowest/lowest.txt
 	@touch $@
+
+docs: .venv/docs.done
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf .venv .venv-$(OLDEST_PADDLE) .venv-lowest build dist *.egg-info

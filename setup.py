@@ -40,6 +40,11 @@ setup(
             "mypy>=1.11.0", "types-PyYAML>=6.0.12", "build>=1.0.0",
         ],
         "fuzz": ["atheris>=3.0.0"],
+        # Tried: these versions on Python 3.9, and the newest on 3.11. ruff formats the signatures.
+        "docs": [
+            "mkdocs>=1.6.1", "mkdocs-material>=9.6.0", "mkdocstrings>=0.30.0", "mkdocstrings-python>=1.16.12",
+            "ruff>=0.6.0",
+        ],
     },
     entry_points={
         "console_scripts": [

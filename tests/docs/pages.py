@@ -1,4 +1,4 @@
-"""README.md and the pages of docs/, taken apart: headings, links, code blocks and the commands in them."""
+"""Headings, links, code blocks and commands of README.md, the other top-level pages and docs/."""
 
 import re
 from dataclasses import dataclass
@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Dict, Iterator, List, Tuple
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TOP_LEVEL = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"]
+PAGES = [*(ROOT / name for name in TOP_LEVEL), *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w*)$")
 NAMED = re.compile(r"# ([\w./-]+\.(?:py|yaml|txt))(?:\s.*)?\n")  # the first line of a block that is a whole file
 

@@ -28,6 +28,7 @@ SLOW = {
 }
 PLUGIN = ROOT / "tests" / "plugins" / "toy_plugin"
 SOURCES = [path for path in PLUGIN.rglob("*.*") if path.suffix in (".py", ".yaml", ".toml")]
+SOURCES += (ROOT / "plsc").rglob("*.py")  # quoted in CONTRIBUTING.md
 QUOTED = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES)
 RUNS = {"tokenizer": "tokenizer", "pretrain": "pretrain", "finetune": "classifier", "scratch": "classifier"}
 RUNS.update(linprobe="pretrain")

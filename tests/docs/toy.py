@@ -19,6 +19,11 @@ NOT_RUN = {
     "pip install -e '.[gpu]'": NO_NETWORK,
     "pip install ./toy_plugin": "tests/plugins builds the package and trains it",
     "make test": "is these tests",
+    "OMP_NUM_THREADS=1 .venv/bin/python -m pytest tests/losses": "is a part of these tests",
+    ".venv/bin/ruff check .": "is a part of `make test`",
+    ".venv/bin/ruff format plsc tests tools": "changes files",
+    ".venv/bin/mypy": "is a part of `make test`",
+    "pip install pre-commit && pre-commit install": NO_NETWORK,
     'master=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1):37777': "asks Slurm",
 }
 OPTIONAL = {"onnx": "onnxruntime"}  # a command with this word needs this package
@@ -36,7 +41,7 @@ OPTIONS = {
     "benchmark": ["--seconds", "0.2"],
     "evaluate-frozen": ["--epochs", "2"],
     "sweep": ["--dry-run"],
-    "prepare-digits": ["--out", "mnist"],
+    "prepare": ["--out", "mnist"],
     "quickstart": [*DIGITS, "-o", *SHORT],
     "evidence": [*DIGITS, "--results", "results", "--seeds", "0", "--changes", "random codes as targets", "-o", *SHORT],
 }
