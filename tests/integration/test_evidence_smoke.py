@@ -16,7 +16,7 @@ CHANGE = "random codes as targets"
 
 def evidence(*arguments):
     return subprocess.run(
-        [sys.executable, str(ROOT / "tools" / "evidence.py"), *map(str, arguments)],
+        [sys.executable, str(ROOT / "tools" / "digits" / "evidence.py"), *map(str, arguments)],
         env=environment(),
         capture_output=True,
         text=True,
@@ -111,7 +111,7 @@ def test_nine_unbalanced_classes(photos, config):
 def test_frozen_features_of_nine_classes(photos):
     options = ["-o", *photos[1][:1], photos[1][2]]
     done = subprocess.run(
-        [sys.executable, str(ROOT / "tools" / "evaluate_frozen.py"), "-c", str(ROOT / "configs/evidence/frozen.yaml")]
+        [sys.executable, "-m", "plsc", "evaluate-frozen", "-c", str(ROOT / "configs/evidence/frozen.yaml")]
         + ["--protocols", "knn", "linear", "--epochs", "5", "--json", "found.json", *options],
         cwd=photos[0],
         env=environment(),

@@ -60,4 +60,4 @@ def test_check_tells_an_old_page_from_the_current_one(tmp_path, monkeypatch, cap
     assert tool.main(["--check"]) == 0
     tool.PAGE.write_text("old", encoding="utf-8")
     assert tool.main(["--check"]) == 1
-    assert "docs/components.md is not what the code says" in capsys.readouterr().err
+    assert "docs/components.md is out of date" in capsys.readouterr().err

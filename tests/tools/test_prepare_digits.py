@@ -88,5 +88,5 @@ def test_raw_pixel_baseline(digits):
 
 
 def test_baseline_needs_the_digits(tmp_path):
-    with pytest.raises(ValueError, match="no digits in it; run tools/digits/prepare.py first"):
+    with pytest.raises(ValueError, match="contains no digits; run tools/digits/prepare.py first"):
         prepare.raw_pixel_baseline(tmp_path)
