@@ -1,17 +1,17 @@
 #!/usr/bin/env python
-"""Prints the lower bounds of setup.py as constraints for pip, `name==version` a line; see `make test-lowest`."""
+"""Print the lower bounds in setup.py as pip constraints, one `name==version` per line; used by `make test-lowest`."""
 
 import ast
 import re
 from pathlib import Path
 
 SETUP = Path(__file__).resolve().parent.parent / "setup.py"
-# Of what Paddle 2.6.2 needs without saying so, or says without an upper bound.
+# Dependencies of Paddle 2.6.2 that it does not declare, or declares without an upper bound.
 BESIDE = ["protobuf==3.20.2"]
 
 
 def requirements(text):
-    """Every requirement that a setup.py names, in the order of the file."""
+    """Return all requirements in the text of a setup.py, in the order of the file."""
     (call,) = [node for node in ast.walk(ast.parse(text)) if getattr(getattr(node, "func", None), "id", "") == "setup"]
     said = {keyword.arg: keyword.value for keyword in call.keywords}
     extras = ast.literal_eval(said["extras_require"])
@@ -19,7 +19,7 @@ def requirements(text):
 
 
 def lowest(requirement):
-    """`name==version` of the lower bound; None if there is none."""
+    """Return `name==version` for the lower bound of a requirement, or None without a lower bound."""
     found = re.fullmatch(r"([A-Za-z0-9_.-]+)>=([0-9.]+)(,.*)?", requirement)
     return f"{found[1]}=={found[2]}" if found else None
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""The verb `plsc train`, for those who run scripts from a checkout."""
+"""Run `plsc train` from a checkout."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Messages that docs/faq.md quotes are those of the code; the ones in `console` blocks test_commands produces."""
+"""Messages quoted in docs/faq.md exist in the code; test_commands produces those in `console` blocks."""
 
 import ast
 import re
@@ -7,11 +7,11 @@ import pytest
 
 from tests.docs.pages import ROOT, blocks
 
-LEAST = 0.4  # of a quoted message must be literally in the code; the rest are names and numbers
+LEAST = 0.4  # fraction of a quoted message that must be literal text in the code; the rest are names and numbers
 
 
 def templates():
-    """Every text of the code as a pattern, and how many characters of it are literal."""
+    """Yield every string of the code as a pattern, and its number of literal characters."""
     for path in (ROOT / "plsc").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.JoinedStr):
@@ -42,9 +42,9 @@ def quoted():
 
 
 @pytest.mark.parametrize("text", quoted(), ids=lambda text: text[:40])
-def test_the_code_says_so(text, messages):
+def test_a_quoted_message_exists_in_the_code(text, messages):
     assert is_said(text, messages), text
 
 
-def test_an_invented_message_is_found(messages):
+def test_an_invented_message_is_detected(messages):
     assert not is_said("the flux capacitor of step 512 is not charged; lower Optimizer.clip_norm", messages)

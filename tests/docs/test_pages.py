@@ -92,6 +92,15 @@ def test_tools_and_options_in_the_text_are_there(page, cli):
             assert set(options) <= set(re.findall(r"(?<!\S)--?[\w-]+", shown)), f"{page}: {text}"
 
 
+@pytest.mark.parametrize("page", NAMES)
+def test_verbs_and_their_options_in_the_text_exist(page, cli):
+    for verb, options in re.findall(r"`plsc ([a-z][\w-]*)([^`]*)`", own_words(page)):
+        assert verb in VERBS, f"{page}: plsc {verb}"
+        _, shown, _ = cli(verb, "--help")
+        named = {word.split("=")[0] for word in options.split() if word.startswith("-")}
+        assert named <= set(re.findall(r"(?<!\S)--?[\w-]+", shown)), f"{page}: plsc {verb}{options}"
+
+
 def test_every_section_is_explained():
     explained = {name.split(".")[0] for name in re.findall(r"`([\w.]+)`", read("docs/configuration.md"))}
     assert set(schema.SECTIONS) <= explained

@@ -1,4 +1,4 @@
-"""docs/components.md is what the code says, and leaves nothing unexplained."""
+"""Tests of docs/components.md: up to date, and every argument is described."""
 
 import re
 import subprocess
@@ -12,12 +12,12 @@ ROW = re.compile(r"^\| `(\w+)` \| (.*) \| (\S.*) \| (.*) \|$", re.MULTILINE)
 
 
 def test_the_committed_page_is_up_to_date():
-    """In a process of its own: other tests register components."""
+    """Run in a separate process, because other tests register components."""
     done = subprocess.run([sys.executable, tool.__file__, "--check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
-def test_every_kind_has_a_part_and_every_argument_an_explanation():
+def test_every_kind_and_argument_is_described():
     text = tool.page()
     assert set(tool.SECTIONS) == set(KINDS)
     for kind, entries in KINDS.items():
@@ -31,7 +31,7 @@ def test_every_kind_has_a_part_and_every_argument_an_explanation():
         assert [key for key, _, _, words in ROW.findall(part) if not words] == [], section
 
 
-def test_a_class_says_more_than_its_bases():
+def test_descriptions_of_a_class_override_those_of_its_bases():
     plugins.load_built_in()
     words = tool.explanations(KINDS["lr_scheduler"].get("WarmupCosine"))
     assert words["min_lr"] == "Learning rate at the end of the run, not scaled by the batch size"
@@ -54,10 +54,10 @@ def test_entries_of_several_lines_and_later_sections():
     assert tool.explanations(Documented) == {"first": "Something longer", "second": "Short"}
 
 
-def test_check_tells_an_old_page_from_the_current_one(tmp_path, monkeypatch, capsys):
+def test_check_detects_an_outdated_page(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tool, "PAGE", tmp_path / "components.md")
     assert tool.main([]) == 0
     assert tool.main(["--check"]) == 0
     tool.PAGE.write_text("old", encoding="utf-8")
     assert tool.main(["--check"]) == 1
-    assert "docs/components.md is not what the code says" in capsys.readouterr().err
+    assert "docs/components.md is out of date" in capsys.readouterr().err

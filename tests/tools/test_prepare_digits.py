@@ -45,20 +45,20 @@ def test_pads_and_keeps_the_pixels(digits):
         assert image.sum() == pixels[index].sum()
 
 
-def test_does_nothing_when_complete(digits):
+def test_a_complete_folder_is_not_changed(digits):
     before = sorted((path, path.stat().st_mtime_ns) for path in digits.rglob("*"))
     assert "nothing to do" in prepare.prepare(digits)
     assert sorted((path, path.stat().st_mtime_ns) for path in digits.rglob("*")) == before
 
 
-def test_refuses_a_folder_of_something_else(tmp_path):
+def test_a_folder_with_other_files_is_rejected(tmp_path):
     (tmp_path / "holiday.png").write_bytes(b"")
     with pytest.raises(ValueError, match="exists, but has 0 train and 0 val images.*--out"):
         prepare.prepare(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.png"]
 
 
-def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
+def test_an_interrupted_run_leaves_no_files(tmp_path, monkeypatch):
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
@@ -77,7 +77,7 @@ def test_runs_without_paddle_and_reports(digits):
     assert "4000 train and 1000 val" in done.stdout
 
 
-def test_tells_what_is_wrong(tmp_path, capsys):
+def test_errors_are_printed(tmp_path, capsys):
     (tmp_path / "x").write_text("")
     assert prepare.main(["--out", str(tmp_path)]) == 2
     assert "remove it or give another folder" in capsys.readouterr().err
@@ -88,5 +88,5 @@ def test_raw_pixel_baseline(digits):
 
 
 def test_baseline_needs_the_digits(tmp_path):
-    with pytest.raises(ValueError, match="no digits in it; run tools/digits/prepare.py first"):
+    with pytest.raises(ValueError, match="contains no digits; run tools/digits/prepare.py first"):
         prepare.raw_pixel_baseline(tmp_path)

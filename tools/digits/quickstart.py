@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""The whole path on real images: tokenizer, CAE pre-training, linear probes, fine-tuning and training from scratch.
+"""Run the quickstart on real images: tokenizer, CAE pre-training, linear probes, fine-tuning, training from scratch.
 
     python tools/digits/prepare.py && python tools/digits/quickstart.py
 
-Runs the six configs of configs/quickstart one after another, each as its own `tools/train.py`, and ends with a table
-of accuracies, a picture and a report in HTML. A run that is complete is not repeated; one that was interrupted goes on.
+Trains six configs of configs/quickstart one after another, each in a separate `tools/train.py` process. Then prints a
+table of accuracies and writes a figure and an HTML report. Completed runs are skipped; an interrupted run continues.
 """
 
 import argparse
@@ -30,11 +30,13 @@ LABELS = {
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Runs everything; returns the exit code of the first run that fails, or 0."""
+    """Run all configs; return the exit code of the first run that fails, or 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="datasets/digits", help="folder written by tools/digits/prepare.py")
     parser.add_argument("--output", default="output/quickstart", help="folder for the six runs")
-    parser.add_argument("-o", "--override", nargs="+", default=[], help="overrides for every run, to try it shorter")
+    parser.add_argument(
+        "-o", "--override", nargs="+", default=[], help="overrides for every run, such as a shorter length"
+    )
     arguments = parser.parse_args(argv)
     output = Path(arguments.output)
     started = time.time()
@@ -42,26 +44,26 @@ def main(argv: Optional[List[str]] = None) -> int:
         print(f"\n[{number}/{len(RUNS)}] configs/quickstart/{name}.yaml", flush=True)
         code = train(name, Path(arguments.data), output, arguments.override)
         if code:
-            print(f"{name} ended with code {code}; the same command goes on from there", file=sys.stderr)
+            print(f"{name} exited with code {code}; run the same command to continue", file=sys.stderr)
             return code
     minutes = (time.time() - started) / 60
-    picture = draw(output)
+    figure = draw(output)
     print("\n" + table(output, Path(arguments.data)))
-    print(f"\ntraining took {minutes:.1f} minutes\nruns:    {output}/\npicture: {picture}")
+    print(f"\ntraining took {minutes:.1f} minutes\nruns:    {output}/\nfigure:  {figure}")
     print(f"curves:  visualdl --logdir {output}\nreport:  {output / 'report.html'}")
     return report(output)
 
 
 def report(output: Path) -> int:
-    """Writes an HTML page that compares the runs; returns the exit code."""
-    title = "Quickstart: what pre-training is worth on digits"
-    command = [sys.executable, str(ROOT / "tools" / "report.py"), *(str(output / name) for name in RUNS)]
+    """Write an HTML page that compares the runs; return the exit code."""
+    title = "Quickstart: the gain of pre-training on digits"
+    command = [sys.executable, "-m", "plsc", "report", *(str(output / name) for name in RUNS)]
     options = ["--out", str(output / "report.html"), "--title", title]
     return subprocess.call([*command, *options], stdout=subprocess.DEVNULL)
 
 
 def train(name: str, data: Path, output: Path, overrides: List[str]) -> int:
-    """Runs one config in a process of its own; returns its exit code."""
+    """Train one config in a separate process; return its exit code."""
     command = [sys.executable, str(ROOT / "tools" / "train.py"), "-c", str(ROOT / f"configs/quickstart/{name}.yaml")]
     settings = [f"Global.output_dir={output / name}", f"DataLoader.Train.dataset.root={data / 'train'}"]
     if name != "pretrain":
@@ -74,13 +76,13 @@ def train(name: str, data: Path, output: Path, overrides: List[str]) -> int:
 
 
 def read_metrics(run: Path, split: str) -> List[Dict[str, float]]:
-    """The rows of a run's metrics.jsonl of one split, in order."""
+    """Return the rows of one split in a run's metrics.jsonl, in order."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     return [row for row in rows if row["split"] == split]
 
 
 def table(output: Path, data: Path) -> str:
-    """The accuracies on the validation images, as text."""
+    """Format the accuracies on the validation images as a text table."""
     from tools.digits.prepare import raw_pixel_baseline
 
     rows: List[Tuple[str, float]] = [("logistic regression on raw pixels", raw_pixel_baseline(data))]
@@ -91,7 +93,7 @@ def table(output: Path, data: Path) -> str:
 
 
 def draw(output: Path) -> Path:
-    """Draws loss curves, accuracy curves and reconstructions into one PNG; returns its path."""
+    """Draw loss curves, accuracy curves and reconstructions into one PNG file; return its path."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -112,7 +114,7 @@ def draw(output: Path) -> Path:
         axes[key].grid(alpha=0.3)
     newest = sorted((output / "pretrain" / "pictures").glob("*.png"))[-1]
     axes["images"].imshow(Image.open(newest), interpolation="nearest")
-    axes["images"].set_title("rows: original, masked, as tokens, masked tokens predicted")
+    axes["images"].set_title("rows: original, masked, decoded tokens, predictions for the masked tokens")
     axes["images"].axis("off")
     figure.tight_layout()
     path = output / "quickstart.png"
