@@ -1,4 +1,4 @@
-"""Learning rate and weight decay over a run, as a picture."""
+"""Learning rate and weight decay over a run, as a figure."""
 
 from pathlib import Path
 from typing import Any, List, Mapping, Tuple
@@ -18,7 +18,7 @@ _POINTS = 400
 
 
 def schedules(config: Config, task: Task) -> Tuple[List[float], List[float], List[float]]:
-    """Epochs, learning rates and weight decays at some steps of the run that a config describes."""
+    """Compute epochs, learning rates and weight decays at some steps of the run of a config."""
     run = read_settings(config, "Global")
     plan = plan_of(config, run, distributed.world_size(), [])
     schedule = registry.LR_SCHEDULERS.build(
@@ -38,7 +38,7 @@ def schedules(config: Config, task: Task) -> Tuple[List[float], List[float], Lis
 
 
 def draw_schedules(config: Config, path: Path) -> None:
-    """Draws the curves into a PNG.
+    """Draw the curves into a PNG file.
 
     Raises:
         ImportError: If matplotlib is not installed.

@@ -19,7 +19,7 @@ def train_attentive(
     batch_size: int = 128,
     seed: int = 0,
 ) -> None:
-    """Trains a head on tokens by AdamW without weight decay and with a cosine schedule.
+    """Train a head on tokens by AdamW without weight decay and with a cosine schedule.
 
     Args:
         head: Takes tokens (B, N, D), gives logits (B, C); trained in place.
@@ -27,8 +27,8 @@ def train_attentive(
         labels: int64 (M,).
         rate: Learning rate at the start.
         epochs: Passes over the tokens.
-        batch_size: Images a step; at most M.
-        seed: Of the order.
+        batch_size: Images per step; at most M.
+        seed: Seed of the order.
     """
     optimizer = paddle.optimizer.AdamW(rate, parameters=head.parameters(), weight_decay=0.0)
     batch_size = min(batch_size, len(tokens))

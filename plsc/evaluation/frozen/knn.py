@@ -8,7 +8,7 @@ _CHUNK = 1024
 def knn_predict(
     train: np.ndarray, labels: np.ndarray, test: np.ndarray, k: int, temperature: float = 0.07
 ) -> np.ndarray:
-    """Classes by a vote of the k nearest training images, weighted by exp(cosine / temperature).
+    """Predict classes by a vote of the k nearest training images, weighted by exp(cosine / temperature).
 
     Wu et al., arXiv 1805.01978, section 3.4; Caron et al., arXiv 2104.14294, appendix F.1.
 
@@ -16,7 +16,7 @@ def knn_predict(
         train: Features (N, D).
         labels: int64 (N,).
         test: Features (M, D).
-        k: Neighbours; at most N.
+        k: Number of neighbors; at most N.
         temperature: Above 0.
 
     Returns:

@@ -18,10 +18,10 @@ def train_linear(
     batch_size: int = 256,
     seed: int = 0,
 ) -> np.ndarray:
-    """Softmax regressions by SGD with momentum and a cosine schedule, one for each learning rate.
+    """Train softmax regressions by SGD with momentum and a cosine schedule, one for each learning rate.
 
-    Oquab et al., arXiv 2304.07193, section 7.1: the rates share batches and features, so that ten cost little more
-    than one.
+    Oquab et al., arXiv 2304.07193, section 7.1: the rates share batches and features, so that ten of them cost
+    little more than one.
 
     Args:
         features: Standardised, float32 (N, D).
@@ -29,8 +29,8 @@ def train_linear(
         rates: Learning rates, each at the start of its cosine.
         classes: Number of classes C.
         epochs: Passes over the features.
-        batch_size: Images a step; at most N.
-        seed: Of the order.
+        batch_size: Images per step; at most N.
+        seed: Seed of the order.
 
     Returns:
         Weights with the bias as last row, float32 (len(rates), D + 1, C).

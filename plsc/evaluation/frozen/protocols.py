@@ -1,4 +1,4 @@
-"""All protocols on one frozen encoder. Whatever is chosen is chosen on a part of the training images."""
+"""All protocols on one frozen encoder. Hyperparameters are chosen on a part of the training images."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -22,12 +22,12 @@ _FIXED_RATE = 0.3  # of the comparison of layers, where nothing is chosen
 
 @dataclass(frozen=True)
 class Settings:
-    """How the protocols are run.
+    """Settings of the protocols.
 
     Attributes:
-        validation_share: Part of the training images that decides about neighbours, features and learning rates.
-        epochs: Of the classifiers.
-        seed: Of the split, the order and the heads' first weights.
+        validation_share: Fraction of the training images for choosing neighbors, features and learning rates.
+        epochs: Epochs of the classifiers.
+        seed: Seed of the split, the order and the initial weights of the heads.
     """
 
     validation_share: float = 0.2
@@ -41,7 +41,7 @@ DEFAULTS = Settings()
 def evaluate_frozen(
     train: Features, test: Optional[Features], protocols: Sequence[str], settings: Settings = DEFAULTS
 ) -> Dict[str, Any]:
-    """Accuracies on test images, and what led to them.
+    """Compute accuracies on test images, and on validation images for every choice.
 
     For each of `knn`, `ridge`, `linear`, `attentive` and `ep`: every choice is trained on one part of the training
     images and compared on the other; the best is trained on all of them and then, once, tested. `layers` compares
@@ -50,11 +50,11 @@ def evaluate_frozen(
     Args:
         train: Features of the training images, without augmentation.
         test: Features of the test images; None: stop after the validation.
-        protocols: Which of PROTOCOLS.
-        settings: How.
+        protocols: Some of PROTOCOLS.
+        settings: Settings of the protocols.
 
     Returns:
-        By protocol: `top1` on the test images (%, if there are any), `validation` (%), `chosen` (what was), and
+        By protocol: `top1` on the test images (%, if there are any), `validation` (%), `chosen` (its name), and
         `tried`, the validation accuracy (%) of every choice. `layers` has `tried` only.
 
     Raises:
@@ -91,7 +91,7 @@ def evaluate_frozen(
 def _check(train: Features, test: Optional[Features], protocols: Sequence[str]) -> None:
     unknown = [name for name in protocols if name not in PROTOCOLS]
     if unknown:
-        raise ValueError(f"there is no protocol {unknown[0]!r}; there is: {', '.join(PROTOCOLS)}")
+        raise ValueError(f"unknown protocol {unknown[0]!r}; known are: {', '.join(PROTOCOLS)}")
     if test is not None and test.labels.max() > train.labels.max():
         raise ValueError(
             f"the test images have classes up to {test.labels.max()}, the training images up to {train.labels.max()}; "

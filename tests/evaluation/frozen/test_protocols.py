@@ -59,7 +59,7 @@ def test_the_same_seed_gives_the_same_numbers():
 @pytest.mark.parametrize(
     ("train", "test", "protocols", "message"),
     [
-        (toy(), toy(), ["kmeans"], "there is no protocol 'kmeans'; there is: knn, ridge, linear"),
+        (toy(), toy(), ["kmeans"], "unknown protocol 'kmeans'; known are: knn, ridge, linear"),
         (toy(classes=2), toy(), ["knn"], "the test images have classes up to 2, the training images up to 1"),
         (toy(count=6), toy(), ["knn"], "no class has enough of the 6 training images to leave 20%"),
         (toy(tokens=False), toy(), ["ep"], "need all tokens"),
