@@ -1,4 +1,4 @@
-"""What predictions tell besides accuracy: which classes are confused, whether confidence can be trusted."""
+"""Confusion of classes and calibration of predictions."""
 
 from typing import Tuple
 
@@ -12,7 +12,7 @@ def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: int) ->
 
 
 def class_accuracy(matrix: np.ndarray) -> np.ndarray:
-    """Share of each class's images that are recognised, in percent, float64 (C,); NaN for a class without images."""
+    """Accuracy of each class in percent, float64 (C,); NaN for a class without images."""
     counts = matrix.sum(axis=1).astype(np.float64)
     return 100.0 * np.diag(matrix) / np.where(counts > 0, counts, np.nan)
 
@@ -22,7 +22,7 @@ def calibration_bins(confidence: np.ndarray, correct: np.ndarray, bins: int = 15
 
     Args:
         confidence: Probability of the predicted class, float (N,) in [0, 1].
-        correct: Whether the prediction is right, bool (N,).
+        correct: True for correct predictions, bool (N,).
         bins: Number of bins; one holds confidences in (i / bins, (i + 1) / bins].
 
     Returns:
@@ -47,7 +47,7 @@ def principal_components(features: np.ndarray, count: int = 2) -> Tuple[np.ndarr
     """Features (N, D) along the directions of largest variance.
 
     Returns:
-        Coordinates float32 (N, count), each direction signed so that its largest entry is positive; and the share of
+        Coordinates float32 (N, count), each direction signed so that its largest entry is positive; and the fraction of
         the variance in each.
     """
     centred = features.astype(np.float64) - features.mean(axis=0)

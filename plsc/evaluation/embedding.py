@@ -23,11 +23,11 @@ def embed(features: np.ndarray, method: str = "tsne") -> Found:
         Points, float32 (N, 2), and how to read them, as the end of a sentence.
 
     Raises:
-        ValueError: If there is no such method.
+        ValueError: If the method is unknown.
         ImportError: If what it needs is not installed.
     """
     if method not in METHODS:
-        raise ValueError(f"there is no embedding {method!r}; there is: {', '.join(METHODS)}")
+        raise ValueError(f"unknown embedding {method!r}; known are: {', '.join(METHODS)}")
     points, words = METHODS[method](features)
     return points.astype(np.float32), words
 

@@ -1,4 +1,4 @@
-"""What can be said of features without labels, above all whether they have collapsed."""
+"""Measures of features without labels, which detect collapse."""
 
 import numpy as np
 
@@ -6,12 +6,12 @@ import numpy as np
 def rankme(features: np.ndarray, epsilon: float = 1e-7) -> float:
     """Effective rank of features: exp of the entropy of their singular values.
 
-    Garrido et al., arXiv 2210.02885, equation 3. Between 1, all features on one line, and min(N, D), so compare
-    numbers of the same N only.
+    Garrido et al., arXiv 2210.02885, equation 3. Between 1 (all features on one line) and min(N, D): compare only
+    values for the same N.
 
     Args:
         features: Float (N, D).
-        epsilon: Added to each share of the singular values.
+        epsilon: Added to each normalized singular value.
     """
     values = np.linalg.svd(features.astype(np.float64), compute_uv=False)
     total = values.sum()
@@ -22,10 +22,10 @@ def rankme(features: np.ndarray, epsilon: float = 1e-7) -> float:
 
 
 def feature_deviation(features: np.ndarray) -> float:
-    """Mean deviation over images of the channels of normalised features, times sqrt(D).
+    """Mean deviation over images of the channels of normalized features, times sqrt(D).
 
-    Chen and He, arXiv 2011.10566, section 4.1: about 1 for features spread evenly on the sphere, 0 if all images have
-    the same. A large common part, harmless by itself, makes it small too.
+    Chen and He, arXiv 2011.10566, section 4.1: about 1 for features spread evenly on the sphere, 0 if all are
+    equal. A large common part also makes it small, although it is harmless.
 
     Args:
         features: Float (N, D).

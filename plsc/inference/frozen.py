@@ -1,4 +1,4 @@
-"""Frozen features of the encoder of a config or a checkpoint, handed to the protocols of `plsc.evaluation`."""
+"""Evaluation of the frozen encoder of a config or a checkpoint by the protocols of `plsc.evaluation`."""
 
 from functools import partial
 from typing import Any, Dict, Sequence
@@ -20,13 +20,13 @@ Config = RunConfig
 
 
 def evaluate_config(config: Config, protocols: Sequence[str], settings: Settings, test: bool = True) -> Dict[str, Any]:
-    """Classifies by frozen features of the config's encoder, with the weights that `Init` names.
+    """Classify by frozen features of the config's encoder, with the weights that `Init` names.
 
     Args:
         config: Checked by plsc.config.schema; see `evaluate_task`.
         protocols: See plsc.evaluation.frozen.protocols.
         settings: Likewise.
-        test: Whether to test on `DataLoader.Eval`; else accuracies are of the validation part only.
+        test: Test on `DataLoader.Eval`; otherwise accuracies are those of the validation part.
 
     Raises:
         ConfigError: If the config has no evaluation set, or it has classes that the training images do not have.
@@ -40,21 +40,21 @@ def evaluate_config(config: Config, protocols: Sequence[str], settings: Settings
 def evaluate_restored(
     restored: Restored, protocols: Sequence[str], settings: Settings = DEFAULTS, test: bool = True
 ) -> Dict[str, Any]:
-    """Classifies by frozen features of a checkpoint's encoder; arguments, result and errors as in `evaluate_config`."""
+    """Classify by frozen features of a checkpoint's encoder; arguments, result and errors as in `evaluate_config`."""
     return evaluate_task(restored.config, restored.task, protocols, settings, test)
 
 
 def evaluate_random(
     config: Config, protocols: Sequence[str], settings: Settings = DEFAULTS, test: bool = True
 ) -> Dict[str, Any]:
-    """The same for the config's encoder with the weights that training would start from: what it has to beat."""
+    """Classify by features of the encoder with random initial weights, as a baseline; see `evaluate_config`."""
     return evaluate_task(config, fresh_task(config), protocols, settings, test)
 
 
 def evaluate_task(
     config: Config, task: Task, protocols: Sequence[str], settings: Settings, test: bool = True
 ) -> Dict[str, Any]:
-    """Classifies by frozen features of `task.encoder`, which stays as it is.
+    """Classify by frozen features of `task.encoder`, which is not changed.
 
     Args:
         config: `DataLoader.Train` and `DataLoader.Eval` have labels. Training images are read once, in order, with
@@ -62,7 +62,7 @@ def evaluate_task(
         task: With its weights.
         protocols: See plsc.evaluation.frozen.protocols.
         settings: Likewise.
-        test: Whether to test on `DataLoader.Eval`.
+        test: Test on `DataLoader.Eval`.
 
     Returns:
         As `plsc.evaluation.frozen.protocols.evaluate_frozen`.

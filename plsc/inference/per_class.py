@@ -1,4 +1,4 @@
-"""An evaluation that tells more than an average: by class, by confusion, by confidence."""
+"""Evaluation of a classifier by class, with confusions and calibration."""
 
 from typing import Any, Dict, List, Optional
 
@@ -26,7 +26,7 @@ _PERCENT = ("top", "ece", "class_accuracy")  # how the names of metrics in perce
 
 
 def evaluate_in_detail(config: RunConfig, checkpoint: Checkpoint, ema: bool = False) -> Dict[str, Any]:
-    """Evaluates a classifier.
+    """Evaluate a classifier.
 
     Args:
         config: Checked by plsc.config.schema; the one the checkpoint was trained with.
@@ -48,7 +48,9 @@ def evaluate_in_detail(config: RunConfig, checkpoint: Checkpoint, ema: bool = Fa
     restored = restore_task(config, checkpoint, ema)
     classes, heads = restored.task.num_classes, restored.task.head_names
     if heads is not None:
-        raise ValueError(f"{checkpoint} holds {len(heads)} classifiers, of which none is chosen; leave --details out")
+        raise ValueError(
+            f"{checkpoint} holds {len(heads)} classifiers and none of them is selected; leave --details out"
+        )
     if classes is None:
         kind = type(restored.task).__name__
         raise ValueError(f"{checkpoint} is a run of {kind}, which does not classify; leave --details out")
@@ -82,7 +84,7 @@ def _as_data(
 
 
 def table(found: Dict[str, Any]) -> str:
-    """What `evaluate_in_detail` gives, for people: classes, the lowest accuracy first, and what is confused most."""
+    """Format the result of `evaluate_in_detail`: classes, the lowest accuracy first, and frequent confusions."""
     rows = sorted((one for one in found["classes"] if one["images"]), key=lambda one: one["accuracy"])
     width = max(len("class"), *(len(one["name"]) for one in rows))
     lines = [f"{'class':<{width}}  images       %", "-" * (width + 16)]

@@ -129,7 +129,7 @@ def find_images(paths: Sequence[Union[str, Path]], extensions: Sequence[str] = E
         elif path.is_file():
             found.append(path)
         else:
-            what = "is no regular file" if path.exists() else "there is no such file or folder"
+            what = "is not a regular file" if path.exists() else "there is no such file or folder"
             raise ValueError(f"{printable(path)}: {what}")
     if not found:
         others = f", found {endings_text(left_out)}" if left_out else ""

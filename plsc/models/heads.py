@@ -36,7 +36,7 @@ class Head(nn.Layer):
 
 @MODELS.register()
 class LinearHead(Head):
-    """Linear classifier, with batch normalisation before it for linear probes.
+    """Linear classifier, with optional batch normalization of the features for linear probes.
 
     CAE, `run_class_finetuning` and `run_linear`; MAE, arXiv 2111.06377, appendix A.1.
 
@@ -83,7 +83,7 @@ class AttentiveBlock(nn.Layer):
     Args:
         dim: Width D.
         num_heads: Attention heads.
-        qkv_bias: Whether queries and values have a bias.
+        qkv_bias: Add a bias to queries and values.
         qk_scale: Factor of the queries; by default (D / heads) ** -0.5.
         norm_eps: Added to the variance in normalizations.
         parameter_free: Attend without projections, and normalize without learned scale and shift.
@@ -143,7 +143,7 @@ class AttentiveHead(Head):
         num_classes: Number of classes C.
         num_heads: Attention heads; D must be a multiple.
         depth: Blocks of cross-attention that the query passes through.
-        qkv_bias: Whether queries and values have a bias.
+        qkv_bias: Add a bias to queries and values.
         qk_scale: Factor of the queries; by default (D / heads) ** -0.5.
         norm_eps: Added to the variance in layer normalizations.
         batch_norm_eps: Added to the variance in batch normalization; PLSC uses 1e-6.

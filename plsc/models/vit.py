@@ -26,7 +26,7 @@ from plsc.nn.pos_embed import sincos_2d
 from plsc.nn.utils import to_pair
 
 INIT_STD = 0.02
-LARGEST_EPS = 1e-3  # of a layer normalisation in Paddle
+LARGEST_EPS = 1e-3  # of a layer normalization in Paddle
 
 
 def sincos_table(grid: Tuple[int, int], dim: int, cls_rows: int = 1, official_order: bool = False) -> paddle.Tensor:
@@ -50,7 +50,7 @@ class ViT(Encoder):
         depth: Number of blocks.
         num_heads: Attention heads; D must be a multiple.
         mlp_ratio: Hidden width of the MLPs, in multiples of D.
-        qkv_bias: Whether queries and values have a bias; keys never have one.
+        qkv_bias: Add a bias to queries and values; keys never have one.
         qk_scale: Factor of the queries; by default (D / heads) ** -0.5.
         drop_rate: Dropout probability of tokens and residual branches.
         attn_drop_rate: Dropout probability of attention weights.

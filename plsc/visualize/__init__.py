@@ -1,1 +1,1 @@
-"""Images and plots of what a run does."""
+"""Figures of the data, the network and the schedules of a run."""

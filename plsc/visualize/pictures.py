@@ -1,4 +1,4 @@
-"""Pictures of what a config does to images, and of what a trained network makes of them; one PNG each."""
+"""Figures of the augmentation and masks of a config, and of outputs of a trained network; one PNG each."""
 
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
@@ -34,15 +34,15 @@ _MASKS = 16
 
 
 class Pictures:
-    """Draws the pictures of a config, and those of a network if there is one.
+    """Draws the figures of a config, and those of a network if it is given.
 
     Args:
         config: Checked by plsc.config.schema.
-        images: Files; none: the first of the training set.
-        count: At most so many images.
+        images: Files; by default the first images of the training set.
+        count: Maximum number of images.
         task: With its weights.
-        patch: (row, column) whose attention is shown; by default the middle one.
-        block: Whose attention is shown, counted from 0, or from -1 backwards.
+        patch: Row and column of the patch whose attention is shown; by default the middle one.
+        block: Index of the block whose attention is shown; negative values count from the last.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Pictures:
         self.seed = config.global_.seed
 
     def parts(self) -> Dict[str, Callable[[], Dict[str, Image.Image]]]:
-        """What can be drawn, by name; each gives pictures by file name."""
+        """Functions that draw figures, by part; each returns images by file name."""
         found: Dict[str, Callable[[], Dict[str, Image.Image]]] = {"augmentation": self.augmentation}
         if self.config.get("MaskGenerator") is not None:
             found["masks"] = self.masks
@@ -71,7 +71,7 @@ class Pictures:
         return found
 
     def augmentation(self) -> Dict[str, Image.Image]:
-        """Each training transform after the other, in four epochs."""
+        """Draw the result of every training transform in four epochs."""
         nodes = self.config["DataLoader"]["Train"].get("transforms") or []
         transforms = build_list(registry.TRANSFORMS, nodes)
         pictures = {}
@@ -93,7 +93,7 @@ class Pictures:
         return pictures
 
     def masks(self) -> Dict[str, Image.Image]:
-        """Masks over the first image."""
+        """Draw masks over the first image."""
         generator = registry.MASK_GENERATORS.build(self.config["MaskGenerator"])
         side = 8 * max(generator.grid)
         base = np.asarray(resize(self.samples[0]["image"], (side, side), "bicubic"))
@@ -110,7 +110,7 @@ class Pictures:
         return {"masks": sheet(rows, f"{_MASKS} draws of {name}", note=note)}
 
     def reconstruction(self) -> Dict[str, Image.Image]:
-        """What the task itself draws of a training batch; nothing if it draws nothing."""
+        """Draw `Task.pictures` of a training batch; empty if the task has none."""
         section = self.config["DataLoader"]["Train"]
         masks = self.config.get("MaskGenerator")
         loader = DataLoader(
@@ -138,7 +138,7 @@ class Pictures:
         return {"reconstruction": sheet(rows, type(self.task).__name__, names, note if masks is not None else "")}
 
     def attention(self) -> Dict[str, Image.Image]:
-        """What the class token and a patch attend to, by head, over the image."""
+        """Draw the attention of the class token and of a patch, by head, over the image."""
         encoder = self.task.encoder
         grid, prepare = tuple(encoder.grid_size), Preprocessing(self.config, encoder.image_size)
         patch = self.patch or (grid[0] // 2, grid[1] // 2)
@@ -163,7 +163,7 @@ class Pictures:
 
 
 class _Given(Dataset):
-    """Named files as a dataset; with a label, as some tasks want one: nothing that is drawn depends on it."""
+    """Named files as a dataset, with a label of 0 for tasks that require one; the figures do not depend on it."""
 
     def __init__(self, paths: Sequence[Path], bits: Optional[int]) -> None:
         self.paths, self.bits = paths, bits
@@ -186,7 +186,7 @@ def _first(config: Config, count: int) -> Any:
 
 
 def _readable(dataset: Any, count: int, bad: BadImages) -> List[Dict[str, Any]]:
-    """The first `count` samples that can be read and decoded; others are told or an error, as the policy says."""
+    """The first `count` samples that can be decoded; others are reported or an error, depending on the policy."""
     samples: List[Dict[str, Any]] = []
     reader = SampleDataset(dataset)
     for index in range(len(dataset)):
@@ -226,12 +226,12 @@ def _check(patch: Tuple[int, int], grid: Tuple[int, ...], block: int, depth: int
 
 
 def visualize(pictures: Pictures, out: Path, parts: Sequence[str], say: Callable[[str], None] = print) -> List[Path]:
-    """Draws and writes PNGs.
+    """Draw figures and write them as PNG files.
 
     Args:
-        pictures: Of a config and maybe a network.
-        out: Folder; made if it is not there.
-        parts: Which, of those of `pictures.parts()` and `schedules`; what does not apply is left out.
+        pictures: Figures of a config and optionally a network.
+        out: Folder; created if it is missing.
+        parts: Names of `pictures.parts()`, and `schedules`; a part that does not apply is left out.
         say: Takes the name of each file that was written.
 
     Raises:

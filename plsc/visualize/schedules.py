@@ -1,4 +1,4 @@
-"""Learning rate and weight decay over a run, as a picture."""
+"""Learning rate and weight decay over a run, as a figure."""
 
 from pathlib import Path
 from typing import List, Tuple
@@ -38,7 +38,7 @@ def schedules(config: Config, task: Task) -> Tuple[List[float], List[float], Lis
 
 
 def draw_schedules(config: Config, path: Path) -> None:
-    """Draws the curves into a PNG.
+    """Draw the curves into a PNG file.
 
     Raises:
         ImportError: If matplotlib is not installed.

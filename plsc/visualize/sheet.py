@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 _PAPER, _INK, _SOFT = (255, 255, 255), (28, 32, 36), (100, 107, 115)
 _GAP = 10
-_LEAST_SIDE = 112  # smaller pictures are enlarged, pixel by pixel
+_LEAST_SIDE = 112  # smaller images are enlarged, pixel by pixel
 # Anchors of cividis, which looks the same to everybody (Nunez et al., arXiv 1712.01662).
 _HEAT = ((0, 34, 78), (53, 69, 108), (102, 105, 112), (148, 142, 119), (200, 184, 102), (254, 232, 56))
 
@@ -28,7 +28,7 @@ def heat(values: np.ndarray) -> np.ndarray:
 
 
 def overlay(image: np.ndarray, weights: np.ndarray, strength: float = 0.65) -> np.ndarray:
-    """Weights of patches (h, w) as colours over a picture uint8 (H, W, 3); the largest weight is the brightest."""
+    """Weights of patches (h, w) as colors over an image uint8 (H, W, 3); the largest weight is the brightest."""
     scaled = (weights - weights.min()) / max(float(weights.max() - weights.min()), 1e-12)
     height, width = image.shape[:2]
     large = Image.fromarray((scaled * 255).astype(np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
@@ -38,7 +38,7 @@ def overlay(image: np.ndarray, weights: np.ndarray, strength: float = 0.65) -> n
 
 
 def mark(image: np.ndarray, box: Tuple[int, int, int, int]) -> np.ndarray:
-    """A picture with a frame around (left, top, right, bottom)."""
+    """An image with a frame around (left, top, right, bottom)."""
     picture = Image.fromarray(image)
     ImageDraw.Draw(picture).rectangle(box, outline=(213, 94, 0), width=max(1, image.shape[0] // 100))
     return np.asarray(picture)
@@ -53,7 +53,7 @@ def sheet(
     """Pictures in rows.
 
     Args:
-        rows: Caption and pictures uint8 (H, W, 3) of each row, from the top.
+        rows: Caption and images uint8 (H, W, 3) of each row, from the top.
         title: Above everything.
         columns: Captions of the columns.
         note: Under everything.

@@ -29,5 +29,5 @@ def test_three_points_are_enough():
 
 
 def test_an_unknown_method_is_an_error():
-    with pytest.raises(ValueError, match="there is no embedding 'tnse'; there is: pca, tsne, umap"):
+    with pytest.raises(ValueError, match="unknown embedding 'tnse'; known are: pca, tsne, umap"):
         embed(np.eye(3), "tnse")
