@@ -8,7 +8,7 @@ Public names, each imported when it is used; `import plsc` alone imports neither
 - `load`, `train`: a trained network for inference, and a training run.
 - `Predictor`: features and classes of images, returned by `load`. `Run`: config and metrics of a run, returned by
   `train`.
-- `Task`, `Callback`: base classes for new methods and callbacks.
+- `Task`, `Encoder`, `Target`, `BatchTransform`, `Callback`: base classes of components, see docs/adding_a_method.md.
 - `TASKS`, `MODELS`, `TOKENIZERS`, `LOSSES`, `MASK_GENERATORS`, `DATASETS`, `TRANSFORMS`, `BATCH_TRANSFORMS`,
   `OPTIMIZERS`, `LR_SCHEDULERS`, `METRICS`, `CALLBACKS`: registries of components, one per config section.
 - `PlscError`: base class of all errors that plsc defines. `ConfigError`, `CheckpointError`, `OutputError`,
@@ -40,17 +40,21 @@ if TYPE_CHECKING:
         TRANSFORMS,
     )
     from plsc.config.tree import ConfigError
+    from plsc.data.batch_transforms import BatchTransform
     from plsc.data.images import ImageError
     from plsc.engine.callback import Callback
     from plsc.inference.predictor import Predictor
+    from plsc.models.encoder import Encoder
     from plsc.runs.directory import OutputError
     from plsc.runs.reader import Run
     from plsc.tasks.base import Task
+    from plsc.tokenizers.base import Target
 
 __all__ = [
     "BATCH_TRANSFORMS", "CALLBACKS", "DATASETS", "LOSSES", "LR_SCHEDULERS", "MASK_GENERATORS", "METRICS", "MODELS",
-    "OPTIMIZERS", "TASKS", "TOKENIZERS", "TRANSFORMS", "Callback", "CheckpointError", "ConfigError", "ImageError",
-    "JobError", "OutputError", "PlscError", "Predictor", "Run", "Task", "__version__", "load", "train",
+    "OPTIMIZERS", "TASKS", "TOKENIZERS", "TRANSFORMS", "BatchTransform", "Callback", "CheckpointError", "ConfigError",
+    "Encoder", "ImageError", "JobError", "OutputError", "PlscError", "Predictor", "Run", "Target", "Task", "__version__",
+    "load", "train",
 ]  # fmt: skip
 
 # Module of each name that is imported when it is used; the same names as under TYPE_CHECKING.
@@ -62,12 +66,15 @@ _MODULES = {
         "OPTIMIZERS", "TASKS", "TOKENIZERS", "TRANSFORMS",
     ),
     "plsc.config.tree": ("ConfigError",),
+    "plsc.data.batch_transforms": ("BatchTransform",),
     "plsc.data.images": ("ImageError",),
     "plsc.engine.callback": ("Callback",),
     "plsc.inference.predictor": ("Predictor",),
+    "plsc.models.encoder": ("Encoder",),
     "plsc.runs.directory": ("OutputError",),
     "plsc.runs.reader": ("Run",),
     "plsc.tasks.base": ("Task",),
+    "plsc.tokenizers.base": ("Target",),
 }  # fmt: skip
 _LAZY = {name: module for module, names in _MODULES.items() for name in names}
 

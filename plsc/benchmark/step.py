@@ -72,7 +72,7 @@ def make_step(config: Config, notes: List[str]) -> TrainStep:
         lambda step: 1e-6,  # the rate does not change the time, and random weights stay finite
         build_list(registry.BATCH_TRANSFORMS, config.nodes("DataLoader.Train.batch_transforms")),
         Precision(config.amp, notes.append),
-        total_steps=run.steps or math.ceil(EPOCH * run.epochs),
+        total_steps=run.steps or math.ceil(EPOCH * (run.epochs or 1)),
         seed=run.seed,
     )
 

@@ -1,6 +1,6 @@
 """Base class of datasets."""
 
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 from plsc.config import contract
 from plsc.config.registry import DATASETS
@@ -18,7 +18,7 @@ class Dataset:
         labels: Class of each sample, int64 (len,); None: the samples have no labels.
     """
 
-    _required = ("__len__", "__getitem__")
+    _required: Tuple[str, ...] = ("__len__", "__getitem__")
 
     classes: Optional[Sequence[str]] = None
     labels: Any = None

@@ -1,6 +1,6 @@
 """Transforms of a batch on its device, `(batch, rng) -> batch`."""
 
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 import paddle
@@ -24,7 +24,7 @@ class BatchTransform:
             is left out there.
     """
 
-    _required = ("augments", "__call__")
+    _required: Tuple[str, ...] = ("augments", "__call__")
 
     augments: bool
     key: str = "image"

@@ -7,7 +7,7 @@ import paddle
 
 from plsc import distributed
 from plsc.checkpoint import transfer
-from plsc.checkpoint.formats import open_source
+from plsc.checkpoint.formats import Source, open_source
 from plsc.config import registry
 from plsc.config.run_config import RunConfig
 from plsc.config.schema import TASK_ARGUMENTS
@@ -57,7 +57,8 @@ def initialise(task: Task, config: RunConfig, log: RunLog, classes: Optional[Seq
     init = config.init
     if init.checkpoint is not None:
         with blamed_on(config["Init"]):
-            source = consistency.agree_on_checkpoint(consistency.INITIAL_WEIGHTS, partial(open_source, init.checkpoint))
+            find: Callable[[], Optional[Source]] = partial(open_source, init.checkpoint)
+            source = consistency.agree_on_checkpoint(consistency.INITIAL_WEIGHTS, find)
             report = transfer.initialise(task, init, classes, source)
         task.on_weights_loaded(report.loaded)
         log.say(str(report))

@@ -7,6 +7,7 @@ import numpy as np
 import paddle
 
 from plsc import distributed
+from plsc.data.batch_transforms import BatchTransform
 from plsc.engine.nonfinite import NonFinitePolicy
 from plsc.nn.precision import Precision
 from plsc.tasks.base import Batch, Task
@@ -51,7 +52,7 @@ class TrainStep:
         task: Task,
         optimizer: Any,
         schedule: Callable[[int], float],
-        batch_transforms: Sequence[Callable[[Batch, np.random.Generator], Batch]],
+        batch_transforms: Sequence[BatchTransform],
         precision: Precision,
         total_steps: int,
         seed: int = 0,

@@ -22,7 +22,7 @@ class Metric:
         num_classes: Number of classes of the network, for a metric that has it as an argument; else None.
     """
 
-    _required = ("terms",)
+    _required: Tuple[str, ...] = ("terms",)
 
     names: Sequence[str] = ()
     num_classes: Optional[int] = None

@@ -200,7 +200,7 @@ class CAE(Network):
             raise ValueError(
                 f"decoder_embed_dim must be a multiple of decoder_num_heads: {dim} does not divide into {heads} heads"
             )
-        self.vocab_size = vocab_size
+        self.vocab_size: int = vocab_size
         self.image_size = encoder.image_size
         self.teacher_momentum = teacher_momentum
         self.encoder = encoder

@@ -58,7 +58,7 @@ class Classifier(Network):
         self.pooling = pooling
         self.freeze_encoder = freeze_encoder
         self.image_size, self.num_classes = encoder.image_size, head.num_classes
-        self.num_layers = encoder.num_layers
+        self.num_layers: int = encoder.num_layers
         if freeze_encoder:
             freeze(encoder)
 

@@ -24,8 +24,8 @@ class Encoder(Network):
         norm: Normalization after the last block.
     """
 
-    _required = ("embed_dim", "image_size", "patch_size", "grid_size", "num_prefix_tokens", "num_layers")
-    _required += ("blocks", "norm", "forward_features")
+    _required: Tuple[str, ...] = ("embed_dim", "image_size", "patch_size", "grid_size", "num_prefix_tokens")
+    _required += ("num_layers", "blocks", "norm", "forward_features")
 
     embed_dim: int
     image_size: Tuple[int, int]

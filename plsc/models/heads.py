@@ -1,6 +1,6 @@
 """Classification heads on top of an encoder."""
 
-from typing import Optional
+from typing import Optional, Tuple
 
 import paddle
 from paddle import nn
@@ -23,7 +23,7 @@ class Head(nn.Layer):
         takes_tokens: True: it takes all tokens (B, prefix + N, D). False: it takes pooled features (B, D).
     """
 
-    _required = ("in_features", "num_classes", "forward")
+    _required: Tuple[str, ...] = ("in_features", "num_classes", "forward")
 
     in_features: int
     num_classes: int

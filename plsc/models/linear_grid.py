@@ -56,7 +56,8 @@ class LinearGrid(Network):
             raise ValueError(f"LinearGrid: rates must be above 0, got {list(rates)}")
         self.encoder = encoder
         freeze(encoder)
-        self.image_size, self.num_classes = encoder.image_size, num_classes
+        self.image_size = encoder.image_size
+        self.num_classes: int = num_classes
         self.blocks, self.features, self.rates = list(blocks), list(features), [float(rate) for rate in rates]
         self.heads = nn.LayerList(
             [

@@ -6,7 +6,7 @@ from paddle import nn
 
 from plsc.config import contract
 
-_CLAIMS = ("encoder", "image_size", "num_classes", "head_names", "vocab_size", "num_layers")
+_CLAIMS: Tuple[str, ...] = ("encoder", "image_size", "num_classes", "head_names", "vocab_size", "num_layers")
 _CLAIMS += ("layer_index", "lr_scale", "update_teacher", "reset_teacher")
 
 
@@ -24,7 +24,7 @@ class Network(nn.Layer):
         num_layers: Number of depths that `layer_index` distinguishes; None: its parameters have no order.
     """
 
-    _required = ("encoder",)
+    _required: Tuple[str, ...] = ("encoder",)
 
     encoder: Any
     image_size: Optional[Tuple[int, int]] = None

@@ -32,7 +32,7 @@ class Task(nn.Layer):
         ValueError: If the model is not a layer, or lacks a member of its base class.
     """
 
-    _required = ("forward",)
+    _required: Tuple[str, ...] = ("forward",)
 
     model: nn.Layer
     required_keys: Tuple[str, ...] = ("image",)

@@ -20,7 +20,7 @@ class Target:
         image_key: Entry of the batch that the targets describe.
     """
 
-    _required = ("kind", "__call__")
+    _required: Tuple[str, ...] = ("kind", "__call__")
 
     kind: Literal["ids", "values"]
     vocab_size: Optional[int] = None

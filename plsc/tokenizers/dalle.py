@@ -141,7 +141,7 @@ class DalleTokenizer(Target):
         self.folder = Path(weights)
         path, state = _read(self.folder, "encoder")
         first = state["blocks.input.w"]
-        self.vocab_size = state["blocks.output.conv.w"].shape[0]
+        self.vocab_size: int = state["blocks.output.conv.w"].shape[0]
         self.encoder = DalleEncoder(first.shape[0], _blocks_per_group(state), self.vocab_size)
         _load(self.encoder, state, path)
         self._decoder: Dict[str, DalleDecoder] = {}
