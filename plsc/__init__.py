@@ -53,8 +53,8 @@ if TYPE_CHECKING:
 __all__ = [
     "BATCH_TRANSFORMS", "CALLBACKS", "DATASETS", "LOSSES", "LR_SCHEDULERS", "MASK_GENERATORS", "METRICS", "MODELS",
     "OPTIMIZERS", "TASKS", "TOKENIZERS", "TRANSFORMS", "BatchTransform", "Callback", "CheckpointError", "ConfigError",
-    "Encoder", "ImageError", "JobError", "OutputError", "PlscError", "Predictor", "Run", "Target", "Task", "__version__",
-    "load", "train",
+    "Encoder", "ImageError", "JobError", "OutputError", "PlscError", "Predictor", "Run", "Target", "Task",
+    "__version__", "load", "train",
 ]  # fmt: skip
 
 # Module of each name that is imported when it is used; the same names as under TYPE_CHECKING.

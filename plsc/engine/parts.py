@@ -58,7 +58,7 @@ def initialise(task: Task, config: RunConfig, log: RunLog, classes: Optional[Seq
     if init.checkpoint is not None:
         with blamed_on(config["Init"]):
             find: Callable[[], Optional[Source]] = partial(open_source, init.checkpoint)
-            source = consistency.agree_on_checkpoint(consistency.INITIAL_WEIGHTS, find)
+            source: Optional[Source] = consistency.agree_on_checkpoint(consistency.INITIAL_WEIGHTS, find)
             report = transfer.initialise(task, init, classes, source)
         task.on_weights_loaded(report.loaded)
         log.say(str(report))
