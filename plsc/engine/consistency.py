@@ -1,9 +1,8 @@
 """Checks before the first step: sections of a config fit each other, and all processes have the same inputs."""
 
 import contextlib
-import os
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, TypeVar
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, TypeVar, Union
 
 import numpy as np
 import paddle
@@ -11,6 +10,7 @@ import paddle
 import plsc
 from plsc import distributed
 from plsc.checkpoint import files as checkpoint_files
+from plsc.checkpoint.reader import Checkpoint
 from plsc.config import plugins, settings
 from plsc.config.tree import ConfigError, blame, to_plain
 from plsc.data.fingerprint import fingerprint
@@ -25,7 +25,7 @@ from plsc.optim.schedules import Schedule
 from plsc.tasks.base import Task
 
 Config = Mapping[str, Any]
-Source = TypeVar("Source", bound="os.PathLike[str]")  # a path or an opened checkpoint
+Source = TypeVar("Source", bound=Union[Path, Checkpoint])
 INITIAL_WEIGHTS = "Init.checkpoint"
 
 
