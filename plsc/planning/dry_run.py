@@ -16,16 +16,21 @@ from plsc.costs.networks import UnknownCost, network_flops
 from plsc.engine import consistency
 from plsc.engine.parts import build_task
 from plsc.engine.plan import Plan, accumulation, make_plan
-from plsc.tasks.base import Task
+from plsc.tasks.base import Batch, Task
+from plsc.tokenizers.base import Target
 
 # Images of well-known training sets, for machines that do not have them.
 KNOWN_SIZES = {"ImageNet": 1_281_167, "CIFAR10": 50_000, "CIFAR100": 50_000}
 
 
-class _Missing:
-    """Stand-in for a component whose files are missing."""
+class _Missing(Target):
+    """Stand-in for a tokenizer whose files are missing."""
 
-    vocab_size = None
+    kind = "ids"
+
+    def __call__(self, batch: Batch) -> paddle.Tensor:
+        """Raise ValueError; a dry run computes no targets."""
+        raise ValueError("the files of the tokenizer are missing")
 
 
 def dry_run(config: RunConfig) -> str:

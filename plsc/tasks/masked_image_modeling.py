@@ -108,11 +108,10 @@ def _measures(outputs: Dict[str, paddle.Tensor], targets: paddle.Tensor) -> Dict
 
 
 def _check_vocabulary(model: Network, tokenizer: Target) -> None:
-    width, wanted = model.vocab_size, tokenizer.vocab_size if tokenizer.kind == "ids" else tokenizer.width
+    width, wanted = model.vocab_size, tokenizer.vocab_size
     if width is not None and wanted is not None and width != wanted:
-        unit = "tokens" if tokenizer.kind == "ids" else "values per patch"
         raise ValueError(
-            f"the tokenizer has {wanted} {unit}, but the model's head predicts {width}; "
+            f"the tokenizer has {wanted} tokens, but the model's head predicts {width}; "
             f"set Model.vocab_size to {wanted}"
         )
 

@@ -37,7 +37,7 @@ class TokenizerTraining(Task):
     ) -> None:
         super().__init__(model)
         if not isinstance(model, DiscreteVAE):
-            raise ValueError(f"needs a model of the class DiscreteVAE, got a {type(model).__name__}")
+            raise ValueError(f"needs a model that makes tokens, such as DiscreteVAE, got a {type(model).__name__}")
         checks.at_least(0, kl_weight=kl_weight)
         if not 0 < end_temperature <= start_temperature:
             raise ValueError(

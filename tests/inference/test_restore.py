@@ -14,6 +14,7 @@ from plsc.config.tree import ConfigError, dump
 from plsc.engine.parts import build_task
 from plsc.inference.evaluate import evaluate_checkpoint
 from plsc.inference.restore import read_config, restore
+from plsc.tokenizers import Target
 from tests.integration.runs import SMALL_ENCODER, make_digits
 
 PROBE = ("configs/quickstart/linprobe_random.yaml", ["Model.head.in_features=16", "Model.head.num_classes=2"])
@@ -35,8 +36,11 @@ def save(folder, phase, step=7, seed=5, ema=False):
     return weights, folder / "run"
 
 
-class _NoTokenizer:
-    vocab_size = None
+class _NoTokenizer(Target):
+    kind = "ids"
+
+    def __call__(self, batch):
+        raise AssertionError
 
 
 @pytest.mark.parametrize("phase", [PROBE, PRETRAIN], ids=["probe", "pretrain"])
