@@ -8,7 +8,8 @@ Public names, each imported when it is used; `import plsc` alone imports neither
 - `load`, `train`: a trained network for inference, and a training run.
 - `Predictor`: features and classes of images, returned by `load`. `Run`: config and metrics of a run, returned by
   `train`.
-- `Task`, `Encoder`, `Target`, `BatchTransform`, `Callback`: base classes of components, see docs/adding_a_method.md.
+- `Task`, `Encoder`, `Target`, `MaskGenerator`, `Dataset`, `BatchTransform`, `Callback`: base classes of components, see
+  docs/adding_a_method.md.
 - `TASKS`, `MODELS`, `TOKENIZERS`, `LOSSES`, `MASK_GENERATORS`, `DATASETS`, `TRANSFORMS`, `BATCH_TRANSFORMS`,
   `OPTIMIZERS`, `LR_SCHEDULERS`, `METRICS`, `CALLBACKS`: registries of components, one per config section.
 - `PlscError`: base class of all errors that plsc defines. `ConfigError`, `CheckpointError`, `OutputError`,
@@ -40,10 +41,12 @@ if TYPE_CHECKING:
         TRANSFORMS,
     )
     from plsc.config.tree import ConfigError
+    from plsc.data.base import Dataset
     from plsc.data.batch_transforms import BatchTransform
     from plsc.data.images import ImageError
     from plsc.engine.callback import Callback
     from plsc.inference.predictor import Predictor
+    from plsc.masking.base import MaskGenerator
     from plsc.models.encoder import Encoder
     from plsc.runs.directory import OutputError
     from plsc.runs.reader import Run
@@ -53,8 +56,8 @@ if TYPE_CHECKING:
 __all__ = [
     "BATCH_TRANSFORMS", "CALLBACKS", "DATASETS", "LOSSES", "LR_SCHEDULERS", "MASK_GENERATORS", "METRICS", "MODELS",
     "OPTIMIZERS", "TASKS", "TOKENIZERS", "TRANSFORMS", "BatchTransform", "Callback", "CheckpointError", "ConfigError",
-    "Encoder", "ImageError", "JobError", "OutputError", "PlscError", "Predictor", "Run", "Target", "Task",
-    "__version__", "load", "train",
+    "Dataset", "Encoder", "ImageError", "JobError", "MaskGenerator", "OutputError", "PlscError", "Predictor", "Run",
+    "Target", "Task", "__version__", "load", "train",
 ]  # fmt: skip
 
 # Module of each name that is imported when it is used; the same names as under TYPE_CHECKING.
@@ -66,10 +69,12 @@ _MODULES = {
         "OPTIMIZERS", "TASKS", "TOKENIZERS", "TRANSFORMS",
     ),
     "plsc.config.tree": ("ConfigError",),
+    "plsc.data.base": ("Dataset",),
     "plsc.data.batch_transforms": ("BatchTransform",),
     "plsc.data.images": ("ImageError",),
     "plsc.engine.callback": ("Callback",),
     "plsc.inference.predictor": ("Predictor",),
+    "plsc.masking.base": ("MaskGenerator",),
     "plsc.models.encoder": ("Encoder",),
     "plsc.runs.directory": ("OutputError",),
     "plsc.runs.reader": ("Run",),
