@@ -162,7 +162,7 @@ def build_metrics(config: RunConfig, task: Task) -> List[Any]:
 def bad_image_policy(
     config: RunConfig, split: str, say: Callable[[str], None] = bad_images.tell, leave_out: bool = True
 ) -> bad_images.BadImages:
-    """What becomes of images that cannot be read, as `DataLoader.<split>.loader` says."""
+    """Return the policy for unreadable images that `DataLoader.<split>.loader` sets."""
     loader = config.loader(split)
     section = f"DataLoader.{split}.loader"
     return bad_images.BadImages(section, loader.on_bad_image, loader.max_bad_images, leave_out, say)
