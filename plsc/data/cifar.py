@@ -33,7 +33,9 @@ class Cifar(Dataset):
                 "https://www.cs.toronto.edu/~kriz/cifar.html and set the dataset's root to its folder"
             )
         if hashlib.md5(self.file.read_bytes(), usedforsecurity=False).hexdigest() != self.md5:
-            raise ValueError(f"{self.file}: is not the published {self.archive} (MD5 {self.md5}); download it again")
+            raise ValueError(
+                f"{self.file}: differs from the published {self.archive} (MD5 {self.md5}); download it again"
+            )
         parts = list(_parts(self.file, self.members[split], self.label_key))
         pixels = np.concatenate([part for part, _ in parts])
         self.split = split

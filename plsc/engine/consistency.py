@@ -63,7 +63,7 @@ def check_evaluation(config: Config, task: Task, evaluator: Evaluator) -> None:
     """
     section = config["DataLoader"]["Eval"]
     if evaluator.metrics and type(task).predict is Task.predict:
-        raise blame(config, f"Metric: the task {type(task).__name__} has no predictions; set Metric to null")
+        raise blame(config.tree, f"Metric: the task {type(task).__name__} has no predictions; set Metric to null")
     _check_classes(section, task, evaluator.loader.dataset)
     for node, metric in zip(config.get("Metric") or (), evaluator.metrics):
         _check_num_classes(node, task, metric.num_classes)

@@ -125,7 +125,11 @@ FOREIGN = [
     ("list.pd", dumped([1, 2]), "list.pd holds a list instead of weights; known are plsc's own, PLSC's .pd"),
     ("nothing.pd", dumped({}), "nothing.pd: its names are of an unknown format"),
     ("other.pd", dumped({"a": np.zeros(3)}), "other.pd: its names are of an unknown format (a, ...)"),
-    ("code.pd", dumped(print), "code.pd: the file asks for builtins.print; only tensors and plain containers are read"),
+    (
+        "code.pd",
+        dumped(print),
+        "code.pd: the file contains builtins.print; only tensors and plain containers can be read",
+    ),
     ("other.safetensors", safetensors(w=QKV), "other.safetensors: its names are of an unknown format (w, ...)"),
     ("bias.safetensors", safetensors(blocks__0__attn__qkv__bias=QKV), "its names are of an unknown format"),
     (

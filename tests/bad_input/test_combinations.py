@@ -109,7 +109,7 @@ CLASSIFY = rows(
         ("DataLoader.Train.loader.num_workers=100000", "loader.num_workers: must be at most 1024, got 100000"),
         ("DataLoader.Train.loader.prefetch=100000", "loader.prefetch: must be at most 1024, got 100000"),
         ("Global.device=tpu", "Global.device: expected one of auto, cpu, gpu, got the text 'tpu'"),
-        ("Global.profile={start: 3}", "Global: profile needs two numbers of optimizer steps"),
+        ("Global.profile={start: 3}", "Global: profile must have two optimizer steps"),
         ("Global.monitor=top5", "Global: monitor: top5 is not measured during the run, only top1; change monitor"),
         ("Global.monitor=top1  Metric=null", "Global: monitor: top1 is not measured during the run, only loss"),
         (

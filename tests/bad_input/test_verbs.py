@@ -95,7 +95,7 @@ VERBS = [
     ("plan -c classify.yaml --measured odd.json", "--measured odd.json has no results.scaling.cost_model"),
     ("plan -c classify.yaml -o DistributedStrategy.sharding_degree=3", "sharding_degree: 3 does not divide the 1"),
     ("plan -c classify.yaml -o Model.encoder.patch_size=5", "image_size (16, 16) is not a multiple of patch_size (5"),
-    ("visualize", "plsc visualize: error: -c FILE or --checkpoint PATH is needed"),
+    ("visualize", "plsc visualize: error: -c FILE or --checkpoint PATH is required"),
     ("visualize -c classify.yaml --out out --count 0", "--count must be at least 1, got 0"),
     ("visualize -c classify.yaml --out out --patch 1", "--patch must be a row and a column, such as 3,4, got '1'"),
     ("visualize --checkpoint classifier --out out --patch 9,9", "--patch: the encoder has 4 x 4 patches, counted"),
@@ -130,10 +130,10 @@ VERBS = [
     ("convert classifier out --to keras", "argument --to: invalid choice: 'keras'"),
     ("convert nowhere out --to own", "nowhere does not exist; give a run's output directory"),
     ("convert empty out --to own", "empty holds no whole checkpoint; checkpoints there: none"),
-    ("convert file.txt out --to own", "file.txt: not a whole file of weights"),
+    ("convert file.txt out --to own", "file.txt: not a complete file of weights"),
     ("convert classifier file.txt --to plsc", "file.txt exists; choose another name or give --force"),
     ("convert classifier file.txt/x --to own", "error: file.txt: File exists"),
-    ("replay empty", "empty is no dump of a step: it has no config.yaml"),
+    ("replay empty", "empty is not a dump of a step: it has no config.yaml"),
     ("replay classifier", "classifier has no dump of process 0"),
     ("benchmark -c classify.yaml --phase speed", "argument --phase: invalid choice: 'speed'"),
     ("benchmark -c classify.yaml --fail-below 1", "plsc benchmark: error: --fail-below needs --against"),
@@ -161,7 +161,7 @@ def test_arguments_that_make_no_sense_are_refused(cli, mess, row):
     refused(cli, line.split(), says, output=output)
 
 
-@pytest.mark.parametrize("verb", ["trian", "Train", "--version"])
+@pytest.mark.parametrize("verb", ["trian", "Train", "--versoin"])
 def test_an_unknown_verb_is_refused(cli, verb):
     code, _, err = cli(verb)
     assert code == 2
