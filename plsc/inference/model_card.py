@@ -58,7 +58,7 @@ def model_card(model: Predictor, facts: Mapping[str, Any], files: Mapping[str, s
     if run is not None and run.environment:
         chosen = ("plsc", "paddle", "python", "device", "git_commit")
         parts += ["## Made with", _table({key: run.environment.get(key) for key in chosen})]
-    parts += ["## Configuration", *_past(run, config), f"```yaml\n{dump(config).rstrip()}\n```"]
+    parts += ["## Configuration", *_past(run, config.tree), f"```yaml\n{dump(config).rstrip()}\n```"]
     return "\n\n".join(parts) + "\n"
 
 

@@ -100,5 +100,5 @@ def test_gradients_sent_during_the_backward_pass(images, alone, tmp_path, batch,
 def test_overlap_is_refused_with_recompute(images, tmp_path):
     more = ["DistributedStrategy.overlap=true", "DistributedStrategy.recompute=[encoder.blocks.*]"]
     text = launch(2, options(images, "run", 4, *more), tmp_path, expect=2)
-    assert "overlap: true does not go with recompute" in text and "Traceback" not in text
+    assert "overlap: true does not work with recompute" in text and "Traceback" not in text
     assert not (tmp_path / "run").exists()

@@ -28,7 +28,7 @@ def test_a_run_that_is_past_the_start_writes_none(tmp_path):
 
 @pytest.mark.parametrize("steps", [{"start": 3, "stop": 3}, {"start": -1, "stop": 3}, {"start": 3}, {"from": 1}])
 def test_invalid_steps_are_refused(steps):
-    with pytest.raises(ValueError, match="profile needs two numbers of optimizer steps, start from 0 on and a later"):
+    with pytest.raises(ValueError, match="profile must have two optimizer steps, start >= 0 and stop > start"):
         Global(epochs=1, profile=steps)
 
 

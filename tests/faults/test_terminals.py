@@ -259,7 +259,7 @@ def test_a_sweep_that_is_asked_to_stop_waits_for_its_runs_to_save(tmp_path, toy_
     process.send_signal(number)
     _, error = process.communicate(timeout=120)
     assert process.returncode == 128 + number
-    assert f"stopped by {number.name}; the runs have ended. The same command goes on from there." in error
+    assert f"stopped by {number.name}; the runs have ended. The same command resumes the sweep." in error
     assert not [job for job in jobs if alive(job)]
     for run in runs:
         assert "stopped by SIGTERM after step" in (run / "train.log").read_text(encoding="utf-8")

@@ -308,7 +308,7 @@ def test_sharding_must_divide_the_devices():
 def test_overlap_does_not_go_with_recompute():
     both = read(RECIPE, ["DistributedStrategy.overlap=true", "DistributedStrategy.recompute=[encoder.blocks.*]"])
     assert work_of(both, 1).overlap  # a single device ignores it
-    with pytest.raises(ValueError, match="overlap: true does not go with recompute"):
+    with pytest.raises(ValueError, match="overlap: true does not work with recompute"):
         work_of(both, 2)
 
 

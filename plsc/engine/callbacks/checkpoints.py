@@ -239,7 +239,7 @@ class Checkpoints(Callback):
             return compare(saved, self.position(trainer), step, [number for number in left_out if number >= step])
         except ValueError as error:
             raise CheckpointError(
-                f"{checkpoint.path}: {error}\nput it back; or begin another run in another Global.output_dir, from "
+                f"{checkpoint.path}: {error}\nundo the change; or start a new run in another Global.output_dir, from "
                 f"these weights with Init.checkpoint={checkpoint.path} Init.take=null"
             ) from None
 
