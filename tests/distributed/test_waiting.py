@@ -76,7 +76,8 @@ def test_a_stopped_process_is_named(images, tmp_path):
     process.communicate(timeout=120)  # the launcher kills the stopped one
     assert process.returncode != 0
     text = logs(tmp_path)
-    assert re.search(r"error: process 0 of 2 waited 2 seconds at .+ for process 1; raise DistributedStrategy", text), text
+    expected = r"error: process 0 of 2 waited 2 seconds at .+ for process 1; raise DistributedStrategy"
+    assert re.search(expected, text), text
     assert "Traceback" not in text
 
 
