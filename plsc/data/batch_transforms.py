@@ -7,6 +7,7 @@ import paddle
 
 from plsc.config import contract
 from plsc.config.registry import BATCH_TRANSFORMS
+from plsc.nn.utils import tensor_of
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -96,7 +97,7 @@ class Normalize(BatchTransform):
 
     def __call__(self, batch: Batch, rng: np.random.Generator) -> Batch:
         unit = pixels(batch, self.key, "Normalize").astype("float32") / 255.0
-        mean, std = (paddle.to_tensor(values, dtype="float32").reshape([-1, 1, 1]) for values in (self.mean, self.std))
+        mean, std = (tensor_of(values, "float32").reshape([-1, 1, 1]) for values in (self.mean, self.std))
         return {**batch, self.key: (unit - mean) / std}
 
 

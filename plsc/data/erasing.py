@@ -4,11 +4,11 @@ import math
 from typing import Optional, Tuple
 
 import numpy as np
-import paddle
 
 from plsc.config.registry import BATCH_TRANSFORMS
 from plsc.data.batch_transforms import Batch, BatchTransform
 from plsc.data.transforms import check_range
+from plsc.nn.utils import tensor_of
 
 _ATTEMPTS = 10
 
@@ -61,7 +61,7 @@ class RandomErasing(BatchTransform):
             if box is not None:
                 top, left, high, wide = box
                 noise = rng.standard_normal((channels, high, wide), dtype=np.float32)
-                image[place, :, top : top + high, left : left + wide] = paddle.to_tensor(noise, dtype=image.dtype)
+                image[place, :, top : top + high, left : left + wide] = tensor_of(noise, image.dtype)
         return {**batch, "image": image}
 
     def draw_box(self, height: int, width: int, rng: np.random.Generator) -> Optional[Tuple[int, int, int, int]]:

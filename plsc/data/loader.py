@@ -17,6 +17,7 @@ from plsc.data.bad_images import UNREADABLE, BadImages, decode, encode, substitu
 from plsc.data.pipeline import Arrays, Sample, SampleDataset, Transform, collate, file_of
 from plsc.data.sampler import EpochBatchSampler, Position
 from plsc.data.workers import SHARED_MEMORY, Watch, Whereabouts, safe_fork
+from plsc.nn.utils import tensor_of
 from plsc.signals import SIGNALS
 from plsc.text import lines, printable
 
@@ -257,7 +258,7 @@ class _OneByOne(paddle.io.BatchSampler):
 
 
 def _tensors(arrays: Arrays) -> Dict[str, paddle.Tensor]:
-    return {key: paddle.to_tensor(value) for key, value in arrays.items()}
+    return {key: tensor_of(value) for key, value in arrays.items()}
 
 
 def _has_shared_memory() -> bool:

@@ -10,6 +10,7 @@ import paddle.nn.functional as F
 from plsc import checks
 from plsc.config.registry import BATCH_TRANSFORMS
 from plsc.data.batch_transforms import Batch, BatchTransform
+from plsc.nn.utils import tensor_of
 
 
 @BATCH_TRANSFORMS.register()
@@ -117,7 +118,7 @@ def draw_box(height: int, width: int, share: float, rng: np.random.Generator) ->
 
 def _mix(values: paddle.Tensor, keep: np.ndarray) -> paddle.Tensor:
     """`keep` times each value plus the rest of its partner, in the dtype of `values`."""
-    mine, theirs = (paddle.to_tensor(part.astype("float32")) for part in (keep, 1.0 - keep))
+    mine, theirs = (tensor_of(part.astype("float32")) for part in (keep, 1.0 - keep))
     return values * mine + values.flip([0]) * theirs
 
 

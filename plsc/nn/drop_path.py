@@ -7,6 +7,7 @@ import paddle
 from paddle import nn
 
 from plsc.nn.functional import add_branch, on_cpu
+from plsc.nn.utils import tensor_of
 
 
 class DropPath(nn.Layer):
@@ -52,7 +53,7 @@ class DropPath(nn.Layer):
             rows, scale = np.zeros(1, "int64"), 0.0
         if len(rows) == len(x):
             return add_branch(x, branch(x, *others) * scale)
-        index = paddle.to_tensor(rows)
+        index = tensor_of(rows)
         added = branch(*(paddle.gather(tensor, index) for tensor in (x, *others))) * scale
         return paddle.scatter_nd_add(x, index.unsqueeze(1), added.astype(x.dtype))
 

@@ -230,7 +230,14 @@ def _project_heads(
 ) -> Tuple[paddle.Tensor, ...]:
     y = _affine(x, weight, _qkv_bias(*biases)) if biases else paddle.matmul(x, weight)
     heads = _heads_first(y, num_heads).contiguous()
-    return tuple(heads._slice(i, i + 1).reshape(heads.shape[1:]) for i in range(3))  # parts of one buffer, not copies
+    return tuple(_part(heads, i) for i in range(3))
+
+
+def _part(x: paddle.Tensor, index: int) -> paddle.Tensor:
+    """`x[index]`, not a copy, without gradient; x is contiguous. `x._slice` leaves a list in memory at each call."""
+    part = paddle.empty([0], x.dtype)
+    part.get_tensor()._share_data_with(x.get_tensor()._slice(index, index + 1))
+    return part.reshape(x.shape[1:])
 
 
 class _ProjectHeads(PyLayer):

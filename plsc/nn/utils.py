@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any, Dict, Iterator, Tuple, Union
 
 import numpy as np
+import paddle
 from paddle import nn
 
 _SPARE, _REBUILT = 2**20, 4  # allowed parameters: a constant, plus a multiple of those of the checkpoint
@@ -20,6 +21,18 @@ def to_pair(value: Union[int, Tuple[int, int]], name: str) -> Tuple[int, int]:
     if len(pair) != 2 or any(not isinstance(v, (int, np.integer)) or isinstance(v, bool) or v < 1 for v in pair):
         raise ValueError(f"{name} must be a positive whole number or two of them [height, width], got {value!r}")
     return int(pair[0]), int(pair[1])
+
+
+def tensor_of(array: Any, dtype: Any = None) -> paddle.Tensor:
+    """Return a tensor with the values of an array, in its dtype unless `dtype` is given.
+
+    For everything that is called at each step: each call of `paddle.to_tensor`, and of the constructor of tensors,
+    leaves an empty list and a string in memory for as long as the process lives (Paddle 3.3.1).
+    """
+    array = np.asarray(array)
+    tensor = paddle.empty(array.shape, str(array.dtype))
+    tensor.set_value(array)
+    return tensor if dtype is None else tensor.astype(dtype)
 
 
 def set_training(layer: nn.Layer, training: bool) -> None:

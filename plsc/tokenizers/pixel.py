@@ -7,6 +7,7 @@ import paddle
 
 from plsc import checks
 from plsc.config.registry import TOKENIZERS
+from plsc.nn.utils import tensor_of
 from plsc.tokenizers.base import Batch, Target, patchify, unpatchify
 
 
@@ -64,7 +65,7 @@ class PixelTarget(Target):
             )
         if self.denorm:
             shape = [1, -1, 1, 1]
-            mean, std = (paddle.to_tensor(v, dtype=image.dtype).reshape(shape) for v in (self.mean, self.std))
+            mean, std = (tensor_of(v, image.dtype).reshape(shape) for v in (self.mean, self.std))
             image = image * std + mean
         pixels = patchify(image, self.patch_size, self.patch_size)  # (B, N, P * P, 3)
         mean, scale = self._moments(pixels)
@@ -80,7 +81,7 @@ class PixelTarget(Target):
         normalized = patchify(image, self.patch_size, self.patch_size)
         stretch, shift = 1.0, 0.0
         if self.denorm:
-            stretch, shift = (paddle.to_tensor(values, dtype=image.dtype) for values in (self.std, self.mean))
+            stretch, shift = (tensor_of(values, image.dtype) for values in (self.std, self.mean))
         mean, scale = self._moments(normalized * stretch + shift)
         pixels = (targets.reshape(normalized.shape) * scale + mean - shift) / stretch
         return unpatchify(pixels, self.patch_size, tuple(image.shape[2:]))

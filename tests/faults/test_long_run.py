@@ -52,12 +52,13 @@ def test_memory_and_files_do_not_grow_over_twenty_thousand_steps(tmp_path, tally
     found = np.array(samples)
     steps, memory, files, threads, kept, logs = found.T
     late = steps > STEPS / 2
-    slope = np.polyfit(steps[late], memory[late], 1)[0] * 1000
+    training = late & (steps < STEPS)  # after the last step, the report needs more memory, once
+    slope = np.polyfit(steps[training], memory[training], 1)[0] * 1000
     one = size_of(Checkpoint.open(run).path) / 2**20
-    print(f"\n{len(found)} samples; memory {memory[late][0]:.1f} MiB at half time, {memory[-1]:.1f} at the end, slope "
-          f"{slope:+.3f} MiB per 1,000 steps; open files {np.median(files[late]):.0f}, at most {files.max():.0f}; "
-          f"threads {np.median(threads[late]):.0f}, at most {threads.max():.0f}; checkpoints at most {kept.max():.2f} "
-          f"MiB of {one:.2f}; logs {logs[-1] / STEPS:.1f} bytes a step")  # fmt: skip
+    print(f"\n{len(found)} samples; memory {memory[training][0]:.1f} MiB at half time, {memory[training][-1]:.1f} at "
+          f"the last step, slope {slope:+.3f} MiB per 1,000 steps; open files {np.median(files[late]):.0f}, at most "
+          f"{files.max():.0f}; threads {np.median(threads[late]):.0f}, at most {threads.max():.0f}; checkpoints at "
+          f"most {kept.max():.2f} MiB of {one:.2f}; logs {logs[-1] / STEPS:.1f} bytes a step")  # fmt: skip
     assert slope < 1.0
     assert np.median(files[late]) <= np.median(files[~late]) + 1 and files[late].max() <= files[~late].max() + 4
     assert threads[late].max() <= threads[~late].max() + 2
