@@ -234,7 +234,12 @@ def _project_heads(
 
 
 def _part(x: paddle.Tensor, index: int) -> paddle.Tensor:
-    """`x[index]`, not a copy, without gradient; x is contiguous. `x._slice` leaves a list in memory at each call."""
+    """`x[index]`, not a copy, without gradient; x is contiguous.
+
+    `x._slice` leaves a list in memory at each call (Paddle 3.3.1), so a CPU shares the buffer in another way.
+    """
+    if not on_cpu(x):
+        return x._slice(index, index + 1).reshape(x.shape[1:])
     part = paddle.empty([0], x.dtype)
     part.get_tensor()._share_data_with(x.get_tensor()._slice(index, index + 1))
     return part.reshape(x.shape[1:])
