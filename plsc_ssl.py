@@ -3,6 +3,7 @@
 This module is not in the package `plsc`, so that it can report another project's package that is imported as `plsc`.
 """
 
+import os
 import sys
 from typing import List, Optional
 
@@ -11,20 +12,28 @@ def main(argv: Optional[List[str]] = None) -> int:
     """Run `plsc <verb> ...`; return the exit code, 2 if the imported package `plsc` is another project's."""
     import plsc
 
+    folders = [os.path.realpath(folder) for folder in plsc.__path__]
     try:
-        from plsc import distribution  # noqa: F401 - only this project's package has it
+        from plsc import distribution
         from plsc.cli import main as run
     except ImportError as error:
         if not (error.name or "").startswith("plsc"):
             raise
-        where = ", ".join(plsc.__path__)
-        print(
-            f"error: another package is imported as plsc, from {where}: run pip uninstall plsc, then "
-            "pip install -e . in the checkout of plsc",
-            file=sys.stderr,
-        )
-        return 2
+        return _report(folders)
+    if (
+        os.path.dirname(os.path.realpath(distribution.__file__)) not in folders
+    ):  # the finder of an editable installation
+        return _report(folders)
     return run(argv)
+
+
+def _report(folders: List[str]) -> int:
+    print(
+        f"error: another package is imported as plsc, from {', '.join(folders)}: run pip uninstall plsc, then "
+        "pip install -e . in the checkout of plsc",
+        file=sys.stderr,
+    )
+    return 2
 
 
 def train() -> int:

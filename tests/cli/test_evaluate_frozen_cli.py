@@ -12,6 +12,7 @@ from plsc.cli import main
 from plsc.config import plugins, registry
 from plsc.config.files import load
 from plsc.config.tree import dump
+from plsc.tokenizers.base import Target
 from tests.integration.runs import make_digits
 
 CONFIG = str(Path(__file__).resolve().parent.parent.parent / "configs" / "quickstart" / "linprobe_random.yaml")
@@ -41,13 +42,22 @@ def cli(plain):
     return lambda *arguments, overrides=(): plain("-c", CONFIG, *arguments, "-o", *TINY, *overrides)
 
 
+class NoTokenizer(Target):
+    """Stand-in for a tokenizer that was removed."""
+
+    kind, vocab_size = "ids", None
+
+    def __call__(self, batch):
+        raise AssertionError("the tokenizer is not needed")
+
+
 @pytest.fixture
 def pretrained(tmp_path):
     """A run of pre-training without an evaluation set, whose tokenizer was removed."""
     config = load(CONFIG.replace("linprobe_random", "pretrain"), [*TINY[:2], "Tokenizer.checkpoint=gone"])
     plugins.load_built_in()
     paddle.seed(1)
-    parts = {"model": registry.MODELS.build(config["Model"]), "tokenizer": type("None_", (), {"vocab_size": None})()}
+    parts = {"model": registry.MODELS.build(config["Model"]), "tokenizer": NoTokenizer()}
     task = registry.TASKS.build(config["Task"], **parts, loss=registry.LOSSES.build(config["Loss"]))
     weights = {name: value.numpy() for name, value in task.state_dict().items()}
     write(tmp_path / "run" / "checkpoints", 9, {"model": weights, "optimizer": {}}, {}, dump(config))
