@@ -20,9 +20,8 @@ def main(argv: Optional[List[str]] = None) -> int:
         if not (error.name or "").startswith("plsc"):
             raise
         return _report(folders)
-    if (
-        os.path.dirname(os.path.realpath(distribution.__file__)) not in folders
-    ):  # the finder of an editable installation
+    ours = os.path.dirname(os.path.realpath(distribution.__file__))
+    if ours not in folders:  # found by the finder of an editable installation, below another package
         return _report(folders)
     return run(argv)
 

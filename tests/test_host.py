@@ -40,12 +40,14 @@ def state():
     os.umask(old)
     loggers = {{name: list(one.handlers) for name, one in logging.root.manager.loggerDict.items()
                if name.split(".")[0] == "host"}}
+    # pkg_resources, which Paddle 2.6.2 imports, adds a working directory that has an egg-info
+    path = [one for one in sys.path if one not in ("", os.getcwd())]
     found = {{
         "environment": dict(os.environ), "signals": [signal.getsignal(one) for one in signal.valid_signals()],
         "random": random.getstate(), "NumPy's random": str(np.random.get_state()), "filters": list(warnings.filters),
         "log handlers": (list(logging.root.handlers), logging.root.level, logging.raiseExceptions, loggers),
         "streams": (sys.stdin, sys.stdout, sys.stderr, sys.excepthook, sys.displayhook), "umask": old,
-        "folder": os.getcwd(), "path": list(sys.path), "threads": threading.active_count(),
+        "folder": os.getcwd(), "path": path, "threads": threading.active_count(),
         "malloc": freed_memory_is_returned(), "recursion": sys.getrecursionlimit(), "gc": gc.isenabled(),
         "alarm": signal.getitimer(signal.ITIMER_REAL), "printed": np.get_printoptions(), "errors": np.geterr(),
     }}
