@@ -79,8 +79,8 @@ def test_a_step_leaves_no_objects(name):
 
 
 def test_the_count_finds_what_is_left():
-    """Drop `tensor_of` and this test once Paddle's own function leaves nothing."""
-    assert left(lambda: paddle.to_tensor(PIXELS)) == pytest.approx(1.0, abs=0.2)
+    kept = []
+    assert left(lambda: kept.append([])) == pytest.approx(1.0, abs=0.2)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "uint8", "bool", "float16"])
@@ -90,7 +90,7 @@ def test_tensors_have_the_values_and_dtype_of_the_array(shape, dtype):
     tensor = tensor_of(array)
     assert tensor.stop_gradient and tensor.numpy().dtype == array.dtype
     np.testing.assert_array_equal(tensor.numpy(), array)
-    assert tensor.place == paddle.to_tensor(array).place
+    assert str(tensor.place) == str(paddle.to_tensor(array).place)
 
 
 def test_tensors_of_lists_views_and_other_dtypes():

@@ -153,8 +153,8 @@ class Watch:
         self._thread.join()
 
     def clear_up(self) -> None:
-        """Remove the shared memory of killed workers."""
-        for pid in self._pids if self.failure is not None else ():
+        """Remove the shared memory of the workers, once they have ended: of batches that nobody has taken."""
+        for pid in self._pids:
             for segment in SHARED_MEMORY.glob(f"paddle_{pid}_*"):
                 segment.unlink(missing_ok=True)
 
